@@ -1,0 +1,11 @@
+//! Wayside: an HTTP gateway that is scripted in WebAssembly.
+
+pub mod balance;
+pub mod discovery;
+pub mod metadata;
+pub mod policy;
+pub mod request;
+pub mod route;
+pub mod service;
+pub mod snapshot;
+pub mod time;

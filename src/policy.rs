@@ -1,0 +1,57 @@
+//! Policies: the users' code. What the rest of the gateway may know of it; wasmtime stays inside this folder.
+
+mod decision;
+
+pub use decision::{Answer, Called, Edits, Fault, FaultKind, Forward, HeaderEdit, LogLine, Outcome, Plan, Question};
+
+use crate::route::Match;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What follows when a policy faults or cannot be asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFault {
+    /// 503.
+    #[default]
+    Unavailable,
+    /// As if it had said `next`.
+    Next,
+    /// Straight to the declared routes.
+    Routes,
+}
+
+/// One policy of a snapshot: which requests it is asked about, and the version that answers.
+#[derive(Debug)]
+pub struct Scope {
+    /// The file name without `.wasm`.
+    pub name: Arc<str>,
+    /// From its sidecar.
+    pub matcher: Match,
+    /// From its sidecar.
+    pub on_fault: OnFault,
+    /// Who answers.
+    pub standing: Standing,
+    /// The newest file is being compiled or readied.
+    pub loading: bool,
+    /// Why the newest file was rejected.
+    pub error: Option<String>,
+}
+
+/// Who answers for a policy.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    /// This version.
+    Live(Arc<Version>),
+    /// Nobody: it was bad when the gateway started, so its requests get `on_fault`.
+    Broken,
+    /// Nobody yet: it came while the gateway ran and never loaded, so it is not asked.
+    Pending,
+}
+
+/// One loaded version with its ready instances.
+#[derive(Debug)]
+pub struct Version {
+    /// 12 hex digits.
+    pub id: Arc<str>,
+}

@@ -1,0 +1,175 @@
+//! What a policy said: plain data between the policy's call and the proxy.
+
+use crate::balance::Strategy;
+use crate::request::Head;
+use crate::service::Service;
+use crate::snapshot::Snapshot;
+use http::{HeaderName, HeaderValue, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a policy is asked about. It moves into the guest's store for the call, and out again.
+#[derive(Debug)]
+pub struct Question {
+    /// The request.
+    pub head: Head,
+    /// The world at the exchange's start.
+    pub snapshot: Arc<Snapshot>,
+    /// The exchange's start, ms since 1970-01-01 UTC.
+    pub now_ms: u64,
+    /// Seed of the exchange's random numbers.
+    pub seed: u64,
+}
+
+/// One policy call and what came of it.
+#[derive(Debug)]
+pub struct Called {
+    /// The decision, or why there is none.
+    pub outcome: Outcome,
+    /// What the policy gave as its reason; "" if nothing.
+    pub reason: String,
+    /// Lines that the policy logged, in order.
+    pub logs: Vec<LogLine>,
+}
+
+/// The end of a call.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Not this policy's request.
+    Next,
+    /// Send it to this service, this way.
+    Forward(Box<Forward>),
+    /// Answer it here.
+    Respond(Box<Answer>),
+    /// The guest went wrong, or could not be asked; `on_fault` says what follows.
+    Fault(Fault),
+}
+
+/// A forward, with all that `plan` and `edit` were told.
+#[derive(Debug)]
+pub struct Forward {
+    /// Out of the question's snapshot.
+    pub service: Arc<Service>,
+    /// Which endpoint, how long, how often.
+    pub plan: Plan,
+    /// What changes on the way.
+    pub edits: Edits,
+}
+
+/// How a forward is to be done. What is not said stays as the service's settings have it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Instead of the service's own.
+    pub strategy: Option<Strategy>,
+    /// For `hash` and `sticky`.
+    pub key: Option<String>,
+    /// Ids of endpoints to try, in this order, before the strategy picks.
+    pub endpoints: Vec<u32>,
+    /// Only endpoints with all these pairs.
+    pub subset: Vec<(String, String)>,
+    /// Of those, only endpoints with this pair, unless there is none; one after the other.
+    pub prefer: Vec<(String, String)>,
+    /// Whole exchange.
+    pub timeout: Option<Duration>,
+    /// One attempt, until its response head.
+    pub attempt_timeout: Option<Duration>,
+    /// Attempts, the first one counted.
+    pub max_attempts: Option<u32>,
+    /// Instead of the service's list, where not empty.
+    pub retry_status: Vec<u16>,
+}
+
+/// Changes to the request that goes upstream and to the response that comes back, in the order of the calls.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Edits {
+    /// On the request.
+    pub request: Vec<HeaderEdit>,
+    /// On the response.
+    pub response: Vec<HeaderEdit>,
+    /// A new path.
+    pub path: Option<String>,
+    /// A new query without `?`; "" takes it away.
+    pub query: Option<String>,
+    /// A new authority.
+    pub host: Option<HeaderValue>,
+}
+
+/// One change to a header.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HeaderEdit {
+    /// Replaces all lines of this name.
+    Set(HeaderName, HeaderValue),
+    /// Adds a line.
+    Append(HeaderName, HeaderValue),
+    /// Takes all lines away.
+    Remove(HeaderName),
+}
+
+/// An answer that a policy made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// 200 to 599.
+    pub status: StatusCode,
+    /// In this order.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// At most 64 KiB.
+    pub body: String,
+}
+
+/// The guest went wrong. `kind` is for metrics, `message` for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What sort.
+    pub kind: FaultKind,
+    /// A sentence; may hold what the guest said, so it is for logs and traces, never for clients.
+    pub message: String,
+}
+
+/// Sorts of faults, in the words of metrics and traces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// An unreachable, an overflow, an access out of bounds.
+    Trap,
+    /// Out of CPU or wall time.
+    Deadline,
+    /// Out of memory.
+    Memory,
+    /// It tried to wait.
+    Wait,
+    /// An answer or a call that the interface forbids.
+    BadAnswer,
+    /// `decide` returned an error.
+    Error,
+    /// Not asked: the version is suspended.
+    Suspended,
+    /// Not asked: no version of it could be loaded.
+    Broken,
+    /// Not asked: every ready instance was used up by faults.
+    Starved,
+}
+
+impl FaultKind {
+    /// As metrics and traces call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            FaultKind::Trap => "trap",
+            FaultKind::Deadline => "deadline",
+            FaultKind::Memory => "memory",
+            FaultKind::Wait => "wait",
+            FaultKind::BadAnswer => "bad_answer",
+            FaultKind::Error => "error",
+            FaultKind::Suspended => "suspended",
+            FaultKind::Broken => "broken",
+            FaultKind::Starved => "starved",
+        }
+    }
+}
+
+/// One line that a policy logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// How loud.
+    pub level: tracing::Level,
+    /// At most 4 KiB.
+    pub message: String,
+}

@@ -1,0 +1,128 @@
+//! One address of a service: what was declared about it, and how it is doing.
+
+use crate::metadata::Metadata;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// An endpoint as one snapshot sees it.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// One number per service and address while the process runs, never used for another one.
+    pub id: u32,
+    /// The service that it belongs to.
+    pub service: Arc<str>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Share of traffic, default 1; 0: none unless named by a policy.
+    pub weight: u32,
+    /// From the `zone` of its metadata or what its source says.
+    pub zone: Option<Arc<str>>,
+    /// In the gateway's own zone; true where either has none.
+    pub local: bool,
+    /// What its source says about it, sorted by key.
+    pub metadata: Metadata,
+    /// Its source calls it healthy.
+    pub source_healthy: bool,
+    /// How it is doing; belongs to service and address, survives snapshots.
+    pub live: Arc<Live>,
+}
+
+/// The live state of an endpoint. Written by workers and by control, read by all; every field is on its own.
+#[derive(Debug)]
+pub struct Live {
+    /// Requests sent to it whose response has not ended.
+    pub in_flight: AtomicU32,
+    /// Peak-sensitive moving average of the time to the response head, in µs. 0: not measured yet.
+    pub latency_us: AtomicU32,
+    /// By active checks and by failing connects.
+    pub healthy: AtomicBool,
+    /// Connects that failed in a row.
+    pub failed_connects: AtomicU32,
+    /// Without an active check, an endpoint made unhealthy by failed connects is tried again from then on, in ms
+    /// since the process started.
+    pub retry_at_ms: AtomicU64,
+    /// When it (re)appeared.
+    pub born: Instant,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Live {
+            in_flight: AtomicU32::new(0),
+            latency_us: AtomicU32::new(0),
+            healthy: AtomicBool::new(true),
+            failed_connects: AtomicU32::new(0),
+            retry_at_ms: AtomicU64::new(0),
+            born: Instant::now(),
+        }
+    }
+}
+
+/// Failed connects in a row that count as an unhealthy check.
+const FAILED_CONNECTS: u32 = 3;
+
+impl Endpoint {
+    /// The strategies would consider it: healthy by its source and by our own checks.
+    pub fn usable(&self) -> bool {
+        self.source_healthy && self.healthy()
+    }
+
+    /// Healthy by active checks and by connects. True where nothing checks.
+    pub fn healthy(&self) -> bool {
+        self.live.healthy.load(Relaxed)
+    }
+
+    /// Requests in flight to it from this gateway.
+    pub fn in_flight(&self) -> u32 {
+        self.live.in_flight.load(Relaxed)
+    }
+}
+
+impl Live {
+    /// A connect succeeded.
+    pub fn connected(&self) {
+        if self.failed_connects.load(Relaxed) != 0 {
+            self.failed_connects.store(0, Relaxed);
+        }
+    }
+
+    /// A connect failed. True: that was the third in a row, and the endpoint is unhealthy now.
+    pub fn connect_failed(&self, try_again_after: Duration) -> bool {
+        let failed = self.failed_connects.fetch_add(1, Relaxed) + 1;
+        if failed < FAILED_CONNECTS {
+            return false;
+        }
+        let at = crate::time::process_ms() + u64::try_from(try_again_after.as_millis()).unwrap_or(u64::MAX / 2);
+        self.retry_at_ms.store(at, Relaxed);
+        self.healthy.swap(false, Relaxed)
+    }
+
+    /// Takes the time to a response head into the moving average: a slower one at once in full, a faster one by an
+    /// eighth (the shape of Finagle's peak EWMA, without its decay by time).
+    pub fn measured(&self, took: Duration) {
+        let us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
+        let old = self.latency_us.load(Relaxed);
+        let new = if us >= old { us } else { old - (old - us).div_ceil(8) };
+        self.latency_us.store(new, Relaxed);
+    }
+}
+
+/// Counts one request in flight to an endpoint for as long as it lives.
+#[derive(Debug)]
+pub struct InFlight(Arc<Live>);
+
+impl InFlight {
+    /// One more, until dropped.
+    pub fn enter(live: &Arc<Live>) -> Self {
+        live.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(live))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}

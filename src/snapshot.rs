@@ -1,0 +1,29 @@
+//! What the data path sees: one immutable picture of services, routes and policies, loaded once per request.
+
+use crate::policy::Scope;
+use crate::route::Route;
+use crate::service::Service;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// One published state of the world.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Counts publications, from 1.
+    pub generation: u64,
+    /// Hash of all that was declared and observed, 12 hex digits; equal state has an equal digest.
+    pub digest: String,
+    /// By name.
+    pub services: HashMap<Arc<str>, Arc<Service>>,
+    /// In the config file's order; the first that fits is taken.
+    pub routes: Vec<Route>,
+    /// In file-name order; asked one after the other.
+    pub policies: Vec<Arc<Scope>>,
+}
+
+impl Snapshot {
+    /// The service of this name.
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+}
