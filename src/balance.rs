@@ -1,4 +1,19 @@
-//! Strategies: how an endpoint is chosen.
+//! Balancing: which endpoint a request goes to. The plan narrows, a strategy picks.
+
+mod hash;
+mod least_request;
+mod peak_ewma;
+mod random;
+mod round_robin;
+mod sticky;
+mod weighted_round_robin;
+
+pub use sticky::Memory;
+
+use crate::policy::Plan;
+use crate::service::{Endpoint, HashOn, Service, has_all};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// How an endpoint is chosen from those that are usable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -35,3 +50,161 @@ impl Strategy {
         }
     }
 }
+
+/// What a pick is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Whose endpoints.
+    pub service: &'a Service,
+    /// What a policy said about them.
+    pub plan: Option<&'a Plan>,
+    /// Ids of endpoints that were tried already.
+    pub tried: &'a [u32],
+    /// The key of `hash` and `sticky`.
+    pub key: &'a str,
+    /// Milliseconds since the process started, for what is remembered.
+    pub now_ms: u64,
+}
+
+/// What a pick came to.
+#[derive(Debug, Clone)]
+pub struct Picked {
+    /// Where to go.
+    pub endpoint: Arc<Endpoint>,
+    /// The strategy that chose it; none: the policy named it.
+    pub strategy: Option<Strategy>,
+    /// How many it was chosen from.
+    pub candidates: usize,
+    /// Named endpoints that were passed over, since they were unknown or not usable.
+    pub passed_over: usize,
+}
+
+/// A worker's own part of balancing: buffers, schedules and chance. Nothing in here is shared.
+#[derive(Debug)]
+pub struct Balancer {
+    candidates: Vec<Arc<Endpoint>>,
+    schedules: weighted_round_robin::Schedules,
+    chance: Chance,
+    memory: Arc<Memory>,
+}
+
+impl Balancer {
+    /// `seed` differs from worker to worker, so that they don't march in step.
+    pub fn new(seed: u64, memory: Arc<Memory>) -> Self {
+        Balancer { candidates: Vec::new(), schedules: Default::default(), chance: Chance(seed), memory }
+    }
+
+    /// Picks an endpoint. None: there is no usable one that was not tried yet.
+    pub fn pick(&mut self, wanted: Wanted<'_>) -> Option<Picked> {
+        let mut passed_over = 0;
+        if let Some(plan) = wanted.plan {
+            for id in plan.endpoints.iter().filter(|id| !wanted.tried.contains(id)) {
+                match wanted.service.endpoint(*id).filter(|endpoint| endpoint.usable()) {
+                    Some(endpoint) => {
+                        let endpoint = Arc::clone(endpoint);
+                        return Some(Picked { endpoint, strategy: None, candidates: 1, passed_over });
+                    }
+                    None => passed_over += 1,
+                }
+            }
+        }
+        narrow(&wanted, &mut self.candidates);
+        let strategy = wanted.plan.and_then(|plan| plan.strategy).unwrap_or(wanted.service.settings.strategy);
+        let candidates = &self.candidates[..];
+        let index = match candidates.len() {
+            0 => return None,
+            1 => 0,
+            _ => match strategy {
+                Strategy::RoundRobin => round_robin::pick(candidates, &wanted.service.live.turn),
+                Strategy::WeightedRoundRobin => self.schedules.pick(&wanted.service.name, candidates, &mut self.chance),
+                Strategy::Random => random::pick(candidates, &mut self.chance),
+                Strategy::LeastRequest => least_request::pick(candidates, &mut self.chance),
+                Strategy::PeakEwma => peak_ewma::pick(candidates, &mut self.chance),
+                Strategy::Hash => hash::pick(candidates, wanted.key),
+                Strategy::Sticky => sticky::pick(candidates, &wanted, &self.memory),
+            },
+        };
+        let picked = Picked {
+            endpoint: Arc::clone(&candidates[index]),
+            strategy: Some(strategy),
+            candidates: candidates.len(),
+            passed_over,
+        };
+        self.candidates.clear();
+        Some(picked)
+    }
+
+    /// Forgets schedules of services that are gone.
+    pub fn retain(&mut self, known: impl Fn(&str) -> bool) {
+        self.schedules.retain(known);
+    }
+}
+
+/// Leaves those endpoints that are usable, have weight, were not tried and fit the plan.
+fn narrow(wanted: &Wanted<'_>, candidates: &mut Vec<Arc<Endpoint>>) {
+    candidates.clear();
+    let endpoints = wanted.service.endpoints.iter();
+    let free = endpoints.filter(|e| e.usable() && e.weight > 0 && !wanted.tried.contains(&e.id));
+    let Some(plan) = wanted.plan else {
+        candidates.extend(free.cloned());
+        return;
+    };
+    candidates.extend(free.filter(|e| has_all(&e.metadata, &plan.subset)).cloned());
+    for (key, value) in &plan.prefer {
+        let fits = |e: &Arc<Endpoint>| e.metadata.get(key) == Some(value);
+        if candidates.iter().any(fits) {
+            candidates.retain(fits);
+        }
+    }
+}
+
+/// The key that `hash` and `sticky` use for a request where no policy gave one.
+pub fn default_key(hash_on: &HashOn, headers: &http::HeaderMap, client: IpAddr) -> String {
+    let value = match hash_on {
+        HashOn::ClientAddress => None,
+        HashOn::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        HashOn::Cookie(name) => cookie(headers, name),
+    };
+    value.unwrap_or_else(|| client.to_string())
+}
+
+/// The first cookie of this name (RFC 6265 §4.2), outer quotes removed.
+pub fn cookie(headers: &http::HeaderMap, name: &str) -> Option<String> {
+    let lines = headers.get_all(http::header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(';')).find_map(|pair| {
+        let (key, value) = pair.trim().split_once('=')?;
+        let plain = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
+        (key == name).then(|| plain.to_owned())
+    })
+}
+
+/// Seeded chance: SplitMix64 (Steele, Lea, Flood 2014).
+#[derive(Debug, Clone)]
+pub struct Chance(pub u64);
+
+impl Chance {
+    /// The next 64 bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// 0 ≤ x < n, evenly; 0 for n = 0.
+    pub fn below(&mut self, n: usize) -> usize {
+        // The product's upper half is below n, which is a usize.
+        ((u128::from(self.next()) * n as u128) >> 64) as usize
+    }
+
+    /// Two different numbers below n, which is at least 2.
+    fn two(&mut self, n: usize) -> (usize, usize) {
+        let first = self.below(n);
+        let second = (first + 1 + self.below(n - 1)) % n;
+        (first, second)
+    }
+}
+
+#[cfg(test)]
+mod tests;

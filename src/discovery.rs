@@ -1,9 +1,12 @@
 //! Discovery: what a source of endpoints is, and what it reports. One file per registry.
 
+pub mod file;
+
 use crate::metadata::Metadata;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,6 +17,55 @@ pub trait Source: std::fmt::Debug + Send + Sync {
     /// again with the new list; what was known until then stays until the new run reports.
     fn watch(&self, lookups: Vec<Lookup>, reports: Reports) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
+
+/// A source as the configuration declares it. A new registry is a file in this folder, a case here and an arm in each
+/// of the two functions below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceSettings {
+    /// A watched file.
+    File(file::Settings),
+}
+
+impl SourceSettings {
+    /// Reads a `[sources.NAME]` table. Relative paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// The key that is wrong, and what was expected.
+    pub fn parse(mut table: toml::Table, folder: &Path) -> Result<Self, String> {
+        let kind = match table.remove("kind") {
+            Some(toml::Value::String(kind)) => kind,
+            _ => return Err(format!("`kind` is missing (expected one of {KINDS})")),
+        };
+        let problem = |e: toml::de::Error| e.message().to_owned();
+        match kind.as_str() {
+            "file" => {
+                let mut settings: file::Settings = table.try_into().map_err(problem)?;
+                settings.path = folder.join(settings.path);
+                Ok(SourceSettings::File(settings))
+            }
+            other => Err(format!("`kind`: `{other}` is none of {KINDS}")),
+        }
+    }
+
+    /// Builds the source.
+    ///
+    /// # Errors
+    /// What in the settings cannot be used.
+    pub fn build(&self) -> Result<Arc<dyn Source>, String> {
+        match self {
+            SourceSettings::File(settings) => Ok(Arc::new(file::File::new(settings))),
+        }
+    }
+
+    /// As `kind` names it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            SourceSettings::File(_) => "file",
+        }
+    }
+}
+
+const KINDS: &str = "`file`";
 
 /// A declared service that a source shall look up.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,10 @@
 //! Wayside: an HTTP gateway that is scripted in WebAssembly.
 
 pub mod balance;
+pub mod config;
+pub mod digest;
 pub mod discovery;
+pub mod duration;
 pub mod metadata;
 pub mod policy;
 pub mod request;
@@ -9,3 +12,4 @@ pub mod route;
 pub mod service;
 pub mod snapshot;
 pub mod time;
+pub mod watch;

@@ -1,0 +1,178 @@
+//! The configuration: what `wayside.toml` says, checked as a whole, in types that cannot be wrong.
+
+mod raw;
+
+use crate::discovery::{Lookup, SourceSettings};
+use crate::route::Match;
+use crate::service::Settings;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file that it came from.
+    pub file: PathBuf,
+    /// `[gateway]`.
+    pub gateway: Gateway,
+    /// `[policies]`; none: no policies.
+    pub policies: Option<Policies>,
+    /// `[telemetry]`.
+    pub telemetry: Telemetry,
+    /// `[sources.NAME]`.
+    pub sources: BTreeMap<Arc<str>, SourceSettings>,
+    /// `[services.NAME]`.
+    pub services: BTreeMap<Arc<str>, Declared>,
+    /// `[[routes]]`, in file order.
+    pub routes: Vec<DeclaredRoute>,
+}
+
+/// The process as a whole.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    /// Where clients connect. Needs a restart.
+    pub listen: Vec<SocketAddr>,
+    /// Where operators connect. Needs a restart.
+    pub admin: SocketAddr,
+    /// Threads that carry traffic. Needs a restart.
+    pub workers: usize,
+    /// Its own zone, for zone-aware decisions.
+    pub zone: Option<Arc<str>>,
+    /// How long a drain waits for what is in flight.
+    pub drain_timeout: Duration,
+    /// The largest `timeout` that a policy can ask for.
+    pub max_timeout: Duration,
+    /// The most attempts that a service or policy can ask for.
+    pub max_attempts: u32,
+    /// Bounds on downstream connections.
+    pub limits: ConnectionLimits,
+    /// Upstream connections kept idle, all workers together.
+    pub idle_upstream_connections: usize,
+    /// How long an upstream connection is kept idle.
+    pub upstream_idle_timeout: Duration,
+}
+
+/// Bounds on downstream connections. They hold for connections opened after a reload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectionLimits {
+    /// Open at once, all workers together; one more is closed at once.
+    pub connections: usize,
+    /// From the first byte of a head (or the connect) to its last.
+    pub head_timeout: Duration,
+    /// Without a request.
+    pub idle_timeout: Duration,
+    /// A client that takes no byte of what we have for it.
+    pub stall_timeout: Duration,
+    /// Bytes of a request head.
+    pub head_bytes: usize,
+    /// Headers of a request.
+    pub headers: usize,
+    /// Streams at once on one HTTP/2 connection.
+    pub streams: u32,
+}
+
+/// Where policies come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policies {
+    /// The watched directory.
+    pub directory: PathBuf,
+    /// Where compiled code is kept; must belong to us alone.
+    pub cache: PathBuf,
+}
+
+/// What is told, and to whom.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telemetry {
+    /// OTLP endpoint; none: no export. Needs a restart.
+    pub otlp: Option<String>,
+    /// Share of traces started here that are sampled, 0 to 1.
+    pub sample: f64,
+    /// Access log on standard output.
+    pub access_log: AccessLog,
+}
+
+/// Form of the access log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLog {
+    /// None.
+    #[default]
+    Off,
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// A declared service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declared {
+    /// How it is balanced, timed and retried.
+    pub settings: Arc<Settings>,
+    /// What its source looks for.
+    pub lookup: Lookup,
+}
+
+/// A declared route.
+#[derive(Debug, Clone)]
+pub struct DeclaredRoute {
+    /// Its `name`, else what it matches.
+    pub name: Arc<str>,
+    /// Which requests it takes.
+    pub matcher: Match,
+    /// Name of the service that it leads to.
+    pub service: Arc<str>,
+}
+
+/// A configuration that cannot be used: the file, and all that is wrong with it.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{}: {problem}", file.display())]
+pub struct Error {
+    /// The configuration file.
+    pub file: PathBuf,
+    /// What is wrong, with its key or line, and what to do.
+    pub problem: String,
+}
+
+/// Settings of a service that only a file source names.
+pub fn default_settings(source: &Arc<str>) -> Settings {
+    raw::default_settings(source)
+}
+
+impl Config {
+    /// Reads and checks a configuration file. Relative paths in it are relative to its folder.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn read(file: &Path) -> Result<Self, Error> {
+        let error = |problem: String| Error { file: file.to_owned(), problem };
+        let text = std::fs::read_to_string(file).map_err(|e| error(format!("cannot be read: {e}")))?;
+        Self::parse(file, &text)
+    }
+
+    /// Checks the text of a configuration file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, Error> {
+        raw::parse(file, text).map_err(|problem| Error { file: file.to_owned(), problem })
+    }
+
+    /// What differs from `other` and only a restart can change, by key.
+    pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
+        let (a, b) = (&self.gateway, &other.gateway);
+        [
+            ("gateway.listen", a.listen != b.listen),
+            ("gateway.admin", a.admin != b.admin),
+            ("gateway.workers", a.workers != b.workers),
+            ("policies", self.policies != other.policies),
+            ("telemetry.otlp", self.telemetry.otlp != other.telemetry.otlp),
+        ]
+        .into_iter()
+        .filter_map(|(key, differs)| differs.then_some(key))
+        .collect()
+    }
+}

@@ -1,0 +1,384 @@
+//! The configuration as it is written, and the way from there to what is checked.
+
+use super::{AccessLog, Config, ConnectionLimits, Declared, DeclaredRoute, Gateway, Policies, Telemetry};
+use crate::balance::Strategy;
+use crate::discovery::{Lookup, SourceSettings};
+use crate::route::RawMatch;
+use crate::service::{HashOn, HealthCheck, Settings};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(default)]
+    gateway: RawGateway,
+    policies: Option<RawPolicies>,
+    #[serde(default)]
+    telemetry: RawTelemetry,
+    #[serde(default)]
+    sources: BTreeMap<String, toml::Table>,
+    #[serde(default)]
+    services: BTreeMap<String, RawService>,
+    #[serde(default)]
+    routes: Vec<RawRoute>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawGateway {
+    listen: Vec<SocketAddr>,
+    admin: SocketAddr,
+    workers: Option<usize>,
+    zone: Option<String>,
+    #[serde(with = "crate::duration")]
+    drain_timeout: Duration,
+    #[serde(with = "crate::duration")]
+    max_timeout: Duration,
+    max_attempts: u32,
+    max_connections: usize,
+    #[serde(with = "crate::duration")]
+    head_timeout: Duration,
+    #[serde(with = "crate::duration")]
+    idle_timeout: Duration,
+    #[serde(with = "crate::duration")]
+    stall_timeout: Duration,
+    max_head_bytes: usize,
+    max_headers: usize,
+    max_streams: u32,
+    idle_upstream_connections: usize,
+    #[serde(with = "crate::duration")]
+    upstream_idle_timeout: Duration,
+}
+
+impl Default for RawGateway {
+    fn default() -> Self {
+        RawGateway {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
+            workers: None,
+            zone: None,
+            drain_timeout: Duration::from_secs(30),
+            max_timeout: Duration::from_secs(3600),
+            max_attempts: 5,
+            max_connections: 10_000,
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(30),
+            max_head_bytes: 64 << 10,
+            max_headers: 100,
+            max_streams: 256,
+            idle_upstream_connections: 1024,
+            // Less than the 60 to 75 s after which most servers close theirs.
+            upstream_idle_timeout: Duration::from_secs(45),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPolicies {
+    directory: PathBuf,
+    cache: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTelemetry {
+    otlp: Option<String>,
+    sample: f64,
+    access_log: AccessLog,
+}
+
+impl Default for RawTelemetry {
+    fn default() -> Self {
+        RawTelemetry { otlp: None, sample: 0.01, access_log: AccessLog::Off }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawService {
+    source: String,
+    registered_as: Option<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    allow_empty: bool,
+    #[serde(default)]
+    strategy: Strategy,
+    hash_on: Option<String>,
+    #[serde(default)]
+    protocol: Protocol,
+    #[serde(default = "five_minutes", with = "crate::duration")]
+    timeout: Duration,
+    #[serde(default = "fifteen_seconds", with = "crate::duration")]
+    attempt_timeout: Duration,
+    #[serde(default = "two_seconds", with = "crate::duration")]
+    connect_timeout: Duration,
+    #[serde(default = "two")]
+    max_attempts: u32,
+    #[serde(default)]
+    retry_status: Vec<u16>,
+    #[serde(default = "one_hour", with = "crate::duration")]
+    sticky_ttl: Duration,
+    health: Option<RawHealth>,
+}
+
+#[derive(Deserialize, Default, Clone, Copy, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Protocol {
+    #[default]
+    Http1,
+    H2,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHealth {
+    path: String,
+    #[serde(default = "two_seconds", with = "crate::duration")]
+    interval: Duration,
+    #[serde(default = "half_a_second", with = "crate::duration")]
+    timeout: Duration,
+    #[serde(default = "three")]
+    unhealthy_after: u32,
+    #[serde(default = "two")]
+    healthy_after: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRoute {
+    name: Option<String>,
+    #[serde(rename = "match", default)]
+    rule: RawMatch,
+    service: String,
+}
+
+fn five_minutes() -> Duration {
+    Duration::from_secs(300)
+}
+fn fifteen_seconds() -> Duration {
+    Duration::from_secs(15)
+}
+fn two_seconds() -> Duration {
+    Duration::from_secs(2)
+}
+fn half_a_second() -> Duration {
+    Duration::from_millis(500)
+}
+fn one_hour() -> Duration {
+    Duration::from_secs(3600)
+}
+fn two() -> u32 {
+    2
+}
+fn three() -> u32 {
+    3
+}
+
+/// Settings of a service that only a file source names.
+pub(super) fn default_settings(source: &Arc<str>) -> Settings {
+    Settings {
+        source: Arc::clone(source),
+        strategy: Strategy::default(),
+        hash_on: HashOn::ClientAddress,
+        http2: false,
+        timeout: five_minutes(),
+        attempt_timeout: fifteen_seconds(),
+        connect_timeout: two_seconds(),
+        max_attempts: two(),
+        retry_status: Vec::new(),
+        sticky_ttl: one_hour(),
+        health: None,
+        allow_empty: false,
+    }
+}
+
+pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
+    let raw: Raw = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let gateway = raw.gateway.check()?;
+    let sources = raw
+        .sources
+        .into_iter()
+        .map(|(name, table)| {
+            let settings = SourceSettings::parse(table, folder).map_err(|e| format!("sources.{name}: {e}"))?;
+            Ok((Arc::from(name), settings))
+        })
+        .collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
+    let services = raw
+        .services
+        .into_iter()
+        .map(|(name, service)| {
+            let declared = service.check(&name, &sources, &gateway).map_err(|e| format!("services.{name}.{e}"))?;
+            Ok((Arc::from(name), declared))
+        })
+        .collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
+    let some_file = sources.values().any(|source| matches!(source, SourceSettings::File(_)));
+    let mut names = BTreeSet::new();
+    let mut routes = Vec::new();
+    for (number, route) in raw.routes.into_iter().enumerate() {
+        let at = |e: String| format!("routes, number {}: {e}", number + 1);
+        let matcher = route.rule.check().map_err(|e| at(format!("match.{e}")))?;
+        // A file source may name services that are not declared here.
+        if !services.contains_key(route.service.as_str()) && !some_file {
+            return Err(at(format!("`service`: there is no `[services.{}]`", route.service)));
+        }
+        let name = route.name.unwrap_or_else(|| matcher.label());
+        if !names.insert(name.clone()) {
+            tracing::debug!(route = name, "several routes have this name; metrics add them up");
+        }
+        routes.push(DeclaredRoute { name: name.into(), matcher, service: route.service.into() });
+    }
+    let policies = raw.policies.map(|policies| {
+        let directory = folder.join(policies.directory);
+        let cache = policies.cache.map_or_else(|| directory.join(".cache"), |cache| folder.join(cache));
+        Policies { directory, cache }
+    });
+    if !(0.0..=1.0).contains(&raw.telemetry.sample) {
+        return Err(format!("telemetry.sample: {} is not between 0 and 1", raw.telemetry.sample));
+    }
+    if let Some(otlp) = &raw.telemetry.otlp
+        && !(otlp.starts_with("http://") || otlp.starts_with("https://"))
+    {
+        return Err(format!("telemetry.otlp: `{otlp}` is no URL (expected like `http://127.0.0.1:4317`)"));
+    }
+    let telemetry =
+        Telemetry { otlp: raw.telemetry.otlp, sample: raw.telemetry.sample, access_log: raw.telemetry.access_log };
+    Ok(Config { file: file.to_owned(), gateway, policies, telemetry, sources, services, routes })
+}
+
+impl RawGateway {
+    fn check(self) -> Result<Gateway, String> {
+        let between = |key: &str, value: usize, low: usize, high: usize| {
+            if (low..=high).contains(&value) {
+                return Ok(value);
+            }
+            Err(format!("gateway.{key}: {value} is not between {low} and {high}"))
+        };
+        if self.listen.is_empty() {
+            return Err("gateway.listen: name at least one address, like [\"127.0.0.1:8080\"]".into());
+        }
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let positive = [
+            ("head_timeout", self.head_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("stall_timeout", self.stall_timeout),
+            ("max_timeout", self.max_timeout),
+        ];
+        if let Some((key, _)) = positive.into_iter().find(|(_, duration)| duration.is_zero()) {
+            return Err(format!("gateway.{key}: must be more than 0"));
+        }
+        Ok(Gateway {
+            listen: self.listen,
+            admin: self.admin,
+            workers: between("workers", self.workers.unwrap_or(cores), 1, 256)?,
+            zone: self.zone.map(Arc::from),
+            drain_timeout: self.drain_timeout,
+            max_timeout: self.max_timeout,
+            max_attempts: u32::try_from(between("max_attempts", self.max_attempts as usize, 1, 100)?).unwrap_or(1),
+            limits: ConnectionLimits {
+                connections: between("max_connections", self.max_connections, 1, 10_000_000)?,
+                head_timeout: self.head_timeout,
+                idle_timeout: self.idle_timeout,
+                stall_timeout: self.stall_timeout,
+                // hyper's smallest buffer is 8 KiB.
+                head_bytes: between("max_head_bytes", self.max_head_bytes, 8 << 10, 1 << 20)?,
+                headers: between("max_headers", self.max_headers, 1, 10_000)?,
+                streams: self.max_streams.max(1),
+            },
+            idle_upstream_connections: self.idle_upstream_connections,
+            upstream_idle_timeout: self.upstream_idle_timeout,
+        })
+    }
+}
+
+impl RawService {
+    fn check(
+        self,
+        name: &str,
+        sources: &BTreeMap<Arc<str>, SourceSettings>,
+        gateway: &Gateway,
+    ) -> Result<Declared, String> {
+        let Some((source, _)) = sources.get_key_value(self.source.as_str()) else {
+            return Err(format!("source: there is no `[sources.{}]`", self.source));
+        };
+        let retryable = |status: &u16| matches!(status, 408 | 425 | 429 | 500..=599);
+        if let Some(status) = self.retry_status.iter().find(|status| !retryable(status)) {
+            return Err(format!("retry_status: {status} is none of 408, 425, 429, 500 to 599"));
+        }
+        if self.max_attempts == 0 || self.max_attempts > gateway.max_attempts {
+            let most = gateway.max_attempts;
+            return Err(format!(
+                "max_attempts: {} is not between 1 and {most} (gateway.max_attempts)",
+                self.max_attempts
+            ));
+        }
+        if self.connect_timeout.is_zero() {
+            return Err("connect_timeout: must be more than 0".into());
+        }
+        let settings = Settings {
+            source: Arc::clone(source),
+            strategy: self.strategy,
+            hash_on: check_hash_on(self.hash_on.as_deref())?,
+            http2: self.protocol == Protocol::H2,
+            timeout: self.timeout,
+            attempt_timeout: self.attempt_timeout,
+            connect_timeout: self.connect_timeout,
+            max_attempts: self.max_attempts,
+            retry_status: self.retry_status,
+            sticky_ttl: self.sticky_ttl,
+            health: self.health.map(RawHealth::check).transpose()?,
+            allow_empty: self.allow_empty,
+        };
+        let lookup = Lookup {
+            service: Arc::from(name),
+            registered_as: self.registered_as.unwrap_or_else(|| name.to_owned()),
+            tags: self.tags,
+            allow_empty: self.allow_empty,
+        };
+        Ok(Declared { settings: Arc::new(settings), lookup })
+    }
+}
+
+impl RawHealth {
+    fn check(self) -> Result<HealthCheck, String> {
+        if !self.path.starts_with('/') || self.path.parse::<http::uri::PathAndQuery>().is_err() {
+            return Err(format!("health.path: `{}` must start with `/` and be a path", self.path));
+        }
+        for (key, duration) in [("interval", self.interval), ("timeout", self.timeout)] {
+            if duration < Duration::from_millis(10) {
+                return Err(format!("health.{key}: must be at least 10ms"));
+            }
+        }
+        if self.unhealthy_after == 0 || self.healthy_after == 0 {
+            return Err("health: `unhealthy_after` and `healthy_after` must be at least 1".into());
+        }
+        Ok(HealthCheck {
+            path: self.path,
+            interval: self.interval,
+            timeout: self.timeout,
+            unhealthy_after: self.unhealthy_after,
+            healthy_after: self.healthy_after,
+        })
+    }
+}
+
+fn check_hash_on(text: Option<&str>) -> Result<HashOn, String> {
+    let wrong =
+        || format!("hash_on: `{}` is none of `client-address`, `header:NAME`, `cookie:NAME`", text.unwrap_or(""));
+    match text {
+        None | Some("client-address") => Ok(HashOn::ClientAddress),
+        Some(text) => match text.split_once(':') {
+            Some(("header", name)) => name.parse().map(HashOn::Header).map_err(|_| wrong()),
+            Some(("cookie", name)) if !name.is_empty() => Ok(HashOn::Cookie(name.into())),
+            _ => Err(wrong()),
+        },
+    }
+}
