@@ -1,0 +1,37 @@
+# Shared by the scripts beside it; sourced, never run. Each of them prints the path of one server's program on standard
+# output and tells its progress on standard error. Nothing is installed on the system and no root is needed.
+# Order: the environment variable, PATH, the cache in target/servers/, then an installation into that cache.
+set -euo pipefail
+cache=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)/target/servers
+
+say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
+give_up() { say "$*"; exit 1; }
+
+# look_for VARIABLE PROGRAM: prints the path and ends the script where there is one already.
+look_for() {
+  local given=${!1:-}
+  if [ -n "$given" ]; then
+    [ -x "$given" ] || give_up "$1=$given is no program"
+    printf '%s\n' "$given"; exit 0
+  fi
+  if type -P "$2"; then exit 0; fi
+  if [ -x "$cache/$2/$2" ]; then printf '%s\n' "$cache/$2/$2"; exit 0; fi
+}
+
+# one_at_a_time VARIABLE PROGRAM: waits for another call that installs the same program, and uses what it made.
+one_at_a_time() {
+  mkdir -p "$cache/$2"
+  if type -P flock >/dev/null; then
+    exec 9>"$cache/$2/.lock"
+    flock 9
+    look_for "$1" "$2"
+  fi
+}
+
+# keep FILE PROGRAM: the finished program appears in the cache at once or not at all; prints its path.
+keep() {
+  cp "$1" "$cache/$2/.new.$$"
+  chmod 755 "$cache/$2/.new.$$"
+  mv -f "$cache/$2/.new.$$" "$cache/$2/$2"
+  printf '%s\n' "$cache/$2/$2"
+}
