@@ -1,6 +1,9 @@
 //! Discovery: what a source of endpoints is, and what it reports. One file per registry.
 
+pub mod backoff;
+pub mod consul;
 pub mod file;
+pub mod guard;
 
 use crate::metadata::Metadata;
 use std::collections::BTreeMap;
@@ -24,6 +27,8 @@ pub trait Source: std::fmt::Debug + Send + Sync {
 pub enum SourceSettings {
     /// A watched file.
     File(file::Settings),
+    /// A Consul agent.
+    Consul(consul::Settings),
 }
 
 impl SourceSettings {
@@ -43,6 +48,13 @@ impl SourceSettings {
                 settings.path = folder.join(settings.path);
                 Ok(SourceSettings::File(settings))
             }
+            "consul" => {
+                let mut settings: consul::Settings = table.try_into().map_err(problem)?;
+                if let Some(consul::Token::File(file)) = &mut settings.token {
+                    *file = folder.join(&*file);
+                }
+                Ok(SourceSettings::Consul(settings))
+            }
             other => Err(format!("`kind`: `{other}` is none of {KINDS}")),
         }
     }
@@ -54,6 +66,7 @@ impl SourceSettings {
     pub fn build(&self) -> Result<Arc<dyn Source>, String> {
         match self {
             SourceSettings::File(settings) => Ok(Arc::new(file::File::new(settings))),
+            SourceSettings::Consul(settings) => Ok(Arc::new(consul::Consul::new(settings)?)),
         }
     }
 
@@ -61,11 +74,12 @@ impl SourceSettings {
     pub fn kind(&self) -> &'static str {
         match self {
             SourceSettings::File(_) => "file",
+            SourceSettings::Consul(_) => "consul",
         }
     }
 }
 
-const KINDS: &str = "`file`";
+const KINDS: &str = "`consul`, `file`";
 
 /// A declared service that a source shall look up.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,6 +9,7 @@ pub mod metadata;
 pub mod policy;
 pub mod request;
 pub mod route;
+pub mod secret;
 pub mod service;
 pub mod snapshot;
 pub mod time;

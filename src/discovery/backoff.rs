@@ -1,0 +1,67 @@
+//! Backoff: how long to wait after one failure after another.
+
+use crate::balance::Chance;
+use std::hash::{BuildHasher, Hasher};
+use std::time::Duration;
+
+/// The first wait, at most.
+const FIRST: Duration = Duration::from_millis(100);
+/// Any wait, at most.
+const MOST: Duration = Duration::from_secs(10);
+
+/// Doubling waits from 100 ms to 10 s, each between half of that and the whole ("equal jitter"), so that the watches of
+/// many gateways don't return together.
+#[derive(Debug)]
+pub struct Backoff {
+    failures: u32,
+    chance: Chance,
+}
+
+impl Backoff {
+    /// The same seed gives the same waits.
+    pub fn new(seed: u64) -> Self {
+        Backoff { failures: 0, chance: Chance(seed) }
+    }
+
+    /// With a seed of its own.
+    pub fn seeded() -> Self {
+        // The standard library's only source of chance: each `RandomState` has new keys.
+        Self::new(std::hash::RandomState::new().build_hasher().finish())
+    }
+
+    /// How long to wait after one more failure.
+    pub fn wait(&mut self) -> Duration {
+        let whole = FIRST.saturating_mul(1 << self.failures.min(16)).min(MOST);
+        self.failures = self.failures.saturating_add(1);
+        let half = whole / 2;
+        // At most 5 s, so it fits.
+        let micros = usize::try_from(half.as_micros()).unwrap_or(usize::MAX);
+        half + Duration::from_micros(self.chance.below(micros) as u64)
+    }
+
+    /// A success: the next wait is the first one again.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn doubles_within_bounds_and_starts_again() {
+        for seed in 0..100 {
+            let mut backoff = Backoff::new(seed);
+            let mut whole = 100;
+            for _ in 0..40 {
+                let wait = backoff.wait().as_millis();
+                assert!((whole / 2..=whole).contains(&wait), "{wait} of {whole}");
+                whole = (whole * 2).min(10_000);
+            }
+            backoff.reset();
+            assert!(backoff.wait() <= FIRST);
+        }
+        assert_ne!(Backoff::seeded().wait(), Backoff::seeded().wait());
+    }
+}

@@ -1,0 +1,135 @@
+//! What the health endpoint answers, and what we make of it.
+//!
+//! - Address: `Service.Address`, and where that is empty, `Node.Address`; it must be an IP address.
+//! - Weight: a tag `weight:N`, else `Service.Weights` for the state of the checks (`Passing` or `Warning`), else 1. The
+//!   tag comes first because Consul fills in `Weights` by itself. A tag whose N is no number is just a tag.
+//! - Healthy: no check of the service or its node is critical, which includes maintenance.
+//! - Metadata: `Service.Meta`; `tags`, joined by commas, where there are any and the meta has no such key; `zone` from
+//!   `Node.Meta` where the service's has none.
+
+use crate::discovery::Entry;
+use crate::metadata::Metadata;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// One answer, read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) endpoints: Vec<Entry>,
+    pub(super) skipped: u32,
+}
+
+// Go writes empty lists and maps as null, hence the options.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Raw {
+    node: Option<Node>,
+    service: Service,
+    checks: Option<Vec<Check>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Node {
+    address: Option<String>,
+    meta: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Service {
+    address: Option<String>,
+    port: u16,
+    tags: Option<Vec<String>>,
+    meta: Option<BTreeMap<String, String>>,
+    weights: Option<Weights>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Weights {
+    passing: Option<u32>,
+    warning: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Check {
+    status: String,
+}
+
+/// Reads an answer. Bad entries are left out and counted; an answer of nothing but bad entries is a bad answer, since
+/// to apply it would remove what works.
+///
+/// # Errors
+/// What is wrong with the answer as a whole.
+pub(super) fn parse(body: &[u8]) -> Result<Answer, String> {
+    let raw: Vec<serde_json::Value> =
+        serde_json::from_slice(body).map_err(|e| format!("the answer is no JSON list ({e})"))?;
+    let all = raw.len();
+    let (mut endpoints, mut skipped, mut reason) = (Vec::<Entry>::with_capacity(all), 0, None);
+    let mut places = BTreeMap::new();
+    for value in raw {
+        match entry(value) {
+            // Registered twice, under two ids: one endpoint, healthy if either is.
+            Ok(entry) => match places.get(&entry.address) {
+                Some(place) => {
+                    let first: &mut Entry = &mut endpoints[*place];
+                    if entry.healthy && !first.healthy {
+                        *first = entry;
+                    }
+                }
+                None => {
+                    places.insert(entry.address, endpoints.len());
+                    endpoints.push(entry);
+                }
+            },
+            Err(problem) => {
+                skipped += 1;
+                reason.get_or_insert(problem);
+            }
+        }
+    }
+    match reason {
+        Some(reason) if endpoints.is_empty() => {
+            Err(format!("none of the {all} entries can be used; the first: {reason}"))
+        }
+        _ => Ok(Answer { endpoints, skipped }),
+    }
+}
+
+fn entry(value: serde_json::Value) -> Result<Entry, String> {
+    let raw: Raw = serde_json::from_value(value).map_err(|e| e.to_string())?;
+    let node = raw.node.unwrap_or(Node { address: None, meta: None });
+    let own = raw.service.address.filter(|address| !address.is_empty());
+    let written = own.or(node.address).unwrap_or_default();
+    let bare = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&written);
+    let ip: IpAddr = bare.parse().map_err(|_| format!("`{written}` is no IP address"))?;
+    if ip.is_unspecified() {
+        return Err(format!("`{written}` is no address to connect to"));
+    }
+    if raw.service.port == 0 {
+        return Err("port 0".to_owned());
+    }
+    let has = |status: &str| raw.checks.iter().flatten().any(|check| check.status == status);
+    let tags = raw.service.tags.unwrap_or_default();
+    let tagged = tags.iter().find_map(|tag| tag.strip_prefix("weight:")?.trim().parse().ok());
+    let registered = raw.service.weights.and_then(|w| if has("warning") { w.warning } else { w.passing });
+    let mut metadata: Metadata = raw.service.meta.unwrap_or_default();
+    if !tags.is_empty() {
+        metadata.entry("tags".to_owned()).or_insert_with(|| tags.join(","));
+    }
+    if let Some(zone) = node.meta.and_then(|mut meta| meta.remove("zone")) {
+        metadata.entry("zone".to_owned()).or_insert(zone);
+    }
+    Ok(Entry {
+        address: SocketAddr::new(ip, raw.service.port),
+        weight: tagged.or(registered).unwrap_or(1),
+        healthy: !has("critical"),
+        metadata,
+    })
+}
+
+#[cfg(test)]
+mod tests;

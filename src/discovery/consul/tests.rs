@@ -1,0 +1,61 @@
+use crate::discovery::SourceSettings;
+use std::path::Path;
+use std::time::Duration;
+
+fn parse(text: &str) -> Result<super::Settings, String> {
+    let table = toml::from_str(&format!("kind = \"consul\"\n{text}")).unwrap();
+    match SourceSettings::parse(table, Path::new("/etc/wayside"))? {
+        SourceSettings::Consul(settings) => Ok(settings),
+        other => Err(format!("{other:?}")),
+    }
+}
+
+#[test]
+fn defaults() {
+    let settings = parse("address = \"http://127.0.0.1:8500\"").unwrap();
+    assert!(settings.passing && settings.tags.is_empty() && settings.token.is_none());
+    assert_eq!((settings.wait, settings.confirm_after), (Duration::from_secs(60), Duration::from_secs(5)));
+    assert_eq!(settings.address.to_string(), "http://127.0.0.1:8500");
+    assert_eq!(SourceSettings::Consul(settings).build().map(|_| ()), Ok(()));
+}
+
+#[test]
+fn bounds_and_relative_paths() {
+    let text = "address = \"https://consul/base/\"\nwait = \"1h\"\ntoken_file = \"token\"\npassing = false";
+    let settings = parse(text).unwrap();
+    assert_eq!(settings.wait, Duration::from_secs(600));
+    assert_eq!(settings.token, Some(super::Token::File("/etc/wayside/token".into())));
+    assert_eq!(settings.address.to_string(), "https://consul/base");
+    assert!(!settings.passing);
+}
+
+#[test]
+fn problems_are_told_without_secrets() {
+    let good = "address = \"http://127.0.0.1:8500\"\n";
+    let cases = [
+        ("".to_owned(), "missing field `address`"),
+        ("address = \"127.0.0.1:8500\"".to_owned(), "expected a URL"),
+        ("address = \"ftp://u:hunter2@h\"".to_owned(), "expected a URL"),
+        ("address = \"http://u:hunter2@h:99999\"".to_owned(), "invalid port number"),
+        ("address = \"http://h/?token=hunter2\"".to_owned(), "without a query"),
+        (format!("{good}token = \"hunter2\"\ntoken_file = \"t\""), "exclude each other"),
+        (format!("{good}token = \" \""), "`token` is empty"),
+        (format!("{good}token = [\"hunter2\"]"), "must be a string"),
+        (format!("{good}tokn = \"hunter2\""), "unknown field `tokn`"),
+        (format!("{good}wait = 5"), "expected a string"),
+    ];
+    for (text, expected) in cases {
+        let problem = parse(&text).unwrap_err();
+        assert!(problem.contains(expected), "{text:?} gave {problem:?}");
+        assert!(!problem.contains("hunter2"), "{problem}");
+    }
+}
+
+#[test]
+fn nothing_that_is_shown_holds_a_secret() {
+    let settings = parse("address = \"http://me:hunter2@[::1]:8500/\"\ntoken = \"s3cret\"").unwrap();
+    let source = super::Consul::new(&settings).unwrap();
+    let shown = format!("{settings:?} {} {source:?} {:?}", settings.address, SourceSettings::Consul(settings.clone()));
+    assert!(!shown.contains("hunter2") && !shown.contains("s3cret"), "{shown}");
+    assert!(shown.contains("http://[::1]:8500"), "{shown}");
+}

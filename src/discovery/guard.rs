@@ -1,0 +1,90 @@
+//! The guard: an answer that would take away too much at once is held until a second look agrees. Registries answer
+//! "nothing" for many reasons that are not "all are gone": a token without rights, an agent that has just started, a
+//! partition. Pure: whoever asks tells the time, and reads again when `confirm_at` has come.
+
+use super::{Entry, Observed};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// From this many endpoints on, the loss of more than half is doubted.
+const MANY: usize = 4;
+
+/// What counts for one service, and what is held back.
+#[derive(Debug)]
+pub struct Guard {
+    confirm_after: Duration,
+    allow_empty: bool,
+    accepted: Option<Observed>,
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    /// What was lacking in every answer since.
+    gone: BTreeSet<SocketAddr>,
+    confirm_at: Instant,
+}
+
+impl Guard {
+    /// `accepted`: what is known from an earlier watch. `allow_empty`: an empty answer is applied at once.
+    pub fn new(confirm_after: Duration, allow_empty: bool, accepted: Option<Observed>) -> Self {
+        Guard { confirm_after, allow_empty, accepted, held: None }
+    }
+
+    /// Takes the newest answer and says what to report. An answer that is doubted is applied if it comes at
+    /// `confirm_at` or later and all that it lacks was lacking in every answer since the hold began; until then, what
+    /// counted before is reported, with the reason. The first answer of all is always applied.
+    pub fn offer(&mut self, answer: Observed, now: Instant) -> Observed {
+        let Some(accepted) = &self.accepted else { return self.accept(answer) };
+        let gone = gone(&accepted.endpoints, &answer.endpoints);
+        let Some(doubt) = doubt(accepted.endpoints.len(), answer.endpoints.len(), gone.len(), self.allow_empty) else {
+            return self.accept(answer);
+        };
+        let confirm_at = match &self.held {
+            Some(held) if gone.is_subset(&held.gone) && held.confirm_at <= now => return self.accept(answer),
+            Some(held) if gone.is_subset(&held.gone) => held.confirm_at,
+            // A first doubt, or one about more endpoints, which starts the time anew.
+            _ => now + self.confirm_after,
+        };
+        let reason =
+            format!("{doubt}; it is held until a read {} later agrees", humantime::format_duration(self.confirm_after));
+        let report = Observed { held: Some(reason), ..accepted.clone() };
+        self.held = Some(Held { gone, confirm_at });
+        report
+    }
+
+    /// When to read again, without waiting for a change, while an answer is held.
+    pub fn confirm_at(&self) -> Option<Instant> {
+        self.held.as_ref().map(|held| held.confirm_at)
+    }
+
+    fn accept(&mut self, answer: Observed) -> Observed {
+        self.held = None;
+        self.accepted = Some(answer.clone());
+        answer
+    }
+}
+
+fn gone(before: &[Entry], now: &[Entry]) -> BTreeSet<SocketAddr> {
+    let now: BTreeSet<SocketAddr> = now.iter().map(|entry| entry.address).collect();
+    before.iter().map(|entry| entry.address).filter(|address| !now.contains(address)).collect()
+}
+
+/// Why an answer is doubted, if it is.
+fn doubt(before: usize, now: usize, gone: usize, allow_empty: bool) -> Option<String> {
+    match (before, now) {
+        (0, _) => None,
+        (_, 0) if allow_empty => None,
+        (1, 0) => Some("an empty answer would take away the only endpoint".to_owned()),
+        (_, 0) => Some(format!("an empty answer would take away all {before} endpoints")),
+        _ if before >= MANY && gone * 2 > before => {
+            Some(format!("the answer would take away {gone} of {before} endpoints"))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
