@@ -1,0 +1,177 @@
+//! The `consul` source against a real agent.
+
+#[path = "support/servers.rs"]
+mod servers;
+#[path = "support/watched.rs"]
+mod watched;
+
+use serde_json::{Value, json};
+use servers::{Consul, MANAGEMENT};
+use std::time::Duration;
+use watched::{Watched, lookup};
+use wayside::discovery::{Lookup, Observed};
+
+/// In which a change has to be seen.
+const SOON: Duration = Duration::from_secs(1);
+/// For what has no bound of its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn service(id: &str, port: u16) -> Value {
+    json!({"ID": id, "Name": "users", "Address": "127.0.0.1", "Port": port})
+}
+
+fn checked(id: &str, port: u16) -> Value {
+    let mut service = service(id, port);
+    service["Check"] = json!({"TTL": "10m", "Status": "passing"});
+    service
+}
+
+fn table(consul: &Consul, more: &str) -> String {
+    format!("kind = \"consul\"\naddress = \"{}\"\n{more}", consul.url())
+}
+
+fn ports(observed: &Observed) -> Vec<u16> {
+    let mut ports: Vec<u16> = observed.endpoints.iter().map(|entry| entry.address.port()).collect();
+    ports.sort_unstable();
+    ports
+}
+
+#[tokio::test]
+async fn registered_and_deregistered_are_seen_within_a_second() {
+    let consul = Consul::start().await;
+    let mut watched = Watched::start(&table(&consul, ""), vec![lookup("users")]);
+    assert!(watched.until(SOON, |_| true).await.endpoints.is_empty());
+    for port in 9001..=9005 {
+        consul.register(&service(&format!("i{port}"), port)).await;
+        let seen = watched.until(SOON, |seen| ports(seen).contains(&port)).await;
+        assert_eq!(ports(&seen), (9001..=port).collect::<Vec<_>>());
+    }
+    for port in (9002..=9005).rev() {
+        consul.deregister(&format!("i{port}")).await;
+        watched.until(SOON, |seen| ports(seen) == (9001..port).collect::<Vec<_>>()).await;
+    }
+    assert_eq!(watched.problems, [""; 0]);
+}
+
+#[tokio::test]
+async fn weight_meta_tags_and_addresses_come_through() {
+    let consul = Consul::start().await;
+    consul
+        .register(&json!({"ID": "a", "Name": "people", "Address": "::1", "Port": 9001, "Tags": ["blue", "eu"],
+            "Meta": {"version": "v2"}, "Weights": {"Passing": 7, "Warning": 1}}))
+        .await;
+    consul.register(&json!({"ID": "b", "Name": "people", "Port": 9002, "Tags": ["blue", "weight:3", "eu"]})).await;
+    consul.register(&json!({"ID": "c", "Name": "people", "Port": 9003, "Tags": ["eu"]})).await;
+    consul
+        .register(&json!({"ID": "d", "Name": "people", "Address": "db.local", "Port": 9004, "Tags": ["blue", "eu"]}))
+        .await;
+    let wanted = Lookup { registered_as: "people".to_owned(), tags: vec!["blue".to_owned()], ..lookup("users") };
+    let table = table(&consul, "tags = [\"eu\"]\ndatacenter = \"dc1\"");
+    let seen = Watched::start(&table, vec![wanted]).until(PATIENCE, |seen| seen.skipped == 1).await;
+    let mut found: Vec<_> = seen.endpoints.iter().map(|e| (e.address.to_string(), e.weight, e.healthy)).collect();
+    found.sort();
+    assert_eq!(found, [("127.0.0.1:9002".to_owned(), 3, true), ("[::1]:9001".to_owned(), 7, true)]);
+    let first = seen.endpoints.iter().find(|entry| entry.weight == 7).unwrap();
+    assert_eq!((first.metadata["version"].as_str(), first.metadata["tags"].as_str()), ("v2", "blue,eu"));
+}
+
+#[tokio::test]
+async fn a_critical_check_takes_an_endpoint_out_or_makes_it_unhealthy() {
+    let consul = Consul::start().await;
+    consul.register(&checked("a", 9001)).await;
+    consul.register(&checked("b", 9002)).await;
+    let mut passing = Watched::start(&table(&consul, ""), vec![lookup("users")]);
+    let mut all = Watched::start(&table(&consul, "passing = false"), vec![lookup("users")]);
+    let healthy = |seen: &Observed| seen.endpoints.iter().filter(|entry| entry.healthy).count();
+    passing.until(PATIENCE, |seen| seen.endpoints.len() == 2).await;
+    all.until(PATIENCE, |seen| healthy(seen) == 2).await;
+    consul.check("a", "fail").await;
+    passing.until(SOON, |seen| ports(seen) == [9002]).await;
+    let seen = all.until(SOON, |seen| healthy(seen) == 1).await;
+    assert_eq!(ports(&seen), [9001, 9002]);
+    consul.check("a", "pass").await;
+    passing.until(SOON, |seen| seen.endpoints.len() == 2).await;
+    all.until(SOON, |seen| healthy(seen) == 2).await;
+    // A warning does not pass, but is no reason to call it unhealthy.
+    consul.check("b", "warn").await;
+    passing.until(SOON, |seen| ports(seen) == [9001]).await;
+    assert_eq!(all.fewest, Some(2));
+}
+
+#[tokio::test]
+async fn the_last_endpoint_goes_when_a_second_look_agrees() {
+    let consul = Consul::start().await;
+    consul.register(&service("a", 9001)).await;
+    let mut careful = Watched::start(&table(&consul, "confirm_after = \"500ms\""), vec![lookup("users")]);
+    let anyway = Lookup { allow_empty: true, ..lookup("users") };
+    let mut trusting = Watched::start(&table(&consul, "confirm_after = \"1h\""), vec![anyway]);
+    careful.until(PATIENCE, |seen| ports(seen) == [9001]).await;
+    trusting.until(PATIENCE, |seen| ports(seen) == [9001]).await;
+    consul.deregister("a").await;
+    trusting.until(SOON, |seen| seen.endpoints.is_empty()).await;
+    let held = careful.until(SOON, |seen| seen.held.is_some()).await;
+    assert_eq!(ports(&held), [9001]);
+    let gone = careful.until(PATIENCE, |seen| seen.endpoints.is_empty()).await;
+    assert_eq!(gone.held, None);
+}
+
+#[tokio::test]
+async fn tokens_are_needed_reread_and_never_shown() {
+    let consul = Consul::with_acl().await;
+    consul.register(&service("a", 9001)).await;
+    // Nobody is told that he may not: the list is just empty.
+    let mut anonymous = Watched::start(&table(&consul, ""), vec![lookup("users")]);
+    assert_eq!(anonymous.next(PATIENCE).await.map(|seen| seen.endpoints.len()), Ok(0));
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let unknown = "0bad0bad-0000-4000-8000-000000000000";
+    std::fs::write(&file, unknown).unwrap();
+    let more = format!("token_file = {file:?}\nwait = \"1s\"\nconfirm_after = \"1h\"");
+    let mut watched = Watched::start(&table(&consul, &more), vec![lookup("users")]);
+    let problem = watched.problem(PATIENCE).await;
+    assert!(problem.contains("answered 403: ACL not found"), "{problem}");
+    std::fs::write(&file, format!("{MANAGEMENT}\n")).unwrap();
+    watched.until(PATIENCE, |seen| ports(seen) == [9001]).await;
+    watched.fewest = None;
+
+    // No token at all, or one without rights: what was known stays.
+    std::fs::write(&file, "").unwrap();
+    let problem = watched.problem(PATIENCE).await;
+    assert!(problem.ends_with("is empty"), "{problem}");
+    let created: Value = serde_json::from_str(&consul.put("/v1/acl/token", &json!({})).await).unwrap();
+    std::fs::write(&file, created["SecretID"].as_str().unwrap()).unwrap();
+    loop {
+        // Newer ones than 1.8 say that they left something out, which is a problem; the older ones are held.
+        match watched.next(PATIENCE).await {
+            Ok(seen) if seen.held.is_some() => break,
+            Err(problem) if problem.contains("may not read") => break,
+            _ => {}
+        }
+    }
+    assert_eq!(watched.fewest.unwrap_or(1), 1);
+    let shown = watched.problems.concat();
+    assert!(!shown.contains(unknown) && !shown.contains(MANAGEMENT), "{shown}");
+}
+
+#[tokio::test]
+async fn a_killed_consul_loses_nothing_and_is_followed_again() {
+    let mut consul = Consul::durable().await;
+    consul.register(&checked("a", 9001)).await;
+    // Only a state that was reported, not the initial one, is there again after a restart; else it is critical.
+    consul.check("a", "pass").await;
+    consul.register(&service("b", 9002)).await;
+    let mut watched = Watched::start(&table(&consul, ""), vec![lookup("users")]);
+    watched.until(PATIENCE, |seen| seen.endpoints.len() == 2).await;
+    watched.fewest = None;
+    consul.kill();
+    let problem = watched.problem(SOON).await;
+    assert!(problem.starts_with(&consul.url()), "{problem}");
+    consul.start_again().await;
+    watched.until(PATIENCE, |seen| seen.held.is_none() && seen.endpoints.len() == 2).await;
+    consul.register(&service("c", 9003)).await;
+    consul.listed("users", "c").await;
+    watched.until(SOON, |seen| seen.endpoints.len() == 3).await;
+    assert_eq!(watched.fewest, Some(2));
+    assert!(watched.problems.len() < 20, "{:?}", watched.problems);
+}
