@@ -1,5 +1,9 @@
-//! The `consul` source against a real agent.
+//! The `consul` source against a real agent, and in `misbehaving` against what no real one should do.
 
+#[path = "support/fake_consul.rs"]
+mod fake_consul;
+#[path = "consul/misbehaving.rs"]
+mod misbehaving;
 #[path = "support/servers.rs"]
 mod servers;
 #[path = "support/watched.rs"]

@@ -1,6 +1,12 @@
 //! Real servers for tests: found or installed by `scripts/servers/`, on free ports, with their data in a folder of
 //! their own, and gone when the value is dropped.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "for tests, each of which uses some of it"
+)]
 
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

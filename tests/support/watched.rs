@@ -1,10 +1,16 @@
 //! A source under watch: its reports in order, with a bound on every wait.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses some of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "for tests, each of which uses some of it"
+)]
 
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use wayside::discovery::{Lookup, Observed, Report, Reports, SourceSettings};
+use wayside::discovery::{Lookup, Observed, Report, Reports, Source, SourceSettings};
 
 /// A watch that ends with this value.
 #[derive(Debug)]
@@ -22,11 +28,20 @@ pub fn lookup(service: &str) -> Lookup {
     Lookup { service: service.into(), registered_as: service.to_owned(), tags: vec![], allow_empty: false }
 }
 
+/// The source of a `[sources.NAME]` table.
+pub fn source(table: &str) -> Arc<dyn Source> {
+    let table = toml::from_str(table).unwrap();
+    SourceSettings::parse(table, std::path::Path::new("/")).unwrap().build().unwrap()
+}
+
 impl Watched {
     /// Starts the source of a `[sources.NAME]` table, looking for these.
     pub fn start(table: &str, lookups: Vec<Lookup>) -> Self {
-        let table = toml::from_str(table).unwrap();
-        let source = SourceSettings::parse(table, std::path::Path::new("/")).unwrap().build().unwrap();
+        Self::over(&*source(table), lookups)
+    }
+
+    /// Starts another watch of a source.
+    pub fn over(source: &dyn Source, lookups: Vec<Lookup>) -> Self {
         let (to, reports) = mpsc::channel(64);
         let watch = source.watch(lookups, Reports { source: "test".into(), to });
         Watched { reports, task: tokio::spawn(watch), fewest: None, problems: vec![] }
