@@ -9,7 +9,7 @@ mod client;
 mod index;
 mod watch;
 
-use super::{Lookup, Observed, Reports, Source};
+use super::{Lookup, Observed, Report, Reports, Source};
 use crate::secret::Secret;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -171,7 +171,12 @@ impl Source for Consul {
             for lookup in lookups {
                 watches.spawn(watch::run(Arc::clone(&client), Arc::clone(&known), lookup, reports.clone()));
             }
-            while watches.join_next().await.is_some() {}
+            // None of them ends by itself, so this is a bug of ours. The others go on, and it shows.
+            while let Some(ended) = watches.join_next().await {
+                let problem = ended.err().map_or_else(String::new, |e| e.to_string());
+                tracing::error!(source = %reports.source, %problem, "a watch ended");
+                reports.send(Report::Failed(None, format!("a watch ended: {problem}"))).await;
+            }
             std::future::pending::<()>().await;
         })
     }

@@ -64,9 +64,10 @@ impl Fake {
         self.asked.borrow().clone()
     }
 
-    /// Waits until so many queries have come.
+    /// Waits until so many queries have come. Panics when they have not after 30 s.
     pub async fn asked(&mut self, times: usize) -> Vec<String> {
-        self.asked.wait_for(|asked| asked.len() >= times).await.unwrap().clone()
+        let enough = self.asked.wait_for(|asked| asked.len() >= times);
+        tokio::time::timeout(Duration::from_secs(30), enough).await.unwrap().unwrap().clone()
     }
 }
 

@@ -39,7 +39,10 @@ impl Client {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT)
-            .tcp_keepalive(Duration::from_secs(15))
+            // A query waits in silence; without these, an agent whose machine is gone is noticed when `wait` is over.
+            .tcp_keepalive(Duration::from_secs(10))
+            .tcp_keepalive_interval(Duration::from_secs(5))
+            .tcp_keepalive_retries(3)
             .user_agent(concat!("wayside/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| reason(&e))?;
