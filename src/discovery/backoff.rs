@@ -8,9 +8,11 @@ use std::time::Duration;
 const FIRST: Duration = Duration::from_millis(100);
 /// Any wait, at most.
 const MOST: Duration = Duration::from_secs(10);
+/// Any wait, at least: chance alone would now and then not wait at all.
+const LEAST: Duration = Duration::from_millis(10);
 
-/// Doubling waits from 100 ms to 10 s, each between half of that and the whole ("equal jitter"), so that the watches of
-/// many gateways don't return together.
+/// Waits below a bound that doubles from 100 ms to 10 s, each anywhere from 10 ms to that bound ("full jitter"), so that
+/// the watches of many gateways don't return together.
 #[derive(Debug)]
 pub struct Backoff {
     failures: u32,
@@ -33,10 +35,10 @@ impl Backoff {
     pub fn wait(&mut self) -> Duration {
         let whole = FIRST.saturating_mul(1 << self.failures.min(16)).min(MOST);
         self.failures = self.failures.saturating_add(1);
-        let half = whole / 2;
-        // At most 5 s, so it fits.
-        let micros = usize::try_from(half.as_micros()).unwrap_or(usize::MAX);
-        half + Duration::from_micros(self.chance.below(micros) as u64)
+        let range = whole - LEAST;
+        // At most 10 s, so it fits.
+        let micros = usize::try_from(range.as_micros()).unwrap_or(usize::MAX);
+        LEAST + Duration::from_micros(self.chance.below(micros) as u64)
     }
 
     /// A success: the next wait is the first one again.
@@ -56,7 +58,7 @@ mod tests {
             let mut whole = 100;
             for _ in 0..40 {
                 let wait = backoff.wait().as_millis();
-                assert!((whole / 2..=whole).contains(&wait), "{wait} of {whole}");
+                assert!((10..=whole).contains(&wait), "{wait} of {whole}");
                 whole = (whole * 2).min(10_000);
             }
             backoff.reset();
