@@ -1,8 +1,14 @@
 //! Policies: the users' code. What the rest of the gateway may know of it; wasmtime stays inside this folder.
 
 mod decision;
+mod engine;
+mod limits;
+mod state;
 
 pub use decision::{Answer, Called, Edits, Fault, FaultKind, Forward, HeaderEdit, LogLine, Outcome, Plan, Question};
+pub use engine::Engine;
+pub use limits::Limits;
+pub use state::State;
 
 use crate::route::Match;
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,37 @@
+//! Stub.
+#![allow(missing_docs, clippy::missing_errors_doc, reason = "stub")]
+
+use super::{Limits, State, Version};
+use std::path::Path;
+use std::sync::Arc;
+
+#[derive(Debug, Clone)]
+pub struct Engine;
+
+impl Engine {
+    pub fn new(_workers: usize) -> anyhow::Result<Engine> {
+        Ok(Engine)
+    }
+    pub fn fingerprint() -> String {
+        "stub".into()
+    }
+    pub fn precompile(bytes: &[u8]) -> Result<Vec<u8>, String> {
+        if bytes.len() > 1000 && bytes.starts_with(b"\0asm") { Ok(bytes.to_vec()) } else { Err("not a component".into()) }
+    }
+    pub fn componentize(core_module: &[u8]) -> Result<Vec<u8>, String> {
+        let mut encoder = wit_component::ComponentEncoder::default().module(core_module).map_err(|e| format!("{e:#}"))?;
+        encoder.encode().map_err(|e| format!("{e:#}"))
+    }
+    pub fn load(
+        &self,
+        path: &Path,
+        id: Arc<str>,
+        _name: Arc<str>,
+        config: String,
+        _limits: Limits,
+        _state: Arc<State>,
+    ) -> Result<Arc<Version>, String> {
+        std::fs::read(path).map_err(|e| e.to_string())?;
+        if config == "xyz" { Err("config `xyz`".into()) } else { Ok(Arc::new(Version { id })) }
+    }
+}

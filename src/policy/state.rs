@@ -1,0 +1,5 @@
+//! Stub.
+
+/// Stub.
+#[derive(Debug, Default)]
+pub struct State;
