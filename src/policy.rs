@@ -1,8 +1,10 @@
 //! Policies: the users' code. What the rest of the gateway may know of it; wasmtime stays inside this folder.
 
+pub mod compile;
 mod decision;
 mod engine;
 mod limits;
+pub mod sidecar;
 mod state;
 
 pub use decision::{Answer, Called, Edits, Fault, FaultKind, Forward, HeaderEdit, LogLine, Outcome, Plan, Question};

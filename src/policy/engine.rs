@@ -16,10 +16,15 @@ impl Engine {
         "stub".into()
     }
     pub fn precompile(bytes: &[u8]) -> Result<Vec<u8>, String> {
-        if bytes.len() > 1000 && bytes.starts_with(b"\0asm") { Ok(bytes.to_vec()) } else { Err("not a component".into()) }
+        if bytes.len() > 1000 && bytes.starts_with(b"\0asm") {
+            Ok(bytes.to_vec())
+        } else {
+            Err("not a component".into())
+        }
     }
     pub fn componentize(core_module: &[u8]) -> Result<Vec<u8>, String> {
-        let mut encoder = wit_component::ComponentEncoder::default().module(core_module).map_err(|e| format!("{e:#}"))?;
+        let mut encoder =
+            wit_component::ComponentEncoder::default().module(core_module).map_err(|e| format!("{e:#}"))?;
         encoder.encode().map_err(|e| format!("{e:#}"))
     }
     pub fn load(
