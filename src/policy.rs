@@ -2,6 +2,7 @@
 
 pub mod compile;
 mod decision;
+pub mod directory;
 mod engine;
 mod limits;
 pub mod sidecar;
