@@ -1,4 +1,5 @@
 //! Compiling policies in a child process, and the folder that keeps what came out.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
