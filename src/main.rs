@@ -1,12 +1,26 @@
 //! Stub.
+use clap::Parser;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use wayside::policy::compile;
+
+#[derive(Parser)]
+enum Cli {
+    #[command(subcommand)]
+    Policy(wayside::cli::policy::Command),
+    #[command(name = compile::SUBCOMMAND, hide = true)]
+    Compile { input: PathBuf, output: PathBuf },
+}
 
 fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|first| first == wayside::policy::compile::SUBCOMMAND)
-        && let (Some(input), Some(output)) = (args.next(), args.next())
-    {
-        return wayside::policy::compile::child_main(input.as_ref(), output.as_ref());
+    match Cli::parse() {
+        Cli::Policy(command) => match wayside::cli::policy::run(command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        Cli::Compile { input, output } => compile::child_main(&input, &output),
     }
-    ExitCode::from(2)
 }
