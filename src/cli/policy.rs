@@ -54,12 +54,8 @@ pub fn run(command: Command) -> anyhow::Result<()> {
             let built = build(&dir, to.as_deref())?;
             writeln!(out, "{} {} bytes", built.display(), fs::metadata(&built)?.len())?;
             let sidecar = built.with_extension("toml");
-            let also = if sidecar.exists() { format!(" {}", sidecar.display()) } else { String::new() };
-            writeln!(
-                out,
-                "next: cp{also} {} into the gateway's policy directory; it goes live by itself",
-                built.display()
-            )?;
+            let also = if sidecar.exists() { format!("{} and ", sidecar.display()) } else { String::new() };
+            writeln!(out, "next: copy {also}{} to the gateway's policy directory", built.display())?;
         }
     }
     Ok(())
