@@ -16,11 +16,8 @@ impl Engine {
         "stub".into()
     }
     pub fn precompile(bytes: &[u8]) -> Result<Vec<u8>, String> {
-        if bytes.len() > 1000 && bytes.starts_with(b"\0asm") {
-            Ok(bytes.to_vec())
-        } else {
-            Err("not a component".into())
-        }
+        let engine = wasmtime::Engine::default();
+        engine.precompile_component(bytes).map_err(|e| format!("{e:#}"))
     }
     pub fn componentize(core_module: &[u8]) -> Result<Vec<u8>, String> {
         let mut encoder =
