@@ -102,6 +102,18 @@ async fn a_folder_that_others_can_write_to_is_refused() {
 }
 
 #[tokio::test]
+async fn a_folder_that_others_can_replace_is_refused() {
+    let temporary = tempfile::tempdir().unwrap();
+    let parent = temporary.path().join("parent");
+    fs::create_dir(&parent).unwrap();
+    fs::set_permissions(&parent, fs::Permissions::from_mode(0o777)).unwrap();
+    assert!(open(&parent.join("cache")).unwrap_err().contains("may replace"));
+    // As /tmp is: what is ours stays ours.
+    fs::set_permissions(&parent, fs::Permissions::from_mode(0o1777)).unwrap();
+    open(&parent.join("cache")).unwrap();
+}
+
+#[tokio::test]
 async fn what_nobody_uses_is_forgotten() {
     let folder = tempfile::tempdir().unwrap();
     let path = compiled(&open(folder.path()).unwrap(), CANARY).await.unwrap();

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use wayside::digest;
-use wayside::policy::compile::Cache;
 use wayside::policy::directory::Directory;
 use wayside::policy::{Engine, OnFault, Scope, Standing, sidecar};
 
@@ -32,8 +31,8 @@ fn watch(files: &[(&str, &[u8])]) -> Watched {
     for (name, content) in files {
         fs::write(folder.join(name), content).unwrap();
     }
-    let cache = Cache::open(&temporary.path().join("cache"), Path::new(env!("CARGO_BIN_EXE_wayside"))).unwrap();
-    let directory = Directory::open(&folder, cache, Engine::new(1).unwrap()).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_wayside"));
+    let directory = Directory::open(&folder, &folder.join(".cache"), program, Engine::new(1).unwrap()).unwrap();
     let (out, lists) = mpsc::channel(1);
     let task = tokio::spawn(directory.watch(out));
     Watched { folder, lists, task, _temporary: temporary }
@@ -229,9 +228,10 @@ async fn a_directory_that_goes_away_takes_no_policy_along() {
 #[tokio::test]
 async fn a_directory_that_is_not_there_is_an_error() {
     let temporary = tempfile::tempdir().unwrap();
-    let cache = Cache::open(&temporary.path().join("cache"), Path::new("wayside")).unwrap();
     let missing = temporary.path().join("policies");
-    let error = Directory::open(&missing, cache, Engine::new(1).unwrap()).unwrap_err();
+    let error =
+        Directory::open(&missing, &missing.join(".cache"), Path::new("wayside"), Engine::new(1).unwrap()).unwrap_err();
+    assert!(!missing.exists());
     assert!(error.contains("policies") && error.contains("create it"), "{error}");
 }
 

@@ -41,13 +41,12 @@ impl Cache {
     /// # Errors
     /// The folder can't be made, or somebody else could write to it.
     pub fn open(folder: &Path, program: &Path) -> Result<Cache, String> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|e| format!("{}: the folder for compiled policies cannot be made: {e}", folder.display()))?;
-        let cache =
-            Cache { folder: folder.to_owned(), program: program.to_owned(), fingerprint: Engine::fingerprint() };
+        // Links are followed once, here: what is checked below is what is used.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder).and_then(|()| folder.canonicalize());
+        let folder = made.map_err(|e| {
+            format!("policies.cache: {} cannot be made: {e}; make it or name another folder", folder.display())
+        })?;
+        let cache = Cache { folder, program: program.to_owned(), fingerprint: Engine::fingerprint() };
         cache.check_owner()?;
         cache.forget_old();
         Ok(cache)
@@ -61,6 +60,8 @@ impl Cache {
         if component.len() as u64 > MAX_COMPONENT {
             return Err(too_big());
         }
+        // It may have gone, with the directory that it lies in. What goes wrong here is told below.
+        let _ = DirBuilder::new().mode(0o700).create(&self.folder);
         self.check_owner()?;
         let key = digest::full(format!("{component_digest} {}", self.fingerprint).as_bytes());
         let compiled = self.folder.join(format!("{key}.cwasm"));
@@ -125,20 +126,30 @@ impl Cache {
         tokio::fs::rename(&scratch.output, compiled).await
     }
 
-    /// Only we may write here: whoever can put a file here runs code in the gateway.
+    /// Only we may write here: whoever can put a file here, or another folder in its place, runs code in the gateway.
     fn check_owner(&self) -> Result<(), String> {
+        let us = rustix::process::geteuid().as_raw();
+        let look = |folder: &Path| {
+            std::fs::metadata(folder).map_err(|e| format!("policies.cache: {} cannot be read: {e}", folder.display()))
+        };
         let folder = self.folder.display();
-        let metadata = std::fs::metadata(&self.folder)
-            .map_err(|e| format!("{folder}: the folder for compiled policies cannot be read: {e}"))?;
-        if metadata.uid() != rustix::process::geteuid().as_raw() {
-            return Err(format!(
-                "{folder}: the folder for compiled policies belongs to another user; name another one"
-            ));
+        let metadata = look(&self.folder)?;
+        if metadata.uid() != us {
+            return Err(format!("policies.cache: {folder} belongs to another user; name another folder"));
         }
         if metadata.mode() & 0o022 != 0 {
-            return Err(format!(
-                "{folder}: other users may write to the folder for compiled policies; run: chmod 700 {folder}"
-            ));
+            return Err(format!("policies.cache: other users may write to {folder}; run: chmod 700 {folder}"));
+        }
+        if let Some(parent) = self.folder.parent() {
+            let metadata = look(parent)?;
+            let sticky = metadata.mode() & 0o1000 != 0;
+            if (metadata.uid() != us && metadata.uid() != 0) || (metadata.mode() & 0o002 != 0 && !sticky) {
+                return Err(format!(
+                    "policies.cache: other users may replace {folder}, since {} is theirs to write; name a folder \
+                     elsewhere",
+                    parent.display()
+                ));
+            }
         }
         Ok(())
     }

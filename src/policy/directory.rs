@@ -33,15 +33,18 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Begins to watch `folder`. Nothing is read yet.
+    /// Begins to watch `folder`. Nothing is read yet. `cache` is the folder for compiled code, `program` the `wayside`
+    /// binary to compile with (see [`Cache::open`]).
     ///
     /// # Errors
-    /// There is no such directory.
-    pub fn open(folder: &Path, cache: Cache, engine: Engine) -> Result<Directory, String> {
+    /// There is no such directory, or the cache's folder is not for us alone.
+    pub fn open(folder: &Path, cache: &Path, program: &Path, engine: Engine) -> Result<Directory, String> {
         let shown = folder.display();
+        // Before the cache, which may lie inside and is made if need be.
         if let Err(error) = std::fs::read_dir(folder) {
             return Err(format!("policies.directory: {shown} cannot be read: {error}; create it or name another one"));
         }
+        let cache = Cache::open(cache, program)?;
         let changes = watch::directory(folder);
         let (digests, table) = (Digests::default(), Table::default());
         Ok(Directory { folder: folder.to_owned(), cache, engine, changes, digests, table })

@@ -151,3 +151,82 @@ impl Table {
         self.policies.iter().map(scope).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::directory::found::{Candidate, Digests, scan};
+    use crate::policy::sidecar;
+
+    /// What a directory with these files holds.
+    fn found(files: &[(&str, &str)]) -> Vec<Found> {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        scan(folder.path(), &mut Digests::default()).unwrap()
+    }
+
+    fn errors(table: &Table) -> Vec<Option<String>> {
+        table.scopes().iter().map(|scope| scope.error.clone()).collect()
+    }
+
+    #[test]
+    fn content_is_tried_once() {
+        let mut table = Table::default();
+        let first = found(&[("a.wasm", "1"), ("b.wasm", "1")]);
+        let to_try = table.found(&first);
+        assert_eq!(to_try.len(), 2);
+        assert!(table.scopes().iter().all(|scope| scope.loading));
+        table.rejected(&to_try[0], "bad".into());
+        // b was not settled, so it is tried again; a only when it changes, by whichever file.
+        let again = table.found(&first);
+        assert_eq!(again.iter().map(|f| &*f.name).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(errors(&table), [Some("bad".into()), None]);
+        assert_eq!(table.found(&found(&[("a.wasm", "2")])).len(), 1);
+        assert_eq!(table.found(&found(&[("a.wasm", "1"), ("a.toml", "config = 'x'")])).len(), 1);
+        // The same content in other words is the same.
+        assert_eq!(table.found(&found(&[("a.wasm", "1"), ("a.toml", "# nothing")])).len(), 0);
+        assert_eq!(table.scopes().len(), 1, "b is gone");
+    }
+
+    #[test]
+    fn what_is_bad_at_the_start_is_broken_and_later_pending() {
+        let mut table = Table::default();
+        for bad in table.found(&found(&[("a.wasm", "1"), ("a.toml", "match = { path = '/a' }\non_fault = 'next'")])) {
+            table.rejected(&bad, "bad".into());
+        }
+        table.started();
+        for bad in table.found(&found(&[("a.wasm", "1"), ("a.toml", "wrong"), ("b.wasm", "1")])) {
+            table.rejected(&bad, "bad".into());
+        }
+        let scopes = table.scopes();
+        assert!(matches!(scopes[0].standing, Standing::Broken));
+        assert!(matches!(scopes[1].standing, Standing::Pending));
+        // The last sidecar that could be read still says which requests fail.
+        assert_eq!((scopes[0].matcher.label().as_str(), scopes[0].on_fault), ("/a", OnFault::Next));
+    }
+
+    #[test]
+    fn a_lost_directory_is_told_once_and_changes_nothing() {
+        let mut table = Table::default();
+        let files = found(&[("a.wasm", "1")]);
+        let to_try = table.found(&files);
+        assert!(table.lost("gone".into()));
+        assert!(!table.lost("gone".into()));
+        assert_eq!(errors(&table), [Some("gone".into())]);
+        table.rejected(&to_try[0], "bad".into());
+        assert_eq!(errors(&table), [Some("bad".into())]);
+        table.found(&files);
+        assert_eq!(errors(&table), [Some("bad".into())]);
+        assert!(table.lost("gone".into()), "news again");
+    }
+
+    #[test]
+    fn a_key_is_the_versions_id_where_there_is_one() {
+        let files = found(&[("a.wasm", "1"), ("a.toml", "config = 'x'"), ("b.wasm", "1"), ("b.toml", "wrong")]);
+        let Ok(Candidate { component_digest, .. }) = &files[0].candidate else { unreachable!() };
+        assert_eq!(files[0].key, sidecar::parse("config = 'x'").unwrap().version(component_digest));
+        assert!(files[1].key.starts_with("bad ") && files[1].candidate.is_err());
+    }
+}
