@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use wayside::digest;
 use wayside::policy::directory::Directory;
-use wayside::policy::{Engine, OnFault, Scope, Standing, sidecar};
+use wayside::policy::{Engine, EngineSettings, OnFault, Scope, Standing, sidecar};
 
 const CANARY: &[u8] = include_bytes!("../guest-examples/prebuilt/canary.wasm");
 const STICKY: &[u8] = include_bytes!("../guest-examples/prebuilt/sticky.wasm");
@@ -32,7 +32,9 @@ fn watch(files: &[(&str, &[u8])]) -> Watched {
         fs::write(folder.join(name), content).unwrap();
     }
     let program = Path::new(env!("CARGO_BIN_EXE_wayside"));
-    let directory = Directory::open(&folder, &folder.join(".cache"), program, Engine::new(1).unwrap()).unwrap();
+    let directory =
+        Directory::open(&folder, &folder.join(".cache"), program, Engine::new(EngineSettings::for_workers(1)).unwrap())
+            .unwrap();
     let (out, lists) = mpsc::channel(1);
     let task = tokio::spawn(directory.watch(out));
     Watched { folder, lists, task, _temporary: temporary }
@@ -229,8 +231,13 @@ async fn a_directory_that_goes_away_takes_no_policy_along() {
 async fn a_directory_that_is_not_there_is_an_error() {
     let temporary = tempfile::tempdir().unwrap();
     let missing = temporary.path().join("policies");
-    let error =
-        Directory::open(&missing, &missing.join(".cache"), Path::new("wayside"), Engine::new(1).unwrap()).unwrap_err();
+    let error = Directory::open(
+        &missing,
+        &missing.join(".cache"),
+        Path::new("wayside"),
+        Engine::new(EngineSettings::for_workers(1)).unwrap(),
+    )
+    .unwrap_err();
     assert!(!missing.exists());
     assert!(error.contains("policies") && error.contains("create it"), "{error}");
 }

@@ -102,20 +102,10 @@ fn build(dir: &Path, to: Option<&Path>) -> anyhow::Result<PathBuf> {
         )
     };
     let bytes = fs::read(built).with_context(|| format!("{} cannot be read", built.display()))?;
-    let component = if is_core_module(&bytes) {
-        Engine::componentize(&bytes)
-            .map_err(|e| anyhow::anyhow!("{} makes no policy component: {e}", built.display()))?
-    } else {
-        bytes
-    };
+    let component = Engine::componentize(&bytes).map_err(|e| anyhow::anyhow!("{}: {e}", built.display()))?;
     let to = to.map_or_else(|| dir.join(format!("{name}.wasm")), Path::to_owned);
     place(&to, &component).with_context(|| format!("{} cannot be written", to.display()))?;
     Ok(to)
-}
-
-/// The fifth byte tells a core module (version 1) from a component.
-fn is_core_module(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\0asm\x01\0\0\0")
 }
 
 /// By rename: `to` may lie in a directory that a gateway watches.

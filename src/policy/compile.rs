@@ -46,7 +46,7 @@ impl Cache {
         let folder = made.map_err(|e| {
             format!("policies.cache: {} cannot be made: {e}; make it or name another folder", folder.display())
         })?;
-        let cache = Cache { folder, program: program.to_owned(), fingerprint: Engine::fingerprint() };
+        let cache = Cache { folder, program: program.to_owned(), fingerprint: Engine::fingerprint()? };
         cache.check_owner()?;
         cache.forget_old();
         Ok(cache)

@@ -128,9 +128,9 @@ impl Directory {
             return Err("the file changed while it was read".into());
         }
         let compiled = self.cache.compiled(&bytes, &read_digest).await?;
-        let (engine, state) = (self.engine.clone(), self.table.state(&found.name));
+        let (engine, live) = (self.engine.clone(), self.table.live(&found.name));
         let (id, name, sidecar) = (found.key.clone(), found.name.clone(), candidate.sidecar.clone());
-        let load = move || engine.load(&compiled, id, name, sidecar.config, sidecar.limits, state);
+        let load = move || engine.load(&compiled, id, name, sidecar.config, sidecar.limits, live);
         let version = tokio::task::spawn_blocking(load).await.map_err(|e| format!("loading failed: {e}"))??;
         Ok((version, candidate))
     }

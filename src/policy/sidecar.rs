@@ -50,6 +50,10 @@ struct RawLimits {
     calls: Option<u32>,
     #[serde(default, deserialize_with = "size", skip_serializing_if = "Option::is_none")]
     memory_mark: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_keys: Option<usize>,
+    #[serde(default, deserialize_with = "size", skip_serializing_if = "Option::is_none")]
+    state_bytes: Option<usize>,
 }
 
 mod duration {
@@ -91,24 +95,18 @@ const EMPTY: &str = r#"{"match":{},"config":"","on_fault":"unavailable","limits"
 impl RawLimits {
     fn check(&self) -> Result<Limits, String> {
         let default = Limits::default();
+        let memory = self.memory.unwrap_or(default.memory);
         let limits = Limits {
-            memory: self.memory.unwrap_or(default.memory),
+            memory,
             cpu: self.cpu.unwrap_or(default.cpu),
             wall: self.wall.unwrap_or(default.wall),
             calls: self.calls.unwrap_or(default.calls),
-            memory_mark: self.memory_mark.unwrap_or(default.memory_mark),
+            // The default's proportion: whoever allows more memory means it to be used for more than one call.
+            memory_mark: self.memory_mark.unwrap_or(memory / 4 * 3),
+            state_keys: self.state_keys.unwrap_or(default.state_keys),
+            state_bytes: self.state_bytes.unwrap_or(default.state_bytes),
         };
-        for (key, zero) in [
-            ("memory", limits.memory == 0),
-            ("cpu", limits.cpu.is_zero()),
-            ("wall", limits.wall.is_zero()),
-            ("calls", limits.calls == 0),
-            ("memory_mark", limits.memory_mark == 0),
-        ] {
-            if zero {
-                return Err(format!("limits.{key}: 0 leaves nothing to run with; leave the key out for the default"));
-            }
-        }
+        limits.check().map_err(|e| format!("limits: {e}"))?;
         Ok(limits)
     }
 }

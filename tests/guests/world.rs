@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tempfile::TempDir;
 use wayside::digest;
 use wayside::policy::compile::Cache;
-use wayside::policy::{Called, Engine, Limits, Outcome, Question, Version};
+use wayside::policy::{Called, Engine, EngineSettings, Limits, Outcome, Question, Version};
 use wayside::request::Head;
 use wayside::service::{Endpoint, Live, Service, ServiceLive};
 use wayside::snapshot::Snapshot;
@@ -28,7 +28,7 @@ impl Loader {
     pub(crate) fn new() -> Loader {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::open(&folder.path().join("cache"), Path::new(env!("CARGO_BIN_EXE_wayside"))).unwrap();
-        Loader { engine: Engine::new(1).unwrap(), cache, _folder: folder }
+        Loader { engine: Engine::new(EngineSettings::for_workers(1)).unwrap(), cache, _folder: folder }
     }
 
     /// The component of this file, readied.

@@ -2,7 +2,7 @@
 
 use super::found::Found;
 use crate::policy::sidecar::Sidecar;
-use crate::policy::{OnFault, Scope, Standing, State, Version};
+use crate::policy::{OnFault, PolicyLive, Scope, Standing, Version};
 use crate::route::Match;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) struct Table {
 #[derive(Debug)]
 struct Entry {
     /// What the policy keeps from version to version.
-    state: Arc<State>,
+    kept: Arc<PolicyLive>,
     matcher: Match,
     on_fault: OnFault,
     standing: Standing,
@@ -58,7 +58,7 @@ impl Table {
         for found in found {
             let standing = if self.started { Standing::Pending } else { Standing::Broken };
             let entry = self.policies.entry(found.name.clone()).or_insert_with(|| Entry {
-                state: Arc::default(),
+                kept: Arc::default(),
                 // Fits everything, until its sidecar says more: failing closed is safer.
                 matcher: Match::default(),
                 on_fault: OnFault::default(),
@@ -126,8 +126,8 @@ impl Table {
     }
 
     /// What the policy of this name keeps from version to version.
-    pub(super) fn state(&self, name: &str) -> Arc<State> {
-        self.policies.get(name).map(|entry| entry.state.clone()).unwrap_or_default()
+    pub(super) fn live(&self, name: &str) -> Arc<PolicyLive> {
+        self.policies.get(name).map(|entry| entry.kept.clone()).unwrap_or_default()
     }
 
     /// Tears down replaced versions that nobody else holds. Blocks. True: some are still held.

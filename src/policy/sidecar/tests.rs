@@ -11,7 +11,7 @@ fn everything_can_be_said() {
         match = { path_prefix = "/api/users", methods = ["GET"] }
         config = "5"
         on_fault = "routes"
-        limits = { memory = "8MiB", cpu = "1ms", wall = "20ms", calls = 10, memory_mark = 65536 }
+        limits = { memory = "8MiB", cpu = "1ms", wall = "20ms", calls = 10, memory_mark = 65536, state_keys = 9, state_bytes = "1KiB" }
         "#,
     )
     .unwrap();
@@ -23,6 +23,8 @@ fn everything_can_be_said() {
         wall: Duration::from_millis(20),
         calls: 10,
         memory_mark: 65536,
+        state_keys: 9,
+        state_bytes: 1 << 10,
     };
     assert_eq!(sidecar.limits, expected);
 }
@@ -47,7 +49,8 @@ fn mistakes_name_their_place() {
         ("\n[limits]\ncpu = \"5\"\n", "500ms"),
         ("\n[limits]\nmemory = \"16MB\"\n", "16MiB"),
         ("[limits]\nmemory = -1\n", "16MiB"),
-        ("[limits]\ncalls = 0\n", "limits.calls: 0"),
+        ("[limits]\ncalls = 0\n", "limits: `calls`"),
+        ("[limits]\nmemory = \"65MiB\"\n", "limits: `memory`"),
         ("[limits]\nmemory = \"99999999999GiB\"\n", "line 2"),
         ("match = { path = \"users\" }\n", "match: `path`: `users`"),
         ("match = { pth = \"/\" }\n", "line 1"),
@@ -72,7 +75,7 @@ fn raws() -> impl Strategy<Value = Raw> {
             ..RawMatch::default()
         });
     let limits =
-        (proptest::option::of(1usize..1 << 30), proptest::option::of(1u64..100_000), proptest::option::of(1u32..9))
+        (proptest::option::of(1usize..64 << 20), proptest::option::of(1u64..100_000), proptest::option::of(1u32..9))
             .prop_map(|(memory, us, calls)| RawLimits {
                 memory,
                 cpu: us.map(Duration::from_micros),
