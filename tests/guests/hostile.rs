@@ -35,13 +35,13 @@ fn assert_answers(version: &Version, after: &str) {
     }
 }
 
-async fn hostile(config: &str) -> Result<Arc<Version>, String> {
-    Loader::new().load(&path("tests/guests/hostile.wasm"), config, limits()).await
+async fn hostile(loader: &Loader, config: &str) -> Result<Arc<Version>, String> {
+    loader.load(&path("tests/guests/hostile.wasm"), config, limits()).await
 }
 
 #[tokio::test]
 async fn every_way_to_go_wrong_is_a_fault_and_the_next_request_is_answered() {
-    let version = hostile("").await.unwrap();
+    let loader = Loader::new();
     let ways = [
         ("loop", FaultKind::Deadline),
         ("panic", FaultKind::Trap),
@@ -58,6 +58,8 @@ async fn every_way_to_go_wrong_is_a_fault_and_the_next_request_is_answered() {
         ("zero-timeout", FaultKind::BadAnswer),
     ];
     for (how, kind) in ways {
+        // One for each: a version that faults five times is suspended.
+        let version = hostile(&loader, "").await.unwrap();
         let start = Instant::now();
         let fault = fault(ask(&version, how), how);
         assert_eq!(fault.kind, kind, "{how}: {}", fault.message);
@@ -70,7 +72,7 @@ async fn every_way_to_go_wrong_is_a_fault_and_the_next_request_is_answered() {
 
 #[tokio::test]
 async fn a_flood_of_output_is_cut() {
-    let version = hostile("").await.unwrap();
+    let version = hostile(&Loader::new(), "").await.unwrap();
     let called = ask(&version, "print");
     let kept: usize = called.logs.iter().map(|line| line.message.len()).sum();
     assert!(kept <= 128 << 10, "{kept} bytes of a megabyte were kept");
@@ -82,16 +84,17 @@ async fn a_flood_of_output_is_cut() {
 
 #[tokio::test]
 async fn the_config_tells_what_to_do_too() {
-    let version = hostile("panic").await.unwrap();
+    let version = hostile(&Loader::new(), "panic").await.unwrap();
     let fault = fault(ask(&version, "error"), "panic");
     assert_eq!(fault.kind, FaultKind::Trap, "{}", fault.message);
 }
 
 #[tokio::test]
 async fn what_goes_wrong_in_init_never_goes_live() {
+    let loader = Loader::new();
     for how in ["init-error", "init-loop", "init-panic", "init-read"] {
-        let error = hostile(how).await.expect_err(how);
+        let error = hostile(&loader, how).await.expect_err(how);
         assert!(!error.is_empty(), "{how}");
     }
-    assert!(hostile("init-error").await.unwrap_err().contains("init was told to fail"));
+    assert!(hostile(&loader, "init-error").await.unwrap_err().contains("init was told to fail"));
 }
