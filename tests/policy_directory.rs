@@ -137,6 +137,26 @@ async fn a_policy_comes_and_goes() {
 }
 
 #[tokio::test]
+async fn what_a_policy_keeps_outlives_its_versions_and_a_version_its_last_user() {
+    let mut watched = watch(&[("p.wasm", CANARY)]);
+    let used = watched.next().await;
+    watched.put("p.wasm", STICKY);
+    let list = watched.until_live("p", STICKY, "").await;
+    let (Standing::Live(old), Standing::Live(new)) = (&used[0].standing, &list[0].standing) else { panic!("{list:?}") };
+    assert!(Arc::ptr_eq(&old.live, &new.live), "what it remembers belongs to the name");
+
+    let old = Arc::downgrade(old);
+    assert_eq!(old.strong_count(), 2, "ours, and one more: it is not for us to tear it down");
+    drop(used);
+    let gone = async {
+        while old.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("torn down by the watch");
+}
+
+#[tokio::test]
 async fn a_bad_version_never_replaces_a_good_one() {
     let good = "match = { path_prefix = '/good' }\non_fault = 'next'";
     let mut watched = watch(&[("p.wasm", CANARY), ("p.toml", good.as_bytes())]);
