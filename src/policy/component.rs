@@ -80,10 +80,8 @@ fn check(names: &Names) -> Result<Option<String>, String> {
     let mut newer = None;
     for name in names.imports.iter().chain(&names.exports) {
         let (interface, version) = name.split_once('@').unwrap_or((name, ""));
-        if interface.starts_with(PACKAGE) {
-            if check_version(version)? {
-                newer = Some(version.to_owned());
-            }
+        if interface.starts_with(PACKAGE) && check_version(version)? {
+            newer = Some(version.to_owned());
         }
     }
     for name in &names.imports {

@@ -273,7 +273,7 @@ fn what_the_interface_forbids_is_a_bad_answer_and_costs_no_instance() {
         let mut body = call.replace("$F", &format!("${interface}.{function}"));
         while let Some(start) = body.find("(\"") {
             let end = start + body[start..].find("\")").unwrap();
-            let text = guest.text(&body[start + 2..end].to_owned());
+            let text = guest.text(&body[start + 2..end]);
             body.replace_range(start..end + 2, &text);
         }
         let users = guest.text("users");
