@@ -1,6 +1,5 @@
 //! What `wit/policy.wit` is in Rust: types and traits that wasmtime's macro writes.
-#![expect(missing_docs, reason = "the WIT file has the comments")]
-#![allow(unreachable_pub, unsafe_code, reason = "generated")]
+#![allow(missing_docs, unreachable_pub, unsafe_code, reason = "generated")]
 
 wasmtime::component::bindgen!({
     path: "wit",

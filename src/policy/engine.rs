@@ -112,11 +112,12 @@ impl Engine {
     /// # Errors
     /// What is wrong with the component, for whoever wrote it.
     pub fn precompile(bytes: &[u8]) -> Result<Vec<u8>, String> {
-        let bytes = component::prepare(bytes)?;
+        let prepared = component::prepare(bytes)?;
         let engine = compiler()?;
-        let compiled = Component::new(&engine, &bytes).map_err(|error| format!("does not compile: {error:#}"))?;
+        let compiled =
+            Component::new(&engine, &prepared.bytes).map_err(|error| format!("does not compile: {error:#}"))?;
         let linker = linker(&engine).map_err(|error| format!("{error:#}"))?;
-        link(&linker, &compiled)?;
+        link(&linker, &compiled).map_err(|problem| prepared.explain(problem))?;
         compiled.serialize().map_err(|error| format!("{error:#}"))
     }
 

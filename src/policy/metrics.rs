@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Series of one policy with labels of their own; past that, label values become `other`.
-pub const MAX_SERIES: usize = 1000;
+const MAX_SERIES: usize = 1000;
 /// Series of one policy in all, with those of `other`; past that, new ones are dropped and counted.
 const MAX_ALL: usize = MAX_SERIES + 200;
 const OTHER: &str = "other";

@@ -12,7 +12,7 @@ use super::suspension::Suspension;
 use crate::time::process_ms;
 use crossbeam_queue::ArrayQueue;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Version {
     suspension: Suspension,
     faults: [AtomicU64; FaultKind::ALL.len()],
     replaced: AtomicU64,
+    /// Instances that can be asked, those that are being asked included; `total()` if none is missing.
+    fit: AtomicUsize,
     /// A refill is under way or asked for.
     refilling: AtomicBool,
     me: Weak<Version>,
@@ -82,6 +84,7 @@ impl Version {
             suspension: Suspension::default(),
             faults: Default::default(),
             replaced: AtomicU64::new(0),
+            fit: AtomicUsize::new(workers * ready),
             refilling: AtomicBool::new(false),
             me: me.clone(),
             shared,
@@ -93,8 +96,7 @@ impl Version {
             if index == 0 {
                 version.tell(&logs);
             }
-            // The queue has just this much room.
-            let _ = version.seats[index % workers].ready.push(instance);
+            version.seat(index, instance);
         }
         Ok(version)
     }
@@ -107,7 +109,7 @@ impl Version {
             let message = format!("suspended for another {} s after too many faults", left.as_secs() + 1);
             return (question, self.unasked(FaultKind::Suspended, message));
         }
-        let Some(mut instance) = self.seats_from(worker).find_map(|seat| seat.ready.pop()) else {
+        let Some(mut instance) = self.take(worker) else {
             self.refill();
             return (question, self.unasked(FaultKind::Starved, "no instance is ready".into()));
         };
@@ -122,12 +124,12 @@ impl Version {
             }
         }
         if !fit {
+            self.fit.fetch_sub(1, Relaxed);
             self.replace(instance);
-        } else if instance.of_age() && self.seats_from(worker).any(|seat| !seat.ready.is_empty()) {
+        } else if instance.of_age() && self.may_retire() {
             self.replace(instance);
-        } else if let Err(instance) = seat.ready.push(instance) {
-            // It came from another worker's seat, and this one was filled meanwhile.
-            self.shared.jobs.discard(instance);
+        } else {
+            self.seat(worker, instance);
         }
         (question, called)
     }
@@ -157,10 +159,48 @@ impl Version {
         &self.limits
     }
 
+    /// As if many faults had come at once.
+    #[cfg(test)]
+    pub(super) fn take_all(&self) {
+        for seat in &self.seats {
+            while seat.ready.pop().is_some() {
+                self.fit.fetch_sub(1, Relaxed);
+            }
+        }
+    }
+
     /// This worker's seat, then those of the others.
     fn seats_from(&self, worker: usize) -> impl Iterator<Item = &Seat> {
         let first = worker % self.seats.len();
         self.seats[first..].iter().chain(&self.seats[..first])
+    }
+
+    fn total(&self) -> usize {
+        self.seats.iter().map(|seat| seat.ready.capacity()).sum()
+    }
+
+    fn take(&self, worker: usize) -> Option<Box<Instance>> {
+        // Twice: with luck, one that another worker took and put back passes by the first look.
+        (0..2).find_map(|_| self.seats_from(worker).find_map(|seat| seat.ready.pop()))
+    }
+
+    fn seat(&self, worker: usize, mut instance: Box<Instance>) {
+        for seat in self.seats_from(worker) {
+            match seat.ready.push(instance) {
+                Ok(()) => return,
+                // One from another worker's seat, while this one is full.
+                Err(back) => instance = back,
+            }
+        }
+        // There are never more instances than places; should it ever be so, one less is right.
+        self.fit.fetch_sub(1, Relaxed);
+        self.shared.jobs.discard(instance);
+    }
+
+    /// One at a time, and only while none is missing: age must not leave a request without an instance.
+    fn may_retire(&self) -> bool {
+        let total = self.total();
+        total > 1 && self.fit.compare_exchange(total, total - 1, Relaxed, Relaxed).is_ok()
     }
 
     fn unasked(&self, kind: FaultKind, message: String) -> Called {
@@ -189,13 +229,16 @@ impl Version {
     pub(super) fn refill_one(&self) -> bool {
         // Before looking: whoever takes an instance from now on asks again.
         self.refilling.store(false, Relaxed);
-        let Some(seat) = self.seats.iter().find(|seat| !seat.ready.is_full()) else { return false };
+        let missing = || self.fit.load(Relaxed) < self.total();
+        if !missing() {
+            return false;
+        }
         match self.build(0) {
             Ok((instance, _)) => {
-                if let Err(instance) = seat.ready.push(instance) {
-                    drop(instance);
-                }
-                self.seats.iter().any(|seat| !seat.ready.is_full()) && !self.refilling.swap(true, Relaxed)
+                self.fit.fetch_add(1, Relaxed);
+                let emptiest = (0..self.seats.len()).min_by_key(|seat| self.seats[*seat].ready.len());
+                self.seat(emptiest.unwrap_or(0), instance);
+                missing() && !self.refilling.swap(true, Relaxed)
             }
             Err(error) => {
                 tracing::warn!(policy = %self.name, version = %self.id, %error, "no new instance of a policy");
