@@ -103,7 +103,7 @@ impl Engine {
     /// # Errors
     /// It is no policy, or none for this gateway.
     pub fn componentize(bytes: &[u8]) -> Result<Vec<u8>, String> {
-        component::prepare(bytes).map(std::borrow::Cow::into_owned)
+        component::prepare(bytes).map(|prepared| prepared.bytes.into_owned())
     }
 
     /// Compiles a component, or a core module that knows its component type, into code that [`Engine::load`] takes.
