@@ -15,7 +15,7 @@ fn open(folder: &Path) -> Result<Cache, String> {
 }
 
 async fn compiled(cache: &Cache, bytes: &[u8]) -> Result<PathBuf, String> {
-    cache.compiled(bytes, &digest::full(bytes)).await
+    cache.compiled(bytes, &digest::full(bytes)).await.map_err(|error| error.to_string())
 }
 
 fn names(folder: &Path) -> Vec<String> {

@@ -26,6 +26,17 @@ const MAX_MEMORY: u64 = 2 << 30;
 /// An entry that was not used for so long is thrown away.
 const MAX_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Why there is no compiled code.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The component is bad, and will be the next time.
+    #[error("{0}")]
+    Component(String),
+    /// The system refused something, or was too slow. The next time may be better.
+    #[error("{0}")]
+    System(String),
+}
+
 /// Compiled components, by content.
 #[derive(Debug)]
 pub struct Cache {
@@ -56,13 +67,13 @@ impl Cache {
     ///
     /// # Errors
     /// Why it does not compile, or what the system refused, in a sentence.
-    pub async fn compiled(&self, component: &[u8], component_digest: &str) -> Result<PathBuf, String> {
+    pub async fn compiled(&self, component: &[u8], component_digest: &str) -> Result<PathBuf, Error> {
         if component.len() as u64 > MAX_COMPONENT {
-            return Err(too_big());
+            return Err(Error::Component(too_big()));
         }
         // It may have gone, with the directory that it lies in. What goes wrong here is told below.
         let _ = DirBuilder::new().mode(0o700).create(&self.folder);
-        self.check_owner()?;
+        self.check_owner().map_err(Error::System)?;
         let key = digest::full(format!("{component_digest} {}", self.fingerprint).as_bytes());
         let compiled = self.folder.join(format!("{key}.cwasm"));
         if is_intact(&compiled).await {
@@ -70,14 +81,15 @@ impl Cache {
         }
         let scratch = Scratch::new(&self.folder);
         let written = tokio::fs::write(&scratch.input, component).await;
-        written.map_err(|e| format!("{}: cannot be written: {e}", scratch.input.display()))?;
+        written.map_err(|e| Error::System(format!("{}: cannot be written: {e}", scratch.input.display())))?;
         self.run_child(&scratch).await?;
-        self.keep(&scratch, &compiled).await.map_err(|e| format!("{}: cannot be written: {e}", compiled.display()))?;
+        let kept = self.keep(&scratch, &compiled).await;
+        kept.map_err(|e| Error::System(format!("{}: cannot be written: {e}", compiled.display())))?;
         Ok(compiled)
     }
 
     /// Runs the compiler to its end, or ends it.
-    async fn run_child(&self, scratch: &Scratch) -> Result<(), String> {
+    async fn run_child(&self, scratch: &Scratch) -> Result<(), Error> {
         let program = self.program.display();
         let mut child = Command::new(&self.program)
             .arg(SUBCOMMAND)
@@ -88,7 +100,7 @@ impl Cache {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
-            .map_err(|e| format!("{program}: the compiler cannot be started: {e}"))?;
+            .map_err(|e| Error::System(format!("{program}: the compiler cannot be started: {e}")))?;
         let stderr = child.stderr.take();
         let run = async {
             let mut said = Vec::new();
@@ -100,14 +112,14 @@ impl Cache {
         };
         let Ok((status, said)) = tokio::time::timeout(MAX_TIME, run).await else {
             let _ = child.kill().await;
-            return Err(format!("compiling took longer than {} s and was ended", MAX_TIME.as_secs()));
+            return Err(Error::System(format!("compiling took longer than {} s and was ended", MAX_TIME.as_secs())));
         };
-        let status = status.map_err(|e| format!("{program}: the compiler cannot be waited for: {e}"))?;
+        let status = status.map_err(|e| Error::System(format!("{program}: the compiler cannot be waited for: {e}")))?;
         if status.success() {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&said);
-        Err(match status.code() {
+        Err(Error::Component(match status.code() {
             Some(1) if !said.trim().is_empty() => said.trim().to_owned(),
             // An allocation that fails aborts, and so does a stack that overflows.
             _ => format!(
@@ -115,7 +127,7 @@ impl Cache {
                 MAX_MEMORY >> 20,
                 said.trim()
             ),
-        })
+        }))
     }
 
     /// Moves what the child wrote into its place, the digest first: code without a digest is never loaded.

@@ -4,7 +4,7 @@
 mod found;
 mod table;
 
-use super::compile::Cache;
+use super::compile::{Cache, Error};
 use super::{Engine, Scope, Version};
 use crate::digest;
 use crate::watch::{self, Changes};
@@ -99,7 +99,7 @@ impl Directory {
             }
             match self.load(&found).await {
                 Ok((version, candidate)) => self.table.accepted(&found.name, version, &candidate.sidecar),
-                Err(error) if self.is_settled(&found).await => self.table.rejected(&found, error),
+                Err(error) if self.is_settled(&found).await => self.table.rejected(&found, &error),
                 // Somebody is writing it: the change that wakes us is on its way.
                 Err(error) => tracing::debug!(policy = %found.name, %error, "changed while it was being tried"),
             }
@@ -118,21 +118,22 @@ impl Directory {
     }
 
     /// Compiles and readies a candidate.
-    async fn load<'a>(&self, found: &'a Found) -> Result<(Arc<Version>, &'a Candidate), String> {
-        let candidate = found.candidate.as_ref().map_err(Clone::clone)?;
+    async fn load<'a>(&self, found: &'a Found) -> Result<(Arc<Version>, &'a Candidate), Error> {
+        let candidate = found.candidate.as_ref().map_err(|e| Error::Component(e.clone()))?;
         let path = candidate.component.clone();
         let read = move || found::read_component(&path).map(|bytes| (digest::full(&bytes), bytes));
-        let read = tokio::task::spawn_blocking(read).await.map_err(|e| e.to_string())?;
-        let (read_digest, bytes) = read.map_err(|e| format!("{}.wasm: {e}", found.name))?;
+        let read = tokio::task::spawn_blocking(read).await.map_err(|e| Error::System(e.to_string()))?;
+        let (read_digest, bytes) = read.map_err(|e| Error::System(format!("{}.wasm: {e}", found.name)))?;
         if read_digest != candidate.component_digest {
-            return Err("the file changed while it was read".into());
+            return Err(Error::System("the file changed while it was read".into()));
         }
         let compiled = self.cache.compiled(&bytes, &read_digest).await?;
         let (engine, live) = (self.engine.clone(), self.table.live(&found.name));
         let (id, name, sidecar) = (found.key.clone(), found.name.clone(), candidate.sidecar.clone());
         let load = move || engine.load(&compiled, id, name, sidecar.config, sidecar.limits, live);
-        let version = tokio::task::spawn_blocking(load).await.map_err(|e| format!("loading failed: {e}"))??;
-        Ok((version, candidate))
+        let version =
+            tokio::task::spawn_blocking(load).await.map_err(|e| Error::System(format!("loading failed: {e}")))?;
+        Ok((version.map_err(Error::Component)?, candidate))
     }
 
     /// Were the files left alone since they were read, and for long enough?

@@ -34,7 +34,7 @@ impl Loader {
     /// The component of this file, readied.
     pub(crate) async fn load(&self, file: &Path, config: &str, limits: Limits) -> Result<Arc<Version>, String> {
         let bytes = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        let compiled = self.cache.compiled(&bytes, &digest::full(&bytes)).await?;
+        let compiled = self.cache.compiled(&bytes, &digest::full(&bytes)).await.map_err(|e| e.to_string())?;
         let (engine, config) = (self.engine.clone(), config.to_owned());
         let load = move || engine.load(&compiled, "0123456789ab".into(), "test".into(), config, limits, Arc::default());
         tokio::task::spawn_blocking(load).await.unwrap()

@@ -1,6 +1,7 @@
 //! Who is live, who is being tried, who was turned away: what the directory's content means, without any I/O.
 
 use super::found::Found;
+use crate::policy::compile::Error;
 use crate::policy::sidecar::Sidecar;
 use crate::policy::{OnFault, PolicyLive, Scope, Standing, Version};
 use crate::route::Match;
@@ -104,7 +105,7 @@ impl Table {
     }
 
     /// A version did not load: whoever answers goes on answering.
-    pub(super) fn rejected(&mut self, found: &Found, error: String) {
+    pub(super) fn rejected(&mut self, found: &Found, error: &Error) {
         let Some(entry) = self.policies.get_mut(&found.name) else { return };
         let live = entry.live().map_or("none", |version| &version.id);
         tracing::warn!(policy = %found.name, version = %found.key, live, %error, "rejected");
@@ -116,8 +117,12 @@ impl Table {
             entry.on_fault = candidate.sidecar.on_fault;
         }
         entry.loading = false;
-        entry.error = Some(error);
-        entry.rejected = Some(found.key.clone());
+        entry.error = Some(error.to_string());
+        entry.rejected = match error {
+            Error::Component(_) => Some(found.key.clone()),
+            // Tried again with the next change in the directory, and be it a `touch`.
+            Error::System(_) => None,
+        };
     }
 
     /// What was there when the gateway started has been tried.
@@ -167,6 +172,10 @@ mod tests {
         scan(folder.path(), &mut Digests::default()).unwrap()
     }
 
+    fn bad() -> Error {
+        Error::Component("bad".into())
+    }
+
     fn errors(table: &Table) -> Vec<Option<String>> {
         table.scopes().iter().map(|scope| scope.error.clone()).collect()
     }
@@ -178,7 +187,7 @@ mod tests {
         let to_try = table.found(&first);
         assert_eq!(to_try.len(), 2);
         assert!(table.scopes().iter().all(|scope| scope.loading));
-        table.rejected(&to_try[0], "bad".into());
+        table.rejected(&to_try[0], &bad());
         // b was not settled, so it is tried again; a only when it changes, by whichever file.
         let again = table.found(&first);
         assert_eq!(again.iter().map(|f| &*f.name).collect::<Vec<_>>(), ["b"]);
@@ -191,14 +200,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_system_refused_is_tried_again() {
+        let mut table = Table::default();
+        let files = found(&[("a.wasm", "1")]);
+        for file in table.found(&files) {
+            table.rejected(&file, &Error::System("disk full".into()));
+        }
+        assert_eq!(errors(&table), [Some("disk full".into())]);
+        assert_eq!(table.found(&files).len(), 1);
+    }
+
+    #[test]
     fn what_is_bad_at_the_start_is_broken_and_later_pending() {
         let mut table = Table::default();
-        for bad in table.found(&found(&[("a.wasm", "1"), ("a.toml", "match = { path = '/a' }\non_fault = 'next'")])) {
-            table.rejected(&bad, "bad".into());
+        for file in table.found(&found(&[("a.wasm", "1"), ("a.toml", "match = { path = '/a' }\non_fault = 'next'")])) {
+            table.rejected(&file, &bad());
         }
         table.started();
-        for bad in table.found(&found(&[("a.wasm", "1"), ("a.toml", "wrong"), ("b.wasm", "1")])) {
-            table.rejected(&bad, "bad".into());
+        for file in table.found(&found(&[("a.wasm", "1"), ("a.toml", "wrong"), ("b.wasm", "1")])) {
+            table.rejected(&file, &bad());
         }
         let scopes = table.scopes();
         assert!(matches!(scopes[0].standing, Standing::Broken));
@@ -215,7 +235,7 @@ mod tests {
         assert!(table.lost("gone".into()));
         assert!(!table.lost("gone".into()));
         assert_eq!(errors(&table), [Some("gone".into())]);
-        table.rejected(&to_try[0], "bad".into());
+        table.rejected(&to_try[0], &bad());
         assert_eq!(errors(&table), [Some("bad".into())]);
         table.found(&files);
         assert_eq!(errors(&table), [Some("bad".into())]);
