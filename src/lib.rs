@@ -1,6 +1,7 @@
 //! Wayside: an HTTP gateway that is scripted in WebAssembly.
 
 pub mod balance;
+pub mod cli;
 pub mod config;
 pub mod digest;
 pub mod discovery;

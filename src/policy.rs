@@ -1,8 +1,29 @@
 //! Policies: the users' code. What the rest of the gateway may know of it; wasmtime stays inside this folder.
 
+mod bindings;
+pub mod compile;
+mod component;
+mod context;
 mod decision;
+pub mod directory;
+mod engine;
+mod host;
+mod instance;
+mod limits;
+mod metrics;
+mod refill;
+pub mod sidecar;
+mod state;
+mod suspension;
+mod version;
+mod wasi;
 
 pub use decision::{Answer, Called, Edits, Fault, FaultKind, Forward, HeaderEdit, LogLine, Outcome, Plan, Question};
+pub use engine::{Engine, EngineSettings};
+pub use limits::{Limits, MAX_MEMORY};
+pub use metrics::{BOUNDS, GuestMetrics, Series, SeriesValue};
+pub use state::{Rate, State, Taken};
+pub use version::{Stats, Version};
 
 use crate::route::Match;
 use serde::{Deserialize, Serialize};
@@ -49,9 +70,22 @@ pub enum Standing {
     Pending,
 }
 
-/// One loaded version with its ready instances.
+/// What belongs to a policy's name and survives its versions and reloads: there is one for each name.
 #[derive(Debug)]
-pub struct Version {
-    /// 12 hex digits.
-    pub id: Arc<str>,
+pub struct PolicyLive {
+    /// What the policy remembers.
+    pub state: State,
+    /// What the policy counts.
+    pub metrics: GuestMetrics,
 }
+
+impl Default for PolicyLive {
+    fn default() -> Self {
+        let limits = Limits::default();
+        // Loading a version sets its own quota.
+        PolicyLive { state: State::new(limits.state_keys, limits.state_bytes), metrics: GuestMetrics::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,7 @@ fn raw_host(parts: &Parts) -> &str {
 
 /// Resolves `.` and `..` segments (RFC 3986 §5.2.4), also where their dots are percent-encoded: upstreams decode them,
 /// and a route must not be talked around. `/a/..` ends in a slash; `..` above the root stays at the root.
-fn resolve_dots(path: &str) -> Cow<'_, str> {
+pub(crate) fn resolve_dots(path: &str) -> Cow<'_, str> {
     let dots = |segment: &str| -> usize {
         match segment.len() {
             0 => 0,

@@ -149,6 +149,19 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Each once, in the order of their declaration.
+    pub const ALL: [FaultKind; 9] = [
+        FaultKind::Trap,
+        FaultKind::Deadline,
+        FaultKind::Memory,
+        FaultKind::Wait,
+        FaultKind::BadAnswer,
+        FaultKind::Error,
+        FaultKind::Suspended,
+        FaultKind::Broken,
+        FaultKind::Starved,
+    ];
+
     /// As metrics and traces call it.
     pub fn name(self) -> &'static str {
         match self {

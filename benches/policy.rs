@@ -1,0 +1,78 @@
+//! What one call of a policy costs, the instance's way in and out included.
+#![allow(missing_docs, reason = "criterion's macros write functions")]
+
+#[allow(dead_code, reason = "shared with tests, which use more of it")]
+#[path = "../src/policy/tests/guest.rs"]
+mod guest;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use guest::Guest;
+use std::sync::Arc;
+use wayside::policy::{Engine, EngineSettings, Limits, Question, Version};
+use wayside::request::Head;
+use wayside::service::{Service, ServiceLive};
+use wayside::snapshot::Snapshot;
+
+fn load(engine: &Engine, guest: Guest) -> anyhow::Result<Arc<Version>> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), Engine::precompile(&guest.module()).map_err(anyhow::Error::msg)?)?;
+    let (id, name) = ("0123456789ab".into(), "bench".into());
+    let version = engine.load(file.path(), id, name, String::new(), Limits::default(), Arc::default());
+    version.map_err(anyhow::Error::msg)
+}
+
+fn question() -> anyhow::Result<Question> {
+    let service = Service {
+        name: "users".into(),
+        settings: Arc::new(wayside::config::default_settings(&"bench".into())),
+        endpoints: Vec::new(),
+        live: Arc::new(ServiceLive::default()),
+    };
+    let services = [(Arc::from("users"), Arc::new(service))].into();
+    let mut request = http::Request::get("/api/users?page=2").header("host", "shop.example").header("x-canary", "1");
+    for n in 0..10 {
+        request = request.header(format!("x-header-{n}"), "some value of usual length");
+    }
+    let (parts, ()) = request.body(())?.into_parts();
+    let snapshot = Arc::new(Snapshot { services, ..Snapshot::default() });
+    Ok(Question { head: Head::new(parts, [203, 0, 113, 7].into()), snapshot, now_ms: 1_700_000_000_000, seed: 7 })
+}
+
+/// Reads a header, gives a reason, names a service.
+fn canary() -> Guest {
+    let mut guest =
+        Guest::new().import("request", "header", "(param i32 i32 i32)").import("plan", "reason", "(param i32 i32)");
+    let [name, reason, users] = ["x-canary", "asked for by header", "users"].map(|text| guest.text(text));
+    guest.decide(&format!(
+        "(call $request.header {name} (i32.const 64))
+         (if (i32.eqz (i32.load8_u (i32.const 64))) (then (return (call $next))))
+         (call $plan.reason {reason}) (call $forward {users})"
+    ))
+}
+
+fn calls(criterion: &mut Criterion) {
+    let mut run = || -> anyhow::Result<()> {
+        let engine = Engine::new(EngineSettings::for_workers(1))?;
+        for (name, guest) in [("next", Guest::new()), ("header, reason, forward", canary())] {
+            let version = load(&engine, guest)?;
+            let mut kept = Some(question()?);
+            criterion.bench_function(name, |bencher| {
+                bencher.iter(|| {
+                    let asked = kept.take().map(|question| version.decide(0, question));
+                    asked.map(|(question, called)| {
+                        kept = Some(question);
+                        called
+                    })
+                });
+            });
+        }
+        Ok(())
+    };
+    if let Err(error) = run() {
+        eprintln!("{error:#}");
+        std::process::exit(1);
+    }
+}
+
+criterion_group!(benches, calls);
+criterion_main!(benches);

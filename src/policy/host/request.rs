@@ -1,0 +1,173 @@
+//! `request`: the head as it came in.
+
+use crate::policy::bindings::wayside::policy::request::Host;
+use crate::policy::context::Context;
+use http::HeaderMap;
+use std::borrow::Cow;
+
+impl Host for Context {
+    fn method(&mut self) -> String {
+        self.question("request.method").map_or_else(String::new, |q| q.head.parts.method.as_str().to_owned())
+    }
+
+    fn scheme(&mut self) -> String {
+        self.question("request.scheme").map_or_else(String::new, |q| q.head.scheme().to_owned())
+    }
+
+    fn host(&mut self) -> String {
+        self.question("request.host").map_or_else(String::new, |q| q.head.host().to_owned())
+    }
+
+    fn path(&mut self) -> String {
+        self.question("request.path").map_or_else(String::new, |q| q.head.path().to_owned())
+    }
+
+    fn query(&mut self) -> Option<String> {
+        self.question("request.query")?.head.query().map(str::to_owned)
+    }
+
+    fn parameter(&mut self, name: String) -> Option<String> {
+        parameter(self.question("request.parameter")?.head.query()?, &name)
+    }
+
+    fn header(&mut self, name: String) -> Option<String> {
+        header(&self.question("request.header")?.head.parts.headers, &name)
+    }
+
+    fn header_values(&mut self, name: String) -> Vec<String> {
+        let Some(question) = self.question("request.header-values") else { return Vec::new() };
+        let lines = question.head.parts.headers.get_all(&name).into_iter();
+        lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect()
+    }
+
+    fn header_bytes(&mut self, name: String) -> Vec<Vec<u8>> {
+        let Some(question) = self.question("request.header-bytes") else { return Vec::new() };
+        question.head.parts.headers.get_all(&name).into_iter().map(|line| line.as_bytes().to_owned()).collect()
+    }
+
+    fn header_names(&mut self) -> Vec<String> {
+        let Some(question) = self.question("request.header-names") else { return Vec::new() };
+        question.head.parts.headers.keys().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    fn cookie(&mut self, name: String) -> Option<String> {
+        cookie(&self.question("request.cookie")?.head.parts.headers, &name)
+    }
+
+    fn client_address(&mut self) -> String {
+        self.question("request.client-address").map_or_else(String::new, |q| q.head.client.to_string())
+    }
+
+    fn tls_subject(&mut self) -> Option<String> {
+        self.question("request.tls-subject")?.head.tls_subject.as_deref().map(str::to_owned)
+    }
+}
+
+/// All lines of a header in one.
+fn header(headers: &HeaderMap, name: &str) -> Option<String> {
+    let mut lines = headers.get_all(name).into_iter();
+    let mut text = String::from_utf8_lossy(lines.next()?.as_bytes()).into_owned();
+    let between = if name.eq_ignore_ascii_case("cookie") { "; " } else { ", " };
+    for line in lines {
+        text.push_str(between);
+        text.push_str(&String::from_utf8_lossy(line.as_bytes()));
+    }
+    Some(text)
+}
+
+/// The first cookie of this name (RFC 6265 §4.2), outer quotes removed.
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let pairs =
+        headers.get_all(http::header::COOKIE).into_iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+    for pair in pairs {
+        let pair = pair.trim_ascii();
+        let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) else { continue };
+        let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        return Some(String::from_utf8_lossy(inner.unwrap_or(value)).into_owned());
+    }
+    None
+}
+
+/// The first query parameter of this name, decoded (the URL standard's `application/x-www-form-urlencoded`).
+fn parameter(query: &str, name: &str) -> Option<String> {
+    query.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (!pair.is_empty() && decode(key) == name).then(|| decode(value).into_owned())
+    })
+}
+
+fn decode(text: &str) -> Cow<'_, str> {
+    if !text.contains(['%', '+']) {
+        return Cow::Borrowed(text);
+    }
+    let bytes = text.as_bytes();
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let digit = |offset: usize| bytes.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
+        match (bytes[at], digit(1), digit(2)) {
+            (b'%', Some(high), Some(low)) => {
+                // Two hex digits fit a byte.
+                decoded.push((high * 16 + low) as u8);
+                at += 2;
+            }
+            (b'+', ..) => decoded.push(b' '),
+            // A `%` without two digits stands for itself.
+            (byte, ..) => decoded.push(byte),
+        }
+        at += 1;
+    }
+    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+
+    fn headers(lines: &[(&str, &[u8])]) -> HeaderMap {
+        let line = |(name, value): &(&str, &[u8])| {
+            (name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value).unwrap())
+        };
+        lines.iter().map(line).collect()
+    }
+
+    #[test]
+    fn lines_of_a_header_are_joined_and_bad_bytes_shown_as_such() {
+        let headers =
+            headers(&[("x-a", b"1"), ("x-a", b"2"), ("cookie", b"a=1"), ("cookie", b"b=2"), ("x-b", b"\xff")]);
+        assert_eq!(header(&headers, "X-A").as_deref(), Some("1, 2"));
+        assert_eq!(header(&headers, "Cookie").as_deref(), Some("a=1; b=2"));
+        assert_eq!(header(&headers, "x-b").as_deref(), Some("\u{fffd}"));
+        assert_eq!(header(&headers, "x-c"), None);
+        assert_eq!(header(&headers, "no header"), None);
+        assert_eq!(header(&headers, ""), None);
+    }
+
+    #[test]
+    fn cookies_are_found_by_exact_name() {
+        let headers = headers(&[("cookie", b"xsid=0; sid=\"a b\";sid=2"), ("cookie", b"e=; q=\"; u=\xc3\xa9")]);
+        let cases = [("sid", Some("a b")), ("SID", None), ("e", Some("")), ("q", Some("\"")), ("u", Some("é"))];
+        for (name, expected) in cases {
+            assert_eq!(cookie(&headers, name).as_deref(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded() {
+        let query = "a=1&b=x+y%21&%63=3&d&e=&a=2&f=%zz%4&&=7";
+        let cases = [
+            ("a", Some("1")),
+            ("b", Some("x y!")),
+            ("c", Some("3")),
+            ("d", Some("")),
+            ("e", Some("")),
+            ("f", Some("%zz%4")),
+            ("", Some("7")),
+            ("g", None),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(parameter(query, name).as_deref(), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! One running copy of a component: built, asked, and thrown away once it went wrong.
+
+use super::PolicyLive;
+use super::bindings::{Policy, PolicyPre};
+use super::context::{Call, Context, Deadline};
+use super::decision::{Called, Fault, FaultKind, LogLine, Outcome, Question};
+use super::host;
+use super::limits::Limits;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{self, Poll, Waker};
+use std::time::Duration;
+use tracing::Level;
+use wasmtime::Store;
+
+/// CPU time for instantiation and `init` together: they may parse a large configuration or start a language's runtime.
+const INIT_CPU: Duration = Duration::from_secs(1);
+/// The same on the clock.
+const INIT_WALL: Duration = Duration::from_secs(5);
+/// Bytes that a guest hands over in one call, at most; more is a trap. Without this, a list whose items all point at
+/// the same large text would make the host allocate without end.
+const HANDED_OVER: usize = 1 << 20;
+
+/// A copy that answered `init` and is ready for questions.
+pub(super) struct Instance {
+    store: Store<Context>,
+    policy: Policy,
+    limits: Arc<Limits>,
+    /// Calls so far.
+    calls: u32,
+}
+
+impl Instance {
+    /// Makes a copy and calls its `init`. `calls` is where its count starts, so that the copies of a version do not
+    /// come of age all at once. The lines that `init` logged come with it.
+    ///
+    /// # Errors
+    /// What the guest said or how it went wrong.
+    pub(super) fn build(
+        pre: &PolicyPre<Context>,
+        config: &str,
+        limits: &Arc<Limits>,
+        live: &Arc<PolicyLive>,
+        calls: u32,
+    ) -> Result<(Box<Self>, Vec<LogLine>), String> {
+        let mut store = Store::new(pre.engine(), Context::new(limits, Arc::clone(live)));
+        store.limiter(|context| &mut context.memory);
+        store.set_hostcall_fuel(HANDED_OVER);
+        store.epoch_deadline_callback(|mut store| store.data_mut().deadline.tick());
+        store.data_mut().deadline = Deadline::new(INIT_CPU, INIT_WALL);
+        store.set_epoch_deadline(1);
+        let made = poll_once(async {
+            let policy = pre.instantiate_async(&mut store).await?;
+            let answer = policy.wayside_policy_routing().call_init(&mut store, config).await?;
+            Ok::<_, wasmtime::Error>((policy, answer))
+        });
+        let context = store.data_mut();
+        let printed = context.wasi.output.take();
+        let (policy, answer) = match made {
+            Some(Ok(made)) => made,
+            Some(Err(error)) => {
+                let fault = context.name_fault(&error);
+                return Err(with_output(format!("`init` failed: {}", fault.message), printed));
+            }
+            None => return Err(with_output("`init` tried to wait".into(), printed)),
+        };
+        // Its own words, as they are.
+        answer?;
+        let Call { fault, mut logs, .. } = std::mem::take(&mut context.call);
+        if let Some(fault) = fault {
+            return Err(with_output(fault, printed));
+        }
+        logs.extend(printed.map(|message| LogLine { level: Level::WARN, message }));
+        Ok((Box::new(Instance { store, policy, limits: Arc::clone(limits), calls }), logs))
+    }
+
+    /// Asks it. False: it cannot be asked again.
+    pub(super) fn decide(&mut self, question: Question) -> (Question, Called, bool) {
+        let context = self.store.data_mut();
+        context.wasi.set_clock(question.now_ms);
+        context.call = Call::default();
+        context.memory.refused = false;
+        context.deadline = Deadline::new(self.limits.cpu, self.limits.wall);
+        let unasked = context.question.replace(question);
+        debug_assert!(unasked.is_none(), "the question leaves with its answer");
+        self.store.set_epoch_deadline(1);
+        self.calls = self.calls.saturating_add(1);
+        // A panic would be a bug of the host functions; the worker must live on all the same.
+        let asked = catch_unwind(AssertUnwindSafe(|| {
+            poll_once(self.policy.wayside_policy_routing().call_decide(&mut self.store))
+        }));
+        let context = self.store.data_mut();
+        let (outcome, fit) = match asked {
+            Ok(Some(Ok(answer))) => (judge(context, answer), true),
+            Ok(Some(Err(error))) => (Outcome::Fault(context.name_fault(&error)), false),
+            Ok(None) => (fault(FaultKind::Wait, "it tried to wait".into()), false),
+            Err(_) => (fault(FaultKind::Trap, "the gateway panicked in a call of the guest".into()), false),
+        };
+        let outcome = match outcome {
+            Outcome::Fault(Fault { kind, message }) => fault(kind, with_output(message, context.wasi.output.take())),
+            good => {
+                if let Some(message) = context.wasi.output.take() {
+                    context.call.logs.push(LogLine { level: Level::INFO, message });
+                }
+                good
+            }
+        };
+        let call = &mut context.call;
+        let (reason, logs) = (std::mem::take(&mut call.reason), std::mem::take(&mut call.logs));
+        let called = Called { outcome, reason, logs };
+        // Put in above; nothing between here and there takes it out.
+        #[expect(clippy::expect_used, reason = "see the comment before")]
+        let question = context.question.take().expect("a question was asked");
+        (question, called, fit)
+    }
+
+    /// It has answered often enough, or has grown: time for a new one.
+    pub(super) fn of_age(&self) -> bool {
+        self.calls >= self.limits.calls || self.store.data().memory.used > self.limits.memory_mark
+    }
+}
+
+/// An answer of `decide`, and what was noted meanwhile.
+fn judge(
+    context: &mut Context,
+    answer: Result<super::bindings::exports::wayside::policy::routing::Decision, String>,
+) -> Outcome {
+    let decision = match answer {
+        Ok(decision) => decision,
+        Err(message) => return fault(FaultKind::Error, message),
+    };
+    if let Some(message) = context.call.fault.take() {
+        return fault(FaultKind::BadAnswer, message);
+    }
+    host::answer(context, decision).unwrap_or_else(|message| fault(FaultKind::BadAnswer, message))
+}
+
+fn fault(kind: FaultKind, message: String) -> Outcome {
+    Outcome::Fault(Fault { kind, message })
+}
+
+/// A fault's message ends with what the guest printed: languages put their stack traces there.
+fn with_output(message: String, printed: Option<String>) -> String {
+    match printed {
+        Some(printed) => format!("{message}; it printed: {printed}"),
+        None => message,
+    }
+}
+
+/// Runs a guest's call to its end. None: it wanted to wait, and is beyond use now.
+fn poll_once<T>(call: impl Future<Output = T>) -> Option<T> {
+    match pin!(call).poll(&mut task::Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    }
+}

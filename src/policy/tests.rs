@@ -1,0 +1,113 @@
+//! Friendly and hostile guests, each in a gateway's place: a version that was compiled, loaded and asked.
+
+mod guest;
+
+use super::*;
+use crate::request::Head;
+use crate::service::{Endpoint, Live, Service, ServiceLive};
+use crate::snapshot::Snapshot;
+use guest::Guest;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, Instant};
+
+const WORKERS: usize = 2;
+const NOW_MS: u64 = 1_700_000_000_123;
+
+fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::new(EngineSettings::for_workers(WORKERS)).unwrap())
+}
+
+/// Wall time means little on a machine that runs other tests.
+fn limits() -> Limits {
+    Limits { wall: Duration::from_secs(20), ..Limits::default() }
+}
+
+fn try_load(guest: Guest, limits: Limits, live: Arc<PolicyLive>, config: &str) -> Result<Arc<Version>, String> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), Engine::precompile(&guest.module())?).unwrap();
+    engine().load(file.path(), "0123456789ab".into(), "test".into(), config.to_owned(), limits, live)
+}
+
+fn load_with(guest: Guest, limits: Limits) -> Arc<Version> {
+    try_load(guest, limits, Arc::default(), "").unwrap()
+}
+
+fn load(guest: Guest) -> Arc<Version> {
+    load_with(guest, limits())
+}
+
+fn snapshot() -> Arc<Snapshot> {
+    static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
+        let endpoint = |n: u8| {
+            let live = Live::default();
+            live.in_flight.store(10 - u32::from(n), Relaxed);
+            Arc::new(Endpoint {
+                id: 100 + u32::from(n),
+                service: "users".into(),
+                address: ([10, 0, 0, n], 80).into(),
+                weight: 1,
+                zone: None,
+                local: n.is_multiple_of(2),
+                metadata: [("version".to_owned(), format!("v{}", n % 2))].into(),
+                source_healthy: n != 5,
+                live: Arc::new(live),
+            })
+        };
+        let service = Service {
+            name: "users".into(),
+            settings: Arc::new(crate::config::default_settings(&"test".into())),
+            endpoints: (1..=5).map(endpoint).collect(),
+            live: Arc::new(ServiceLive::default()),
+        };
+        let services = [(Arc::from("users"), Arc::new(service))].into();
+        Arc::new(Snapshot { services, ..Snapshot::default() })
+    });
+    Arc::clone(&SNAPSHOT)
+}
+
+fn question() -> Question {
+    let request =
+        http::Request::get("http://Shop.example:80/a/b?user=a%20b").header("x-canary", "1").header("x-n", "2");
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    Question { head: Head::new(parts, [203, 0, 113, 7].into()), snapshot: snapshot(), now_ms: NOW_MS, seed: 42 }
+}
+
+fn ask(version: &Version) -> Called {
+    version.decide(0, question()).1
+}
+
+#[track_caller]
+fn forward(called: Called) -> Forward {
+    match called.outcome {
+        Outcome::Forward(forward) => *forward,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn fault(called: Called) -> (FaultKind, String) {
+    match called.outcome {
+        Outcome::Fault(fault) => (fault.kind, fault.message),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits for what another thread does.
+#[track_caller]
+fn until(done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it never happened");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn full(version: &Version) -> bool {
+    version.stats().ready == WORKERS * engine().settings().ready_per_worker
+}
+
+mod answers;
+mod bounds;
+mod interface;

@@ -1,0 +1,201 @@
+//! WASI 0.2 as policies find it: some toolchains' runtimes want it, so it is there, and nothing is in it. No files, no
+//! network, no environment; a clock that stands still during a call; random numbers from a fixed seed; output that goes
+//! into a small memory.
+
+use crate::balance::Chance;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task;
+use std::time::Duration;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::{
+    Deterministic, HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxView, WasiView, async_trait,
+};
+
+/// Bytes of output that are kept, the last ones.
+const OUTPUT: usize = 4096;
+/// Resources that an instance can have open, such as streams; a guest that leaks them traps.
+const RESOURCES: usize = 1024;
+/// Random bytes in one call, at most.
+const RANDOM: u64 = 64 << 10;
+/// The fixed seed. Every instance draws the same sequence.
+const SEED: u64 = 0x5741_5953_4944_4521;
+
+/// One instance's WASI.
+pub(super) struct Wasi {
+    context: WasiCtx,
+    table: ResourceTable,
+    now: Arc<Now>,
+    /// Standard error; standard output goes there as well.
+    pub(super) output: Output,
+}
+
+impl Wasi {
+    pub(super) fn new() -> Self {
+        let now = Arc::new(Now::default());
+        let output = Output::default();
+        let mut chance = Chance(SEED);
+        let bytes: Vec<u8> = (0..512).flat_map(|_| chance.next().to_le_bytes()).collect();
+        let context = WasiCtx::builder()
+            .stdout(output.clone())
+            .stderr(output.clone())
+            .wall_clock(Clock(Arc::clone(&now)))
+            .monotonic_clock(Clock(Arc::clone(&now)))
+            .secure_random(Deterministic::new(bytes.clone()))
+            .insecure_random(Deterministic::new(bytes))
+            .insecure_random_seed(SEED.into())
+            .max_random_size(RANDOM)
+            .allow_tcp(false)
+            .allow_udp(false)
+            .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
+        Wasi { context, table, now, output }
+    }
+
+    /// What its clocks show from now on, in ms since 1970.
+    pub(super) fn set_clock(&self, now_ms: u64) {
+        self.now.0.store(now_ms, Relaxed);
+    }
+}
+
+impl WasiView for super::context::Context {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi.context, table: &mut self.wasi.table }
+    }
+}
+
+#[derive(Default)]
+struct Now(AtomicU64);
+
+struct Clock(Arc<Now>);
+
+impl HostWallClock for Clock {
+    fn resolution(&self) -> Duration {
+        Duration::from_millis(1)
+    }
+
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0.0.load(Relaxed))
+    }
+}
+
+impl HostMonotonicClock for Clock {
+    fn resolution(&self) -> u64 {
+        1_000_000
+    }
+
+    fn now(&self) -> u64 {
+        self.0.0.load(Relaxed).saturating_mul(1_000_000)
+    }
+}
+
+/// The last few KiB of what a guest printed.
+#[derive(Clone, Default)]
+pub(super) struct Output(Arc<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    /// Something is in it: cheaper to ask than the lock.
+    any: AtomicBool,
+    bytes: Mutex<Vec<u8>>,
+}
+
+impl Output {
+    fn keep(&self, new: &[u8]) {
+        let mut bytes = self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = &new[new.len().saturating_sub(OUTPUT)..];
+        let over = (bytes.len() + new.len()).saturating_sub(OUTPUT);
+        bytes.drain(..over);
+        bytes.extend_from_slice(new);
+        self.0.any.store(true, Relaxed);
+    }
+
+    /// What was printed since this was asked last, if anything.
+    pub(super) fn take(&self) -> Option<String> {
+        if !self.0.any.load(Relaxed) {
+            return None;
+        }
+        let mut bytes = self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.0.any.store(false, Relaxed);
+        let text = String::from_utf8_lossy(&bytes).trim().to_owned();
+        bytes.clear();
+        (!text.is_empty()).then_some(text)
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
+        self.keep(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        // Always room: what is too much pushes out what is old.
+        Ok(64 << 10)
+    }
+}
+
+#[async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(self: Pin<&mut Self>, _: &mut task::Context<'_>, bytes: &[u8]) -> task::Poll<io::Result<usize>> {
+        self.keep(bytes);
+        task::Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> task::Poll<io::Result<()>> {
+        task::Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> task::Poll<io::Result<()>> {
+        task::Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_keeps_the_end_and_never_grows() {
+        let output = Output::default();
+        assert_eq!(output.take(), None);
+        for i in 0..100_000 {
+            output.keep(format!("line {i}\n").as_bytes());
+        }
+        assert!(output.0.bytes.lock().unwrap().capacity() <= 4 * OUTPUT);
+        let text = output.take().unwrap();
+        assert!(text.len() <= OUTPUT && text.ends_with("line 99999"));
+        output.keep(&[b'x'; 1 << 20]);
+        assert_eq!(output.take().unwrap().len(), OUTPUT);
+        assert_eq!(output.take(), None);
+    }
+}

@@ -1,0 +1,271 @@
+//! The policy directory, from outside: files come, change and go; the list of policies follows.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use wayside::digest;
+use wayside::policy::directory::Directory;
+use wayside::policy::{Engine, EngineSettings, OnFault, Scope, Standing, sidecar};
+
+const CANARY: &[u8] = include_bytes!("../guest-examples/prebuilt/canary.wasm");
+const STICKY: &[u8] = include_bytes!("../guest-examples/prebuilt/sticky.wasm");
+const LEAST_LOADED: &[u8] = include_bytes!("../guest-examples/prebuilt/least-loaded.wasm");
+
+/// A directory that is being watched.
+struct Watched {
+    folder: PathBuf,
+    lists: mpsc::Receiver<Vec<Arc<Scope>>>,
+    task: tokio::task::JoinHandle<()>,
+    _temporary: TempDir,
+}
+
+/// Puts files into a new directory, then begins to watch it.
+fn watch(files: &[(&str, &[u8])]) -> Watched {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("policies");
+    fs::create_dir(&folder).unwrap();
+    for (name, content) in files {
+        fs::write(folder.join(name), content).unwrap();
+    }
+    let program = Path::new(env!("CARGO_BIN_EXE_wayside"));
+    let directory =
+        Directory::open(&folder, &folder.join(".cache"), program, Engine::new(EngineSettings::for_workers(1)).unwrap())
+            .unwrap();
+    let (out, lists) = mpsc::channel(1);
+    let task = tokio::spawn(directory.watch(out));
+    Watched { folder, lists, task, _temporary: temporary }
+}
+
+impl Watched {
+    async fn next(&mut self) -> Vec<Arc<Scope>> {
+        let next = tokio::time::timeout(Duration::from_secs(60), self.lists.recv()).await;
+        next.expect("a list within a minute").expect("the watch goes on")
+    }
+
+    /// The first list that fits.
+    async fn until(&mut self, fits: impl Fn(&[Arc<Scope>]) -> bool) -> Vec<Arc<Scope>> {
+        loop {
+            let list = self.next().await;
+            if fits(&list) {
+                return list;
+            }
+        }
+    }
+
+    /// The first list in which nothing is loading and this policy is live with this content.
+    async fn until_live(&mut self, name: &str, component: &[u8], toml: &str) -> Vec<Arc<Scope>> {
+        let id = version(component, toml);
+        let live = |scope: &Arc<Scope>| &*scope.name == name && live(scope) == Some(&id) && !scope.loading;
+        self.until(|list| list.iter().any(live)).await
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.folder.join(name), content).unwrap();
+    }
+
+    /// The way that is recommended.
+    fn put(&self, name: &str, content: impl AsRef<[u8]>) {
+        let part = self.folder.join(format!(".{name}.part"));
+        fs::write(&part, content).unwrap();
+        fs::rename(part, self.folder.join(name)).unwrap();
+    }
+}
+
+fn version(component: &[u8], toml: &str) -> String {
+    sidecar::parse(toml).unwrap().version(&digest::full(component)).to_string()
+}
+
+fn live(scope: &Scope) -> Option<&str> {
+    match &scope.standing {
+        Standing::Live(version) => Some(&version.id),
+        Standing::Broken | Standing::Pending => None,
+    }
+}
+
+fn error(scope: &Scope) -> &str {
+    scope.error.as_deref().unwrap_or("")
+}
+
+#[tokio::test]
+async fn the_first_list_has_everything_tried_in_name_order() {
+    let mut watched = watch(&[
+        ("b-good.wasm", CANARY),
+        ("b-good.toml", b"config = '5'\nmatch = { path_prefix = '/api' }"),
+        ("a-no-component.wasm", b"hello"),
+        ("a-no-component.toml", b"on_fault = 'next'\nmatch = { path_prefix = '/a' }"),
+        ("c-bad-config.wasm", CANARY),
+        ("c-bad-config.toml", b"config = 'xyz'"),
+        ("d-bad-sidecar.wasm", CANARY),
+        ("d-bad-sidecar.toml", b"on_fault = 'routes'\nconfg = '5'"),
+        (".hidden.wasm", CANARY),
+        ("alone.toml", b"config = '5'"),
+        ("notes.txt", b""),
+    ]);
+    let list = watched.next().await;
+    let names: Vec<&str> = list.iter().map(|scope| &*scope.name).collect();
+    assert_eq!(names, ["a-no-component", "b-good", "c-bad-config", "d-bad-sidecar"]);
+    assert!(list.iter().all(|scope| !scope.loading));
+
+    assert!(matches!(list[0].standing, Standing::Broken) && list[0].error.is_some());
+    assert_eq!((list[0].on_fault, list[0].matcher.label().as_str()), (OnFault::Next, "/a/*"));
+    let expected = version(CANARY, "config = '5'\nmatch = { path_prefix = '/api' }");
+    assert_eq!((live(&list[1]), error(&list[1])), (Some(expected.as_str()), ""));
+    assert!(matches!(list[2].standing, Standing::Broken) && error(&list[2]).contains("xyz"), "{:?}", list[2]);
+    // What cannot be read says nothing about which requests it is for: all of them fail closed.
+    assert!(matches!(list[3].standing, Standing::Broken));
+    assert!(error(&list[3]).contains("d-bad-sidecar.toml") && error(&list[3]).contains("line 2"), "{:?}", list[3]);
+    assert_eq!((list[3].on_fault, list[3].matcher.label().as_str()), (OnFault::Unavailable, "any"));
+}
+
+#[tokio::test]
+async fn a_policy_comes_and_goes() {
+    let mut watched = watch(&[]);
+    assert!(watched.next().await.is_empty());
+    watched.put("canary.wasm", CANARY);
+    let loading = watched.until(|list| !list.is_empty()).await;
+    assert!(loading[0].loading && matches!(loading[0].standing, Standing::Pending));
+    watched.until_live("canary", CANARY, "").await;
+    watched.put("canary.toml", "config = '5'");
+    let list = watched.until_live("canary", CANARY, "config = '5'").await;
+    assert_eq!(error(&list[0]), "");
+    fs::remove_file(watched.folder.join("canary.wasm")).unwrap();
+    watched.until(<[_]>::is_empty).await;
+}
+
+#[tokio::test]
+async fn what_a_policy_keeps_outlives_its_versions_and_a_version_its_last_user() {
+    let mut watched = watch(&[("p.wasm", CANARY)]);
+    let used = watched.next().await;
+    watched.put("p.wasm", STICKY);
+    let list = watched.until_live("p", STICKY, "").await;
+    let (Standing::Live(old), Standing::Live(new)) = (&used[0].standing, &list[0].standing) else { panic!("{list:?}") };
+    assert!(Arc::ptr_eq(&old.live, &new.live), "what it remembers belongs to the name");
+
+    let old = Arc::downgrade(old);
+    assert_eq!(old.strong_count(), 2, "ours, and one more: it is not for us to tear it down");
+    drop(used);
+    let gone = async {
+        while old.strong_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("torn down by the watch");
+}
+
+#[tokio::test]
+async fn a_bad_version_never_replaces_a_good_one() {
+    let good = "match = { path_prefix = '/good' }\non_fault = 'next'";
+    let mut watched = watch(&[("p.wasm", CANARY), ("p.toml", good.as_bytes())]);
+    let id = version(CANARY, good);
+    assert_eq!(live(&watched.next().await[0]), Some(id.as_str()));
+
+    let bad: [(&str, &[u8], &str); 4] = [
+        ("p.wasm", b"\0asm junk", ""),
+        ("p.toml", b"config = 'xyz'\nmatch = { path_prefix = '/bad' }", ""),
+        ("p.toml", b"nonsense", "line 1"),
+        ("p.toml", b"match = { path = 'x' }", "match"),
+    ];
+    for (name, content, expected) in bad {
+        watched.put(name, content);
+        let list = watched.until(|list| list[0].error.is_some() && !list[0].loading).await;
+        assert_eq!(live(&list[0]), Some(id.as_str()));
+        assert!(error(&list[0]).contains(expected), "{:?}", list[0]);
+        assert_eq!((list[0].on_fault, list[0].matcher.label().as_str()), (OnFault::Next, "/good/*"));
+        // Back to the good one: nothing is loaded, the error goes.
+        watched.put("p.wasm", CANARY);
+        watched.put("p.toml", good);
+        let list = watched.until(|list| list[0].error.is_none()).await;
+        assert_eq!(live(&list[0]), Some(id.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn what_comes_later_and_never_loads_is_pending() {
+    let mut watched = watch(&[]);
+    watched.next().await;
+    watched.put("late.wasm", "junk");
+    let list = watched.until(|list| list.iter().any(|scope| scope.error.is_some())).await;
+    assert!(matches!(list[0].standing, Standing::Pending));
+    watched.put("late.wasm", CANARY);
+    let list = watched.until_live("late", CANARY, "").await;
+    assert_eq!(error(&list[0]), "");
+}
+
+#[tokio::test]
+async fn half_a_file_is_no_error() {
+    let mut watched = watch(&[("p.wasm", STICKY)]);
+    watched.next().await;
+    watched.write("p.wasm", &CANARY[..CANARY.len() / 2]);
+    let list = watched.until(|list| list[0].loading).await;
+    assert_eq!(live(&list[0]), Some(version(STICKY, "").as_str()));
+    watched.write("p.wasm", CANARY);
+    let id = version(CANARY, "");
+    let list = watched.until(|list| list[0].error.is_some() || live(&list[0]) == Some(&id)).await;
+    assert_eq!(error(&list[0]), "");
+}
+
+#[tokio::test]
+async fn of_two_hundred_quick_swaps_the_last_one_stays() {
+    let mut watched = watch(&[("p.wasm", CANARY)]);
+    watched.next().await;
+    let components = [CANARY, STICKY, LEAST_LOADED, b"\0asm junk"];
+    for i in 0..200 {
+        // Both ways to put a file there, and its going away in between.
+        match i % 5 {
+            0 => watched.write("p.wasm", components[i % 4]),
+            1 => fs::remove_file(watched.folder.join("p.wasm")).unwrap(),
+            _ => watched.put("p.wasm", components[i % 4]),
+        }
+        tokio::task::yield_now().await;
+        while watched.lists.try_recv().is_ok() {}
+    }
+    watched.put("p.wasm", LEAST_LOADED);
+    let list = watched.until_live("p", LEAST_LOADED, "").await;
+    assert_eq!(error(&list[0]), "");
+}
+
+#[tokio::test]
+async fn a_directory_that_goes_away_takes_no_policy_along() {
+    let mut watched = watch(&[("p.wasm", CANARY)]);
+    watched.next().await;
+    let aside = watched.folder.with_extension("aside");
+    fs::rename(&watched.folder, &aside).unwrap();
+    let list = watched.until(|list| list[0].error.is_some()).await;
+    assert_eq!(live(&list[0]), Some(version(CANARY, "").as_str()));
+    assert!(error(&list[0]).contains("cannot be read"), "{:?}", list[0]);
+
+    fs::create_dir(&watched.folder).unwrap();
+    watched.put("p.wasm", STICKY);
+    let list = watched.until_live("p", STICKY, "").await;
+    assert_eq!(error(&list[0]), "");
+    // The new directory is the one that is watched now.
+    watched.put("p.wasm", CANARY);
+    watched.until_live("p", CANARY, "").await;
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_is_an_error() {
+    let temporary = tempfile::tempdir().unwrap();
+    let missing = temporary.path().join("policies");
+    let error = Directory::open(
+        &missing,
+        &missing.join(".cache"),
+        Path::new("wayside"),
+        Engine::new(EngineSettings::for_workers(1)).unwrap(),
+    )
+    .unwrap_err();
+    assert!(!missing.exists());
+    assert!(error.contains("policies") && error.contains("create it"), "{error}");
+}
+
+#[tokio::test]
+async fn the_watch_ends_with_its_receiver() {
+    let mut watched = watch(&[("p.wasm", CANARY)]);
+    watched.next().await;
+    drop(watched.lists);
+    tokio::time::timeout(Duration::from_secs(10), watched.task).await.expect("ended").unwrap();
+}
