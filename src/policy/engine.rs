@@ -275,3 +275,30 @@ impl Drop for Threads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_fit_and_do_not_change_the_code() {
+        let hash = |engine: &wasmtime::Engine| {
+            let mut hasher = DefaultHasher::new();
+            engine.precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        let compiler = compiler().unwrap();
+        for workers in [1, 2, 16, 64] {
+            let engine = pooled(&EngineSettings::for_workers(workers)).unwrap();
+            assert_eq!(hash(&engine), hash(&compiler));
+        }
+    }
+
+    #[test]
+    fn five_faults_leave_an_instance_whatever_the_number_of_workers() {
+        for workers in 0..100 {
+            let EngineSettings { workers, ready_per_worker, .. } = EngineSettings::for_workers(workers);
+            assert!(workers * ready_per_worker > super::super::suspension::FAULTS && ready_per_worker >= 2);
+        }
+    }
+}

@@ -148,6 +148,23 @@ fn a_trap_in_init_keeps_the_version_out() {
 }
 
 #[test]
+fn a_component_for_a_newer_gateway_loads_unless_it_uses_what_is_new() {
+    let guest = Guest::new()
+        .import("request", "path", "(param i32)")
+        .decide("(call $request.path (i32.const 64)) (call $next)");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), Engine::precompile(&guest.newer_module()).unwrap()).unwrap();
+    let version =
+        engine().load(file.path(), "id".into(), "test".into(), String::new(), limits(), Arc::default()).unwrap();
+    assert!(matches!(ask(&version).outcome, Outcome::Next));
+
+    let guest = Guest::new().import("request", "protocol", "(param i32)");
+    let guest = guest.decide("(call $request.protocol (i32.const 64)) (call $next)");
+    let problem = Engine::precompile(&guest.newer_module()).unwrap_err();
+    assert!(problem.contains("built for wayside:policy@0.1.1") && problem.contains("protocol"), "{problem}");
+}
+
+#[test]
 fn code_that_is_none_is_not_loaded() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), b"not code").unwrap();

@@ -82,6 +82,18 @@ impl Guest {
 
     /// A core module that knows its component type, which is what `rustc` makes as well.
     pub(crate) fn module(self) -> Vec<u8> {
+        self.build(str::to_owned)
+    }
+
+    /// As `module`, built with the WIT of a newer gateway, where `request` has one function more: `protocol`.
+    pub(crate) fn newer_module(self) -> Vec<u8> {
+        self.build(|text| {
+            let newer = text.replace("@0.1.0", "@0.1.1");
+            newer.replace("interface request {", "interface request {\n  protocol: func() -> string;")
+        })
+    }
+
+    fn build(self, edit: impl Fn(&str) -> String) -> Vec<u8> {
         let Guest { imports, data, globals, init, decide } = self;
         let data: String = data.iter().map(|byte| format!("\\{byte:02x}")).collect();
         let text = format!(
@@ -126,10 +138,12 @@ impl Guest {
                 (global.set $heap (i32.const {HEAP}))
                 {decide}))"#
         );
+        let text = edit(&text);
         let mut module = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let policy = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("wit/policy.wit")).unwrap();
         let mut resolve = Resolve::default();
-        resolve.push_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("wit")).unwrap();
-        let package = resolve.push_str("guest.wit", WORLD).unwrap();
+        resolve.push_str("policy.wit", &edit(&policy)).unwrap();
+        let package = resolve.push_str("guest.wit", &edit(WORLD)).unwrap();
         let world = resolve.select_world(&[package], Some("guest")).unwrap();
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
         module
