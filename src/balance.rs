@@ -184,7 +184,7 @@ pub struct Chance(pub u64);
 
 impl Chance {
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -195,7 +195,7 @@ impl Chance {
     /// 0 ≤ x < n, evenly; 0 for n = 0.
     pub fn below(&mut self, n: usize) -> usize {
         // The product's upper half is below n, which is a usize.
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
+        ((u128::from(self.next_u64()) * n as u128) >> 64) as usize
     }
 
     /// Two different numbers below n, which is at least 2.

@@ -142,6 +142,18 @@ pub fn default_settings(source: &Arc<str>) -> Settings {
     raw::default_settings(source)
 }
 
+impl Default for Gateway {
+    fn default() -> Self {
+        raw::default_gateway()
+    }
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Telemetry { otlp: None, sample: 0.01, access_log: AccessLog::Off }
+    }
+}
+
 impl Config {
     /// Reads and checks a configuration file. Relative paths in it are relative to its folder.
     ///

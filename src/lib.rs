@@ -1,17 +1,43 @@
-//! Wayside: an HTTP gateway that is scripted in WebAssembly.
+//! Wayside: an HTTP gateway that is scripted in WebAssembly. This is the map, in reading order.
+//!
+//! **A request**: [`listener`] → [`proxy::handle`] → one [`snapshot`] → [`exchange`] (span, clock) → [`request`] →
+//! [`policy`] decides → else the declared [`route`]s → [`service`] → [`balance`] picks an endpoint → [`upstream`]
+//! attempts → [`response`] → the exchange finishes, exactly once.
+//!
+//! **A change**: a source ([`discovery`]), the configuration or the watched directory ([`policy`]) reports its whole
+//! state → [`control`], the only writer → build aside → publish one immutable snapshot.
 
-pub mod balance;
+// The composition root.
 pub mod cli;
 pub mod config;
-pub mod digest;
+pub mod gateway;
+pub mod worker;
+
+// The data path, in order.
+pub mod balance;
+pub mod error;
+pub mod exchange;
+pub mod headers;
+pub mod listener;
+pub mod policy;
+pub mod proxy;
+pub mod request;
+pub mod response;
+pub mod route;
+pub mod service;
+pub mod telemetry;
+pub mod upstream;
+
+// The control path, in order.
+pub mod admin;
+pub mod control;
 pub mod discovery;
+pub mod snapshot;
+pub mod watch;
+
+// Small words that all use.
+pub mod digest;
 pub mod duration;
 pub mod metadata;
-pub mod policy;
-pub mod request;
-pub mod route;
 pub mod secret;
-pub mod service;
-pub mod snapshot;
 pub mod time;
-pub mod watch;

@@ -13,6 +13,10 @@ pub struct Snapshot {
     pub generation: u64,
     /// Hash of all that was declared and observed, 12 hex digits; equal state has an equal digest.
     pub digest: String,
+    /// Bounds of the gateway as a whole.
+    pub gateway: Arc<crate::config::Gateway>,
+    /// What is told.
+    pub telemetry: Arc<crate::config::Telemetry>,
     /// By name.
     pub services: HashMap<Arc<str>, Arc<Service>>,
     /// In the config file's order; the first that fits is taken.

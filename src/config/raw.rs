@@ -200,6 +200,11 @@ pub(super) fn default_settings(source: &Arc<str>) -> Settings {
     }
 }
 
+/// A gateway of which nothing is declared.
+pub(super) fn default_gateway() -> Gateway {
+    RawGateway::default().checked(1)
+}
+
 pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
     let raw: Raw = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
     let folder = file.parent().unwrap_or(Path::new(""));
@@ -258,7 +263,7 @@ impl RawGateway {
     fn check(self) -> Result<Gateway, String> {
         let between = |key: &str, value: usize, low: usize, high: usize| {
             if (low..=high).contains(&value) {
-                return Ok(value);
+                return Ok(());
             }
             Err(format!("gateway.{key}: {value} is not between {low} and {high}"))
         };
@@ -275,27 +280,37 @@ impl RawGateway {
         if let Some((key, _)) = positive.into_iter().find(|(_, duration)| duration.is_zero()) {
             return Err(format!("gateway.{key}: must be more than 0"));
         }
-        Ok(Gateway {
+        between("workers", self.workers.unwrap_or(cores), 1, 256)?;
+        between("max_attempts", self.max_attempts as usize, 1, 100)?;
+        between("max_connections", self.max_connections, 1, 10_000_000)?;
+        // hyper's smallest buffer is 8 KiB.
+        between("max_head_bytes", self.max_head_bytes, 8 << 10, 1 << 20)?;
+        between("max_headers", self.max_headers, 1, 10_000)?;
+        Ok(self.checked(cores))
+    }
+
+    /// The same, once every number was checked.
+    fn checked(self, cores: usize) -> Gateway {
+        Gateway {
             listen: self.listen,
             admin: self.admin,
-            workers: between("workers", self.workers.unwrap_or(cores), 1, 256)?,
+            workers: self.workers.unwrap_or(cores),
             zone: self.zone.map(Arc::from),
             drain_timeout: self.drain_timeout,
             max_timeout: self.max_timeout,
-            max_attempts: u32::try_from(between("max_attempts", self.max_attempts as usize, 1, 100)?).unwrap_or(1),
+            max_attempts: self.max_attempts,
             limits: ConnectionLimits {
-                connections: between("max_connections", self.max_connections, 1, 10_000_000)?,
+                connections: self.max_connections,
                 head_timeout: self.head_timeout,
                 idle_timeout: self.idle_timeout,
                 stall_timeout: self.stall_timeout,
-                // hyper's smallest buffer is 8 KiB.
-                head_bytes: between("max_head_bytes", self.max_head_bytes, 8 << 10, 1 << 20)?,
-                headers: between("max_headers", self.max_headers, 1, 10_000)?,
+                head_bytes: self.max_head_bytes,
+                headers: self.max_headers,
                 streams: self.max_streams.max(1),
             },
             idle_upstream_connections: self.idle_upstream_connections,
             upstream_idle_timeout: self.upstream_idle_timeout,
-        })
+        }
     }
 }
 

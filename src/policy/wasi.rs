@@ -39,7 +39,7 @@ impl Wasi {
         let now = Arc::new(Now::default());
         let output = Output::default();
         let mut chance = Chance(SEED);
-        let bytes: Vec<u8> = (0..512).flat_map(|_| chance.next().to_le_bytes()).collect();
+        let bytes: Vec<u8> = (0..512).flat_map(|_| chance.next_u64().to_le_bytes()).collect();
         let context = WasiCtx::builder()
             .stdout(output.clone())
             .stderr(output.clone())

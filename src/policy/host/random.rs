@@ -22,7 +22,7 @@ impl Host for Context {
 impl Context {
     fn draw(&mut self, function: &str) -> Option<u64> {
         let seed = self.question(function)?.seed;
-        Some(self.call.chance.get_or_insert(Chance(seed)).next())
+        Some(self.call.chance.get_or_insert(Chance(seed)).next_u64())
     }
 }
 

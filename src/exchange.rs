@@ -1,0 +1,210 @@
+//! One request and its response with all that was measured. It begins before anything is decided, and finishes exactly
+//! once: when it is dropped, which is when the last byte of the response is gone or the client is.
+
+use crate::balance::Picked;
+use crate::error::Error;
+use crate::listener::Active;
+use crate::policy::{Fault, LogLine, Version};
+use crate::request::Head;
+use crate::service::{Endpoint, Service};
+use crate::telemetry::Context;
+use crate::worker::Worker;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// One request and its response.
+#[derive(Debug)]
+pub struct Exchange {
+    /// Who carries it.
+    pub worker: Rc<Worker>,
+    /// When its head was there.
+    pub started: Instant,
+    /// The same by the calendar.
+    pub started_at: SystemTime,
+    /// Its place in its trace.
+    pub trace: Context,
+    /// Where the client connected from.
+    pub peer: SocketAddr,
+    /// Keeps the connection's idle timer still.
+    _active: Active,
+    /// The request's head, once it was checked.
+    pub head: Option<Head>,
+    /// Name of the declared route, or of the policy, that took it.
+    pub route: Option<Arc<str>>,
+    /// The service that it went to.
+    pub service: Option<Arc<Service>>,
+    /// Policies that were asked, in order.
+    pub calls: Vec<PolicyCall>,
+    /// What was tried upstream, in order.
+    pub attempts: Vec<Attempt>,
+    /// The status that the client was given; 0: none.
+    pub status: u16,
+    /// The gateway answered itself, and why.
+    pub error: Option<Error>,
+    /// Bytes of the request's body that went upstream.
+    pub request_bytes: u64,
+    /// Bytes of the response's body that went to the client.
+    pub response_bytes: u64,
+    /// How it ended; set when it does.
+    pub end: End,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The whole response was handed over.
+    Complete,
+    /// The client went away before that.
+    ClientGone,
+    /// The upstream broke off in the middle of the body.
+    UpstreamBroke,
+    /// The whole time was over in the middle of the body.
+    TimedOut,
+}
+
+/// One policy that was asked.
+#[derive(Debug)]
+pub struct PolicyCall {
+    /// Its name.
+    pub policy: Arc<str>,
+    /// Who answered; none: nobody could be asked.
+    pub version: Option<Arc<Version>>,
+    /// `next`, `forward`, `respond` or `fault`.
+    pub decision: &'static str,
+    /// What it gave as its reason.
+    pub reason: String,
+    /// Why there is no decision.
+    pub fault: Option<Fault>,
+    /// What it logged.
+    pub logs: Vec<LogLine>,
+    /// From the exchange's start.
+    pub began: Duration,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// One try upstream.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Its span's id.
+    pub span_id: u64,
+    /// Where it went.
+    pub endpoint: Arc<Endpoint>,
+    /// How that was chosen; none: named by the policy.
+    pub strategy: Option<&'static str>,
+    /// From how many.
+    pub candidates: usize,
+    /// Named endpoints that were passed over.
+    pub passed_over: usize,
+    /// From the exchange's start.
+    pub began: Duration,
+    /// Until the response's head, or the failure.
+    pub took: Duration,
+    /// What came of it.
+    pub outcome: Result<u16, AttemptError>,
+}
+
+/// Why an attempt gave no response head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptError {
+    /// No connection: nothing was sent.
+    Connect,
+    /// No connection in time: nothing was sent.
+    ConnectTimeout,
+    /// The connection broke; something may have been sent.
+    Reset,
+    /// What came back is no HTTP.
+    Protocol,
+    /// No response head in time.
+    Timeout,
+    /// The client's side of the body broke, so the upstream is not to blame.
+    ClientGone,
+    /// Still open.
+    Unfinished,
+}
+
+impl AttemptError {
+    /// As metrics and traces call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            AttemptError::Connect => "connect_failed",
+            AttemptError::ConnectTimeout => "connect_timeout",
+            AttemptError::Reset => "reset",
+            AttemptError::Protocol => "protocol",
+            AttemptError::Timeout => "timeout",
+            AttemptError::ClientGone => "client_gone",
+            AttemptError::Unfinished => "unfinished",
+        }
+    }
+}
+
+impl Exchange {
+    /// Begins: takes the time, finds the trace.
+    pub fn begin(
+        worker: &Rc<Worker>,
+        peer: SocketAddr,
+        active: Active,
+        headers: &http::HeaderMap,
+        sample: f64,
+    ) -> Box<Self> {
+        let trace = Context::begin(headers, sample, &mut worker.chance.borrow_mut());
+        Box::new(Exchange {
+            worker: Rc::clone(worker),
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+            trace,
+            peer,
+            _active: active,
+            head: None,
+            route: None,
+            service: None,
+            calls: Vec::new(),
+            attempts: Vec::new(),
+            status: 0,
+            error: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            end: End::ClientGone,
+        })
+    }
+
+    /// The exchange's start, ms since 1970-01-01 UTC.
+    pub fn unix_ms(&self) -> u64 {
+        let since = self.started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Notes that an attempt begins.
+    pub fn attempt(&mut self, picked: &Picked) -> u64 {
+        let span_id = self.worker.chance.borrow_mut().next_u64().max(1);
+        self.attempts.push(Attempt {
+            span_id,
+            endpoint: Arc::clone(&picked.endpoint),
+            strategy: picked.strategy.map(crate::balance::Strategy::name),
+            candidates: picked.candidates,
+            passed_over: picked.passed_over,
+            began: self.started.elapsed(),
+            took: Duration::ZERO,
+            outcome: Err(AttemptError::Unfinished),
+        });
+        span_id
+    }
+
+    /// Notes what came of the attempt that was begun last, and how long it took.
+    pub fn attempted(&mut self, outcome: Result<u16, AttemptError>) -> Duration {
+        let now = self.started.elapsed();
+        let Some(attempt) = self.attempts.last_mut() else { return Duration::ZERO };
+        attempt.outcome = outcome;
+        attempt.took = now.saturating_sub(attempt.began);
+        attempt.took
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        let worker = Rc::clone(&self.worker);
+        worker.recorder.finish(self);
+    }
+}

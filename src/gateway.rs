@@ -1,0 +1,104 @@
+//! The gateway put together: sockets, workers, control, and the order in which they start and end.
+
+use crate::balance::Memory;
+use crate::config::Config;
+use crate::control::Control;
+use crate::snapshot::Snapshot;
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// What all workers see.
+#[derive(Debug)]
+pub struct Shared {
+    /// The world; control alone publishes here.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Downstream connections open, all workers together.
+    pub connections: AtomicUsize,
+    /// True once the drain began.
+    pub drain: watch::Sender<bool>,
+    /// What the sticky strategy remembers.
+    pub sticky: Arc<Memory>,
+}
+
+/// Connections that the kernel holds for a worker that is busy.
+const BACKLOG: i32 = 4096;
+
+/// Runs the gateway until a signal ends it and the drain is over.
+///
+/// # Errors
+/// A socket is taken, a source's settings cannot be used, a thread cannot be started.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let workers = config.gateway.workers;
+    let shared = Arc::new(Shared {
+        snapshot: ArcSwap::from_pointee(Snapshot::default()),
+        connections: AtomicUsize::new(0),
+        drain: watch::Sender::new(false),
+        sticky: Arc::new(Memory::default()),
+    });
+    let mut addresses = Vec::new();
+    let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    for listen in &config.gateway.listen {
+        let (address, group) = bind(*listen, workers)?;
+        addresses.push(address);
+        for (worker, socket) in sockets.iter_mut().zip(group) {
+            worker.push(socket);
+        }
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(async move {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let control = Control::start(config, Arc::clone(&shared)).await?;
+        let threads: Vec<_> = sockets
+            .into_iter()
+            .enumerate()
+            .map(|(index, sockets)| {
+                let shared = Arc::clone(&shared);
+                let work = move || crate::worker::run(index, shared, sockets);
+                std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)
+            })
+            .collect::<std::io::Result<_>>()?;
+        let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
+        println!("ready {} admin http://{}", urls.join(" "), control.admin);
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("draining");
+        shared.drain.send_replace(true);
+        let joined =
+            tokio::task::spawn_blocking(move || threads.into_iter().map(std::thread::JoinHandle::join).collect());
+        let ended: Vec<_> = tokio::select! {
+            ended = joined => ended?,
+            _ = interrupt.recv() => anyhow::bail!("interrupted again while draining"),
+        };
+        for worker in ended {
+            worker.map_err(|_| anyhow::anyhow!("a worker panicked"))??;
+        }
+        Ok(())
+    })
+}
+
+/// One socket a worker on the same port. Bound once without sharing first, so that a second gateway on the port fails.
+fn bind(address: SocketAddr, workers: usize) -> anyhow::Result<(SocketAddr, Vec<TcpListener>)> {
+    let failed = || format!("gateway.listen: cannot listen on {address}");
+    let probe = TcpListener::bind(address).with_context(failed)?;
+    let address = probe.local_addr()?;
+    drop(probe);
+    let one = || -> std::io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    let group = (0..workers).map(|_| one()).collect::<std::io::Result<_>>().with_context(failed)?;
+    Ok((address, group))
+}

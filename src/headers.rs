@@ -1,0 +1,176 @@
+//! Headers on their way through: what ends at this hop, what the gateway adds, what a policy edits.
+
+use crate::policy::HeaderEdit;
+use crate::request::Head;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Version};
+
+/// Headers that belong to one connection, whether or not `Connection` names them (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHORIZATION,
+];
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// What is wrong with a request's head, as far as hyper lets it through.
+///
+/// # Errors
+/// Why it must not be forwarded.
+pub fn check(parts: &http::request::Parts) -> Result<(), crate::error::Error> {
+    use crate::error::Error::{BadRequest, MethodRefused};
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        return Err(MethodRefused);
+    }
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (_, Some(_)) => return Err(BadRequest("The request has more than one Host header.")),
+        (None, _) if parts.version == Version::HTTP_11 && parts.uri.host().is_none() => {
+            return Err(BadRequest("The request has no Host header."));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The headers that go upstream: a copy without what ends here, with what the gateway says about the client.
+pub fn for_upstream(head: &Head, client: &HeaderValue) -> HeaderMap {
+    let sent = &head.parts.headers;
+    let mut headers = sent.clone();
+    let wants_trailers = sent.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    end_hop(&mut headers);
+    if wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    // No peer is trusted to say who the client is, so what it claims is replaced.
+    headers.insert(X_FORWARDED_FOR, client.clone());
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(head.scheme()));
+    match authority(head) {
+        Some(host) => headers.insert(X_FORWARDED_HOST, host),
+        None => headers.remove(X_FORWARDED_HOST),
+    };
+    headers
+}
+
+/// The authority that the client asked for, as sent: of the target, else of the `Host` header (RFC 9112 §3.2.2).
+pub fn authority(head: &Head) -> Option<HeaderValue> {
+    match head.parts.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
+        None => head.parts.headers.get(header::HOST).cloned(),
+    }
+}
+
+/// Takes away what belongs to one connection, and all that `Connection` names.
+pub fn end_hop(headers: &mut HeaderMap) {
+    if let Some(first) = headers.get(header::CONNECTION) {
+        // `keep-alive` and `close` alone name no header that would have to go.
+        let plain = [&b"keep-alive"[..], b"close", b"Keep-Alive"].contains(&first.as_bytes());
+        if !plain || headers.get_all(header::CONNECTION).iter().nth(1).is_some() {
+            let named: Vec<HeaderName> = headers
+                .get_all(header::CONNECTION)
+                .iter()
+                .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+                .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+                .collect();
+            for name in named {
+                headers.remove(name);
+            }
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Applies a policy's edits in order.
+pub fn edit(headers: &mut HeaderMap, edits: &[HeaderEdit]) {
+    for edit in edits {
+        match edit {
+            HeaderEdit::Set(name, value) => {
+                headers.insert(name, value.clone());
+            }
+            HeaderEdit::Append(name, value) => {
+                headers.append(name, value.clone());
+            }
+            HeaderEdit::Remove(name) => {
+                headers.remove(name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(lines: &[(&str, &str)]) -> Head {
+        let mut request = http::Request::builder().uri("/x");
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        Head::new(request.body(()).unwrap().into_parts().0, [127, 0, 0, 1].into())
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_ends_here() {
+        let head = head(&[
+            ("host", "a"),
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "5"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("proxy-connection", "close"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("accept", "*/*"),
+        ]);
+        let headers = for_upstream(&head, &HeaderValue::from_static("10.0.0.1"));
+        let mut left: Vec<String> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [
+                "accept: */*",
+                "host: a",
+                "te: trailers",
+                "x-forwarded-for: 10.0.0.1",
+                "x-forwarded-host: a",
+                "x-forwarded-proto: http"
+            ]
+        );
+    }
+
+    #[test]
+    fn edits_apply_in_order() {
+        let name = HeaderName::from_static("x-a");
+        let value = HeaderValue::from_static;
+        let mut headers = HeaderMap::new();
+        edit(
+            &mut headers,
+            &[
+                HeaderEdit::Append(name.clone(), value("1")),
+                HeaderEdit::Set(name.clone(), value("2")),
+                HeaderEdit::Append(name.clone(), value("3")),
+            ],
+        );
+        assert_eq!(headers.get_all(&name).iter().collect::<Vec<_>>(), ["2", "3"]);
+        edit(&mut headers, &[HeaderEdit::Remove(name.clone())]);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_request_has_one_host() {
+        let check = |lines: &[(&str, &str)]| check(&head(lines).parts).map_err(crate::error::Error::code);
+        assert_eq!(check(&[("host", "a")]), Ok(()));
+        assert_eq!(check(&[]), Err("bad_request"));
+        assert_eq!(check(&[("host", "a"), ("host", "a")]), Err("bad_request"));
+    }
+}

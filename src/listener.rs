@@ -1,0 +1,137 @@
+//! Accepting clients, finding out what they speak, and handing their requests to the proxy.
+
+mod timed;
+
+use crate::config::ConnectionLimits;
+use crate::worker::{LocalExec, Worker};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+use timed::Timed;
+pub use timed::{Active, Clock};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What an HTTP/2 client says first (RFC 9113 §3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Accepts until the drain begins. An accept error never ends it.
+pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+    let mut drain = worker.shared.drain.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = drain.wait_for(|draining| *draining) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let limits = worker.shared.snapshot.load().gateway.limits.clone();
+                let open = Open::enter(&worker);
+                if worker.shared.connections.load(Relaxed) > limits.connections {
+                    tracing::warn!(%peer, "closed: gateway.max_connections are open");
+                    continue;
+                }
+                let worker = Rc::clone(&worker);
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = serve(worker, stream, peer, limits).await {
+                        tracing::debug!(%peer, error, "connection ended");
+                    }
+                    drop(open);
+                });
+            }
+            Err(error) => {
+                // EMFILE and friends pass when connections end; spinning would not help them.
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// Counts one open connection.
+struct Open(Rc<Worker>);
+
+impl Open {
+    fn enter(worker: &Rc<Worker>) -> Self {
+        worker.shared.connections.fetch_add(1, Relaxed);
+        Open(Rc::clone(worker))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.shared.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+async fn serve(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    limits: ConnectionLimits,
+) -> Result<(), String> {
+    // Nagle's algorithm would hold back the end of each response by up to 40 ms.
+    let _ = stream.set_nodelay(true);
+    let mut drain = worker.shared.drain.subscribe();
+    let began = Instant::now();
+    let sniffed = tokio::select! {
+        sniffed = tokio::time::timeout(limits.head_timeout, sniff(&stream)) => sniffed,
+        _ = drain.wait_for(|draining| *draining) => return Ok(()),
+    };
+    let seen = sniffed.map_err(|_| "no request in time")?.map_err(|e| e.to_string())?;
+    if seen.is_empty() {
+        return Ok(());
+    }
+    let http2 = seen == PREFACE;
+    let clock = Rc::new(Clock::new(&limits, http2, began));
+    let io = TokioIo::new(Timed::new(stream, seen, Rc::clone(&clock)));
+    let service = service_fn(move |request| {
+        let (worker, active) = (Rc::clone(&worker), Clock::enter(&clock));
+        async move { Ok::<_, std::convert::Infallible>(crate::proxy::handle(worker, peer, active, request).await) }
+    });
+    let draining = async move {
+        let _ = drain.wait_for(|draining| *draining).await;
+    };
+    if http2 {
+        let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
+        builder.max_concurrent_streams(limits.streams);
+        builder.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            ended = connection.as_mut() => return ended.map_err(|e| e.to_string()),
+            () = draining => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.map_err(|e| e.to_string())
+    } else {
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.header_read_timeout(None).max_buf_size(limits.head_bytes).max_headers(limits.headers);
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        tokio::select! {
+            ended = connection.as_mut() => return ended.map_err(|e| e.to_string()),
+            () = draining => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await.map_err(|e| e.to_string())
+    }
+}
+
+/// Reads until it is clear whether this is HTTP/2's preface; gives back what was read.
+async fn sniff(stream: &TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut seen = Vec::with_capacity(PREFACE.len());
+    loop {
+        stream.readable().await?;
+        let mut buffer = [0; PREFACE.len()];
+        let room = PREFACE.len() - seen.len();
+        match stream.try_read(&mut buffer[..room]) {
+            Ok(0) => return Ok(seen),
+            Ok(read) => seen.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            Err(error) => return Err(error),
+        }
+        if seen.len() == PREFACE.len() || !PREFACE.starts_with(&seen) {
+            return Ok(seen);
+        }
+    }
+}

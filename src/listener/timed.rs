@@ -1,0 +1,168 @@
+//! A client's connection with its timers: a head that comes too slowly, a connection without a request, a client that
+//! takes nothing. hyper has one timer for the first two and none for HTTP/2, so they live here.
+
+use crate::config::ConnectionLimits;
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+
+/// What a connection is waiting for, and since when.
+#[derive(Debug)]
+pub struct Clock {
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    stall_timeout: Duration,
+    http2: bool,
+    active: Cell<u32>,
+    in_head: Cell<bool>,
+    since: Cell<Instant>,
+}
+
+/// One exchange in progress on a connection.
+#[derive(Debug)]
+pub struct Active(Rc<Clock>);
+
+impl Clock {
+    /// A connection that began to speak.
+    pub fn new(limits: &ConnectionLimits, http2: bool, began: Instant) -> Self {
+        Clock {
+            head_timeout: limits.head_timeout,
+            idle_timeout: limits.idle_timeout,
+            stall_timeout: limits.stall_timeout,
+            http2,
+            active: Cell::new(0),
+            in_head: Cell::new(true),
+            since: Cell::new(began),
+        }
+    }
+
+    /// An exchange begins: its head is here.
+    pub fn enter(clock: &Rc<Clock>) -> Active {
+        clock.active.set(clock.active.get() + 1);
+        clock.in_head.set(false);
+        Active(Rc::clone(clock))
+    }
+
+    fn read(&self) {
+        if self.active.get() == 0 && !self.in_head.get() && !self.http2 {
+            self.in_head.set(true);
+            self.since.set(Instant::now());
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let wait = if self.in_head.get() { self.head_timeout } else { self.idle_timeout };
+        (self.active.get() == 0).then(|| self.since.get() + wait)
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let left = self.0.active.get().saturating_sub(1);
+        self.0.active.set(left);
+        if left == 0 {
+            self.0.since.set(Instant::now());
+        }
+    }
+}
+
+/// The connection.
+#[derive(Debug)]
+pub(super) struct Timed {
+    stream: TcpStream,
+    /// What was read to find out the protocol.
+    seen: Vec<u8>,
+    clock: Rc<Clock>,
+    /// Armed for the earliest deadline asked for; a later one is armed when it fires, so that a busy connection never
+    /// touches it.
+    timer: Option<Pin<Box<Sleep>>>,
+    stalled: Option<Instant>,
+}
+
+impl Timed {
+    /// A connection of which `seen` was read already.
+    pub(super) fn new(stream: TcpStream, seen: Vec<u8>, clock: Rc<Clock>) -> Self {
+        Timed { stream, seen, clock, timer: None, stalled: None }
+    }
+
+    /// Pending until the deadline, then an error.
+    fn wait<T>(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<io::Result<T>> {
+        let deadline = tokio::time::Instant::from_std(deadline);
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if tokio::time::Instant::now() >= deadline {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn written(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if polled.is_ready() {
+            self.stalled = None;
+            return polled;
+        }
+        let since = *self.stalled.get_or_insert_with(Instant::now);
+        self.wait(cx, since + self.clock.stall_timeout)
+    }
+}
+
+impl AsyncRead for Timed {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.seen.is_empty() {
+            let take = this.seen.len().min(buf.remaining());
+            buf.put_slice(&this.seen[..take]);
+            this.seen.drain(..take);
+            return Poll::Ready(Ok(()));
+        }
+        match Pin::new(&mut this.stream).poll_read(cx, buf) {
+            Poll::Ready(read) => {
+                this.clock.read();
+                Poll::Ready(read)
+            }
+            Poll::Pending => match this.clock.deadline() {
+                Some(deadline) => this.wait(cx, deadline),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+impl AsyncWrite for Timed {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.written(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

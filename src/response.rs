@@ -1,0 +1,200 @@
+//! What goes back to the client: an upstream's response, a policy's answer, or the gateway's own.
+
+use crate::error::Error;
+use crate::exchange::{End, Exchange};
+use crate::headers;
+use crate::policy::{Answer, HeaderEdit};
+use crate::service::InFlight;
+use crate::upstream::{Arrived, Lease};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+use tokio::time::Sleep;
+
+/// A response's body. It carries the exchange, which finishes when the body does.
+#[derive(Debug)]
+pub struct Body {
+    content: Content,
+    exchange: Box<Exchange>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Empty,
+    Full(Bytes),
+    Upstream(Box<Upstream>),
+}
+
+#[derive(Debug)]
+struct Upstream {
+    incoming: Incoming,
+    /// Held until the last frame: the endpoint's load counts the whole response.
+    _in_flight: InFlight,
+    lease: Option<Lease>,
+    deadline: Option<Instant>,
+    /// Only made when the body once has to wait.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// The body ends before it is complete, so the client's connection must break off as well.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The upstream broke off.
+    #[error("the upstream broke off in the middle of the body")]
+    Upstream(#[source] hyper::Error),
+    /// The exchange's time is over.
+    #[error("the request took longer than it may")]
+    TimedOut,
+}
+
+/// An upstream's response on its way to the client.
+pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[HeaderEdit]) -> Response<Body> {
+    let (mut parts, incoming) = arrived.response.into_parts();
+    headers::end_hop(&mut parts.headers);
+    headers::edit(&mut parts.headers, edits);
+    exchange.status = parts.status.as_u16();
+    let content = if http_body::Body::is_end_stream(&incoming) {
+        exchange.end = End::Complete;
+        if let Some(lease) = arrived.lease {
+            lease.end();
+        }
+        Content::Empty
+    } else {
+        Content::Upstream(Box::new(Upstream {
+            incoming,
+            _in_flight: arrived.in_flight,
+            lease: arrived.lease,
+            deadline: arrived.deadline,
+            timer: None,
+        }))
+    };
+    let mut response = Response::new(Body { content, exchange });
+    *response.status_mut() = parts.status;
+    *response.headers_mut() = parts.headers;
+    response
+}
+
+/// A policy's own answer.
+pub fn from_policy(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
+    exchange.status = answer.status.as_u16();
+    let bare = answer.status == StatusCode::NO_CONTENT || answer.status == StatusCode::NOT_MODIFIED;
+    let body = if bare { Bytes::new() } else { Bytes::from(answer.body) };
+    let mut headers = http::HeaderMap::with_capacity(answer.headers.len() + 1);
+    for (name, value) in answer.headers {
+        headers.append(name, value);
+    }
+    if !body.is_empty() && !headers.contains_key(header::CONTENT_TYPE) {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    }
+    let mut response = Response::new(full(exchange, body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The gateway's own answer.
+pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response<Body> {
+    exchange.status = error.status().as_u16();
+    exchange.error = Some(error);
+    let mut response = Response::new(full(exchange, Bytes::from(error.body())));
+    *response.status_mut() = error.status();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if error == Error::MethodRefused {
+        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"));
+    }
+    response
+}
+
+fn full(mut exchange: Box<Exchange>, body: Bytes) -> Body {
+    exchange.response_bytes = body.len() as u64;
+    if body.is_empty() || exchange.head.as_ref().is_some_and(|head| head.parts.method == http::Method::HEAD) {
+        exchange.end = End::Complete;
+    }
+    let content = if body.is_empty() { Content::Empty } else { Content::Full(body) };
+    Body { content, exchange }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        match &mut this.content {
+            Content::Empty => Poll::Ready(None),
+            Content::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.exchange.end = End::Complete;
+                this.content = Content::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Content::Upstream(upstream) => {
+                let polled = Pin::new(&mut upstream.incoming).poll_frame(cx);
+                let Poll::Ready(frame) = polled else { return upstream.out_of_time(cx, &mut this.exchange) };
+                let over = match &frame {
+                    Some(Ok(frame)) => {
+                        if let Some(data) = frame.data_ref() {
+                            this.exchange.response_bytes += data.len() as u64;
+                        }
+                        // With a known length the end is known with the last byte, and hyper asks no further.
+                        http_body::Body::is_end_stream(&upstream.incoming)
+                    }
+                    Some(Err(_)) => {
+                        this.exchange.end = End::UpstreamBroke;
+                        false
+                    }
+                    None => true,
+                };
+                if over {
+                    this.exchange.end = End::Complete;
+                    if let Some(lease) = upstream.lease.take() {
+                        lease.end();
+                    }
+                    this.content = Content::Empty;
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Broken::Upstream)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Full(_) => false,
+            Content::Upstream(upstream) => upstream.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Empty => SizeHint::with_exact(0),
+            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Upstream(upstream) => upstream.incoming.size_hint(),
+        }
+    }
+}
+
+impl Upstream {
+    /// Nothing to read now: is there time left to wait for it?
+    fn out_of_time(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
+        match timer.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(()) => {
+                exchange.end = End::TimedOut;
+                Poll::Ready(Some(Err(Broken::TimedOut)))
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! W3C trace context, level 1: which trace an exchange belongs to (<https://www.w3.org/TR/trace-context-1/>).
+
+use crate::balance::Chance;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// The specification asks to carry at least 512 characters of `tracestate`; a longer one is dropped.
+const MAX_STATE: usize = 512;
+
+/// An exchange's place in its trace.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// 16 bytes, not 0.
+    pub trace_id: u128,
+    /// Of the exchange's own span.
+    pub span_id: u64,
+    /// Of the caller's span. None: the trace starts here.
+    pub parent: Option<u64>,
+    /// Spans are recorded and exported.
+    pub sampled: bool,
+    /// What other tracers want carried along.
+    pub state: Option<HeaderValue>,
+}
+
+impl Context {
+    /// Continues the caller's trace, or starts one that is sampled with the probability `ratio`. A sampled parent is
+    /// always followed, and so is one that is not.
+    pub fn begin(headers: &HeaderMap, ratio: f64, chance: &mut Chance) -> Self {
+        let span_id = chance.next_u64().max(1);
+        let mut lines = headers.get_all(TRACEPARENT).iter();
+        if let (Some(line), None) = (lines.next(), lines.next())
+            && let Some((trace_id, parent, sampled)) = parse(line.as_bytes())
+        {
+            let state = headers.get(TRACESTATE).filter(|state| state.len() <= MAX_STATE).cloned();
+            return Context { trace_id, span_id, parent: Some(parent), sampled, state };
+        }
+        let trace_id = (u128::from(chance.next_u64().max(1)) << 64) | u128::from(chance.next_u64());
+        // The top 53 bits, as a number from 0 to 1.
+        let sampled = ratio > 0.0 && ((chance.next_u64() >> 11) as f64) < ratio * (1u64 << 53) as f64;
+        Context { trace_id, span_id, parent: None, sampled, state: None }
+    }
+
+    /// Puts the context into a request that goes upstream, with the attempt's span as its parent.
+    pub fn inject(&self, span_id: u64, headers: &mut HeaderMap) {
+        headers.insert(TRACEPARENT, format(self.trace_id, span_id, self.sampled));
+        match &self.state {
+            Some(state) => headers.insert(TRACESTATE, state.clone()),
+            None => headers.remove(TRACESTATE),
+        };
+    }
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`; later versions may go on after another dash.
+fn parse(line: &[u8]) -> Option<(u128, u64, bool)> {
+    let fields = [line.get(0..2)?, line.get(3..35)?, line.get(36..52)?, line.get(53..55)?];
+    let dashes = [2, 35, 52].iter().all(|i| line[*i] == b'-');
+    let lower = |field: &&[u8]| field.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !dashes || !fields.iter().all(lower) || fields[0] == b"ff" {
+        return None;
+    }
+    if line.len() > 55 && (fields[0] == b"00" || line[55] != b'-') {
+        return None;
+    }
+    let hex = |field: &[u8]| u128::from_str_radix(std::str::from_utf8(field).ok()?, 16).ok();
+    let trace_id = hex(fields[1]).filter(|id| *id != 0)?;
+    let parent = hex(fields[2]).and_then(|id| u64::try_from(id).ok()).filter(|id| *id != 0)?;
+    Some((trace_id, parent, hex(fields[3])? & 1 == 1))
+}
+
+fn format(trace_id: u128, span_id: u64, sampled: bool) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut line = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    for (i, place) in line[3..35].iter_mut().enumerate() {
+        *place = DIGITS[(trace_id >> (124 - 4 * i)) as usize & 15];
+    }
+    for (i, place) in line[36..52].iter_mut().enumerate() {
+        *place = DIGITS[(span_id >> (60 - 4 * i)) as usize & 15];
+    }
+    line[54] = if sampled { b'1' } else { b'0' };
+    // Hex digits and dashes are all visible ASCII.
+    HeaderValue::from_bytes(&line).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn begin(line: &str) -> Context {
+        let headers = [(TRACEPARENT, HeaderValue::from_str(line).unwrap())].into_iter().collect();
+        Context::begin(&headers, 0.0, &mut Chance(1))
+    }
+
+    #[test]
+    fn the_callers_trace_is_continued() {
+        let context = begin(GOOD);
+        assert_eq!(context.trace_id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+        assert_eq!(context.parent, Some(0x00f0_67aa_0ba9_02b7));
+        assert!(context.sampled);
+        assert!(!begin(&GOOD.replace("-01", "-00")).sampled);
+        assert!(begin(&(GOOD.replace("00-4", "cc-4") + "-what-comes-later")).sampled);
+    }
+
+    #[test]
+    fn a_bad_traceparent_starts_a_new_trace() {
+        let bad = [
+            "",
+            "00-4BF92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+        ];
+        for line in bad {
+            assert_eq!(begin(line).parent, None, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_goes_upstream_reads_back_the_same() {
+        let context = begin(GOOD);
+        let mut headers = HeaderMap::new();
+        context.inject(7, &mut headers);
+        assert_eq!(headers[TRACEPARENT], "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-01");
+    }
+
+    #[test]
+    fn the_share_of_new_traces_is_as_asked() {
+        let mut chance = Chance(3);
+        let sampled = (0..10_000).filter(|_| Context::begin(&HeaderMap::new(), 0.1, &mut chance).sampled).count();
+        // Three standard deviations of a binomial with p = 0.1 are 90.
+        assert!(sampled.abs_diff(1000) < 90, "{sampled}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(line: Vec<u8>) {
+            let _ = parse(&line);
+        }
+    }
+}

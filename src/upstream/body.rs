@@ -1,0 +1,115 @@
+//! The request's body on its way up. It streams from the client and can be given to another attempt while nothing of
+//! it was read.
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// The client's body, kept for all attempts of one exchange.
+#[derive(Debug)]
+pub struct Source {
+    /// None: there is no body.
+    incoming: Option<RefCell<Incoming>>,
+    /// The attempt that may read it; those before are cut off.
+    reader: Cell<u32>,
+    started: Cell<bool>,
+    broke: Cell<bool>,
+    bytes: Cell<u64>,
+}
+
+/// One attempt's hold on the client's body.
+#[derive(Debug)]
+pub struct RequestBody {
+    source: Rc<Source>,
+    reader: u32,
+}
+
+/// The body cannot be read any more.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// Another attempt took over.
+    #[error("another attempt reads the body now")]
+    TakenOver,
+    /// The client's connection broke, or its framing was bad.
+    #[error("the client's body broke off")]
+    Client(#[source] hyper::Error),
+}
+
+impl Source {
+    /// Takes the client's body.
+    pub fn new(incoming: Incoming) -> Rc<Self> {
+        let incoming = (!incoming.is_end_stream()).then(|| RefCell::new(incoming));
+        Rc::new(Source {
+            incoming,
+            reader: Cell::new(0),
+            started: Cell::new(false),
+            broke: Cell::new(false),
+            bytes: Cell::new(0),
+        })
+    }
+
+    /// The body for the next attempt.
+    pub fn reader(self: &Rc<Self>) -> RequestBody {
+        self.reader.set(self.reader.get() + 1);
+        RequestBody { source: Rc::clone(self), reader: self.reader.get() }
+    }
+
+    /// Something of it was read, so it cannot be sent again.
+    pub fn started(&self) -> bool {
+        self.started.get()
+    }
+
+    /// The client's side failed.
+    pub fn broke(&self) -> bool {
+        self.broke.get()
+    }
+
+    /// Data bytes read so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let source = &self.source;
+        if source.reader.get() != self.reader {
+            return Poll::Ready(Some(Err(Broken::TakenOver)));
+        }
+        let Some(incoming) = &source.incoming else { return Poll::Ready(None) };
+        let polled = Pin::new(&mut *incoming.borrow_mut()).poll_frame(cx);
+        let Poll::Ready(frame) = polled else { return Poll::Pending };
+        source.started.set(true);
+        Poll::Ready(match frame {
+            None => None,
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    source.bytes.set(source.bytes.get() + data.len() as u64);
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                source.broke.set(true);
+                Some(Err(Broken::Client(error)))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.source.incoming.as_ref().is_none_or(|incoming| incoming.borrow().is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source.incoming {
+            None => SizeHint::with_exact(0),
+            Some(incoming) => incoming.borrow().size_hint(),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! Connections to endpoints: each worker's own, idle ones kept for a while. HTTP/1 connections carry one request at a
+//! time, the one used last is taken first; of HTTP/2 there is one connection an endpoint, shared.
+
+use super::body::RequestBody;
+use crate::service::{Endpoint, Service};
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+/// A worker's upstream connections.
+#[derive(Debug, Default)]
+pub struct Pools {
+    endpoints: RefCell<HashMap<u32, Pool>>,
+    idle: Cell<usize>,
+    /// Most idle HTTP/1 connections, all endpoints together.
+    pub max_idle: Cell<usize>,
+    /// Idle longer than this: closed.
+    pub idle_timeout: Cell<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    idle: Vec<Idle>,
+    shared: Shared,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    since: Instant,
+}
+
+#[derive(Debug, Default)]
+enum Shared {
+    #[default]
+    None,
+    /// Somebody is connecting; the result comes to all who wait.
+    Connecting(watch::Receiver<Option<Result<http2::SendRequest<RequestBody>, ConnectError>>>),
+    Open(http2::SendRequest<RequestBody>),
+}
+
+/// A connection that a request can be sent on.
+#[derive(Debug)]
+pub enum Connection {
+    /// For one request.
+    Http1 {
+        /// The way to send.
+        sender: http1::SendRequest<RequestBody>,
+        /// It carried a request before, so the endpoint may have closed it meanwhile.
+        reused: bool,
+    },
+    /// Shared.
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectError {
+    /// Refused, unreachable, or closed during the handshake.
+    Failed,
+    /// Not in time.
+    Timeout,
+}
+
+impl Pools {
+    /// A connection to this endpoint: an idle one unless `fresh`, else a new one.
+    ///
+    /// # Errors
+    /// No connection within `within`.
+    pub async fn connection(
+        self: &Rc<Self>,
+        endpoint: &Endpoint,
+        service: &Service,
+        fresh: bool,
+        within: Duration,
+    ) -> Result<Connection, ConnectError> {
+        if service.settings.http2 {
+            let sender = tokio::time::timeout(within, self.shared(endpoint)).await;
+            return sender.map_err(|_| ConnectError::Timeout)?.map(Connection::Http2);
+        }
+        if !fresh && let Some(sender) = self.idle(endpoint.id) {
+            return Ok(Connection::Http1 { sender, reused: true });
+        }
+        let opened = tokio::time::timeout(within, open_http1(endpoint)).await;
+        let sender = opened.map_err(|_| ConnectError::Timeout)??;
+        endpoint.live.connected();
+        Ok(Connection::Http1 { sender, reused: false })
+    }
+
+    /// Takes an idle connection that is still open.
+    fn idle(&self, endpoint: u32) -> Option<http1::SendRequest<RequestBody>> {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let pool = endpoints.get_mut(&endpoint)?;
+        while let Some(idle) = pool.idle.pop() {
+            self.idle.set(self.idle.get().saturating_sub(1));
+            if idle.sender.is_ready() && idle.since.elapsed() < self.idle_timeout.get() {
+                return Some(idle.sender);
+            }
+        }
+        None
+    }
+
+    /// Gives a connection back whose response was read to its end.
+    pub fn give_back(self: &Rc<Self>, endpoint: u32, mut sender: http1::SendRequest<RequestBody>) {
+        if sender.is_ready() {
+            self.keep(endpoint, sender);
+        } else if !sender.is_closed() {
+            // The connection's task has a last thing to do (the request's body, a flush) before it can take another.
+            let pools = Rc::clone(self);
+            tokio::task::spawn_local(async move {
+                let ready = tokio::time::timeout(Duration::from_secs(1), sender.ready()).await;
+                if let Ok(Ok(())) = ready {
+                    pools.keep(endpoint, sender);
+                }
+            });
+        }
+    }
+
+    fn keep(&self, endpoint: u32, sender: http1::SendRequest<RequestBody>) {
+        if self.idle.get() >= self.max_idle.get() {
+            return;
+        }
+        self.idle.set(self.idle.get() + 1);
+        let idle = Idle { sender, since: Instant::now() };
+        self.endpoints.borrow_mut().entry(endpoint).or_default().idle.push(idle);
+    }
+
+    async fn shared(self: &Rc<Self>, endpoint: &Endpoint) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
+        let mut waiting = {
+            let mut endpoints = self.endpoints.borrow_mut();
+            let pool = endpoints.entry(endpoint.id).or_default();
+            match &pool.shared {
+                Shared::Open(sender) if !sender.is_closed() => return Ok(sender.clone()),
+                Shared::Connecting(waiting) => waiting.clone(),
+                _ => {
+                    let (done, waiting) = watch::channel(None);
+                    pool.shared = Shared::Connecting(waiting.clone());
+                    let pools = Rc::clone(self);
+                    let (id, address, live) = (endpoint.id, endpoint.address, endpoint.live.clone());
+                    // On its own task: whoever asked first may give up before the others.
+                    tokio::task::spawn_local(async move {
+                        let opened = tokio::time::timeout(CONNECT_AT_MOST, open_http2(address)).await;
+                        let opened = opened.unwrap_or(Err(ConnectError::Timeout));
+                        if opened.is_ok() {
+                            live.connected();
+                        }
+                        if let Some(pool) = pools.endpoints.borrow_mut().get_mut(&id) {
+                            pool.shared = opened.clone().map_or(Shared::None, Shared::Open);
+                        }
+                        let _ = done.send(Some(opened));
+                    });
+                    waiting
+                }
+            }
+        };
+        // An error: the connecting task is gone, which only the end of the worker does.
+        let opened = waiting.wait_for(Option::is_some).await.map_err(|_| ConnectError::Failed)?;
+        opened.clone().unwrap_or(Err(ConnectError::Failed))
+    }
+
+    /// Closes what is idle for too long, or belongs to an endpoint that is gone.
+    pub fn tidy(&self, known: impl Fn(u32) -> bool) {
+        let timeout = self.idle_timeout.get();
+        let mut idle = 0;
+        self.endpoints.borrow_mut().retain(|id, pool| {
+            if !known(*id) {
+                return false;
+            }
+            pool.idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < timeout);
+            idle += pool.idle.len();
+            true
+        });
+        self.idle.set(idle);
+    }
+}
+
+/// A shared connection that takes longer than this is given up, whatever the services' settings say.
+const CONNECT_AT_MOST: Duration = Duration::from_secs(30);
+
+async fn open(address: std::net::SocketAddr) -> Result<TokioIo<TcpStream>, ConnectError> {
+    let stream = TcpStream::connect(address).await.map_err(|_| ConnectError::Failed)?;
+    // Nagle's algorithm would hold back the last part of each head by up to 40 ms.
+    let _ = stream.set_nodelay(true);
+    Ok(TokioIo::new(stream))
+}
+
+async fn open_http1(endpoint: &Endpoint) -> Result<http1::SendRequest<RequestBody>, ConnectError> {
+    let io = open(endpoint.address).await?;
+    let (sender, connection) = http1::handshake(io).await.map_err(|_| ConnectError::Failed)?;
+    let address = endpoint.address;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%address, %error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
+}
+
+async fn open_http2(address: std::net::SocketAddr) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
+    let io = open(address).await?;
+    let (sender, connection) =
+        http2::Builder::new(crate::worker::LocalExec).handshake(io).await.map_err(|_| ConnectError::Failed)?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%address, %error, "upstream connection ended");
+        }
+    });
+    Ok(sender)
+}

@@ -1,0 +1,94 @@
+//! One worker: an OS thread with its own runtime, listener sockets, upstream connections and policy instances.
+
+use crate::balance::{Balancer, Chance};
+use crate::gateway::Shared;
+use crate::telemetry::Recorder;
+use crate::upstream::Pools;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a worker has for itself. Nothing in here is shared with another thread but `shared`.
+#[derive(Debug)]
+pub struct Worker {
+    /// From 0.
+    pub index: usize,
+    /// What all workers see.
+    pub shared: Arc<Shared>,
+    /// Its upstream connections.
+    pub pools: Rc<Pools>,
+    /// Its part of balancing.
+    pub balancer: RefCell<Balancer>,
+    /// For ids, sampling and seeds.
+    pub chance: RefCell<Chance>,
+    /// Its way to tell.
+    pub recorder: Recorder,
+}
+
+/// Spawns hyper's tasks on the worker's own thread.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalExec;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
+    }
+}
+
+/// Runs a worker on this thread until the drain is over.
+///
+/// # Errors
+/// The runtime or a socket cannot be set up.
+pub fn run(index: usize, shared: Arc<Shared>, sockets: Vec<std::net::TcpListener>) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(async move {
+        let snapshot = shared.snapshot.load_full();
+        let mut chance = Chance(crate::time::unix_ms() ^ ((index as u64) << 48) ^ u64::from(std::process::id()));
+        let pools = Pools::default();
+        pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
+        pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);
+        let worker = Rc::new(Worker {
+            index,
+            pools: Rc::new(pools),
+            balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
+            chance: RefCell::new(chance),
+            recorder: Recorder::default(),
+            shared,
+        });
+        for socket in sockets {
+            socket.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(socket)?;
+            tokio::task::spawn_local(crate::listener::accept(Rc::clone(&worker), listener));
+        }
+        tokio::task::spawn_local(tidy(Rc::clone(&worker)));
+        let mut drain = worker.shared.drain.subscribe();
+        // An error: the gateway is gone, which ends the worker as well.
+        let _ = drain.wait_for(|draining| *draining).await;
+        let deadline = tokio::time::Instant::now() + worker.shared.snapshot.load().gateway.drain_timeout;
+        while worker.shared.connections.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+            let tick = Duration::from_millis(10);
+            if tokio::time::Instant::now() + tick > deadline {
+                tracing::warn!("the drain's time is over; cutting off what is in flight");
+                break;
+            }
+            tokio::time::sleep(tick).await;
+        }
+        Ok(())
+    })
+}
+
+/// Once a second, closes idle connections that are too old or whose endpoint is gone.
+async fn tidy(worker: Rc<Worker>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tick.tick().await;
+        let snapshot = worker.shared.snapshot.load_full();
+        let known: std::collections::HashSet<u32> =
+            snapshot.services.values().flat_map(|service| service.endpoints.iter().map(|e| e.id)).collect();
+        worker.pools.tidy(|id| known.contains(&id));
+        worker.balancer.borrow_mut().retain(|service| snapshot.service(service).is_some());
+    }
+}
