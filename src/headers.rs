@@ -162,7 +162,7 @@ mod tests {
             ],
         );
         assert_eq!(headers.get_all(&name).iter().collect::<Vec<_>>(), ["2", "3"]);
-        edit(&mut headers, &[HeaderEdit::Remove(name.clone())]);
+        edit(&mut headers, &[HeaderEdit::Remove(name)]);
         assert!(headers.is_empty());
     }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 /// Where a request goes.
 enum Decided {
-    Forward(Forwarded),
+    Forward(Box<Forwarded>),
     Respond(Answer),
     Refuse(Error),
 }
@@ -71,7 +71,8 @@ fn decide(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, mut head: Head) -> 
             Outcome::Forward(forward) => {
                 exchange.route = Some(Arc::clone(&scope.name));
                 let (plan, edits) = (Some(forward.plan), Some(forward.edits));
-                decided = Some(Decided::Forward(Forwarded { service: forward.service, plan, edits }));
+                let service = forward.service;
+                decided = Some(Decided::Forward(Box::new(Forwarded { service, plan, edits })));
                 break;
             }
             Outcome::Respond(answer) => {
@@ -93,7 +94,8 @@ fn decide(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, mut head: Head) -> 
     let decided = decided.unwrap_or_else(|| match snapshot.routes.iter().find(|route| route.matcher.fits(&head)) {
         Some(route) => {
             exchange.route = Some(Arc::clone(&route.name));
-            Decided::Forward(Forwarded { service: Arc::clone(&route.service), plan: None, edits: None })
+            let service = Arc::clone(&route.service);
+            Decided::Forward(Box::new(Forwarded { service, plan: None, edits: None }))
         }
         None => Decided::Refuse(Error::NoRoute),
     });

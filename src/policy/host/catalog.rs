@@ -41,8 +41,8 @@ impl Host for Context {
         let mut chance = Chance(!question.seed);
         let fits = service.usable().filter(|e| e.weight > 0 && has_all(&e.metadata, &subset));
         // Loads change meanwhile, so each is read once.
-        let keyed =
-            fits.map(|e| ((local_first && !e.local, e.in_flight(), e.live.latency_us.load(Relaxed), chance.next_u64()), e));
+        let keyed = fits
+            .map(|e| ((local_first && !e.local, e.in_flight(), e.live.latency_us.load(Relaxed), chance.next_u64()), e));
         least(keyed.collect(), count as usize).into_iter().map(|(_, e)| show(e)).collect()
     }
 

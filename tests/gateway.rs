@@ -1,0 +1,129 @@
+//! The real program with real origins: what a client sees.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+/// The program, ended by SIGTERM at the latest when the test is.
+struct Gateway {
+    child: Child,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    fn start(endpoints: &[String], gateway: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let lines: String =
+            endpoints.iter().map(|e| format!("[[services.users.endpoints]]\naddress = \"{e}\"\n")).collect();
+        std::fs::write(folder.path().join("services.toml"), lines).unwrap();
+        let config = format!(
+            "[gateway]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n{gateway}\n\
+             [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.users]\nsource = \"local\"\n\
+             [[routes]]\nmatch = {{ path_prefix = \"/users\" }}\nservice = \"users\"\n"
+        );
+        let file = folder.path().join("wayside.toml");
+        std::fs::write(&file, config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_wayside"))
+            .args(["run", "--config"])
+            .arg(&file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split_whitespace().nth(1).expect("a ready line").trim_start_matches("http://").to_owned();
+        Gateway { child, address, _folder: folder }
+    }
+
+    /// Sends bytes on a new connection and reads until the gateway closes it.
+    fn send(&self, bytes: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(bytes.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"))
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An origin that answers each connection once with its name; its thread ends with the test.
+fn origin(name: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut line = String::new();
+            while stream.read_line(&mut line).unwrap() > 2 {
+                line.clear();
+            }
+            let length = name.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{name}");
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
+/// An address where nobody listens.
+fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn requests_go_round_and_a_dead_endpoint_fails_none() {
+    let gateway = Gateway::start(&[origin("one"), nobody(), origin("two")], "");
+    let answers: Vec<String> = (0..12).map(|_| gateway.get("/users")).collect();
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200")), "{answers:?}");
+    for name in ["one", "two"] {
+        assert!(answers.iter().any(|answer| answer.ends_with(name)), "{answers:?}");
+    }
+}
+
+#[test]
+fn the_gateways_own_answers_are_json_with_a_stable_code() {
+    let gateway = Gateway::start(&[], "");
+    for (path, status, code) in [("/nowhere", "404", "no_route"), ("/users", "503", "no_endpoint")] {
+        let answer = gateway.get(path);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        let body: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+        assert_eq!(body["error"]["code"], code);
+    }
+}
+
+#[test]
+fn a_service_that_cannot_be_reached_is_a_502() {
+    let gateway = Gateway::start(&[nobody()], "");
+    assert!(gateway.get("/users").contains("connect_failed"));
+}
+
+#[test]
+fn a_client_that_says_nothing_or_too_little_is_let_go() {
+    let gateway = Gateway::start(&[origin("one")], "head_timeout = \"100ms\"\nidle_timeout = \"100ms\"");
+    let cases = ["", "G", "PRI * HTTP/2.0\r\n", "GET /users HTTP/1.1\r\nhost:"];
+    for said in cases {
+        assert_eq!(gateway.send(said), "", "after {said:?}");
+    }
+    // Idle after a request: the answer, then the close.
+    assert!(gateway.send("GET /users HTTP/1.1\r\nhost: a\r\n\r\n").ends_with("one"));
+}
+
+#[test]
+fn sigterm_ends_it_with_exit_code_0() {
+    let mut gateway = Gateway::start(&[], "");
+    let pid = gateway.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(gateway.child.wait().unwrap().success());
+}
