@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 /// Changes that come within this time of each other are one.
 const QUIET: Duration = Duration::from_millis(100);
@@ -21,6 +22,10 @@ pub struct Changes {
     signal: mpsc::Sender<()>,
     watched: Watched,
     seen: Vec<Stamp>,
+    /// There was a signal that nobody has been told of.
+    noticed: bool,
+    /// When to look without a signal.
+    look_at: Instant,
     /// Ends the watch when dropped. None: the folder cannot be watched, so only the clock is left.
     watcher: Option<notify::RecommendedWatcher>,
 }
@@ -51,19 +56,24 @@ impl Changes {
         if let Err(error) = &watcher {
             tracing::warn!(folder = %watched.folder().display(), %error, "cannot be watched; looking every 5 s instead");
         }
-        Changes { events, signal, watched, seen, watcher: watcher.ok() }
+        let look_at = Instant::now() + RESCAN;
+        Changes { events, signal, watched, seen, noticed: false, look_at, watcher: watcher.ok() }
     }
 
-    /// Waits until something may have changed and has been quiet for 100 ms, or has not been quiet for a second.
+    /// Waits until something may have changed and has been quiet for 100 ms, or has not been quiet for a second. A wait
+    /// that is broken off loses nothing: the next one goes on with what was noticed.
     pub async fn next(&mut self) {
         loop {
-            if let Ok(Some(())) = tokio::time::timeout(RESCAN, self.events.recv()).await {
+            if !self.noticed {
+                let signal = tokio::time::timeout_at(self.look_at, self.events.recv()).await;
+                self.noticed = matches!(signal, Ok(Some(())));
+            }
+            if self.noticed {
                 let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, self.events.recv()).await {} };
                 let _ = tokio::time::timeout(PATIENCE, quiet).await;
-                self.look();
-                return;
             }
-            if self.look() {
+            self.look_at = Instant::now() + RESCAN;
+            if self.look() | std::mem::take(&mut self.noticed) {
                 return;
             }
         }

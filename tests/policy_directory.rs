@@ -269,3 +269,38 @@ async fn the_watch_ends_with_its_receiver() {
     drop(watched.lists);
     tokio::time::timeout(Duration::from_secs(10), watched.task).await.expect("ended").unwrap();
 }
+
+#[tokio::test]
+async fn a_slow_compiler_holds_up_nobody_else() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("policies");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("a.wasm"), CANARY).unwrap();
+    // A compiler that takes a minute for some. Written by a shell, since a file that this process has written may still
+    // be open in another test's child and so not be startable.
+    let program = temporary.path().join("compiler");
+    let script = format!(
+        "cat > '{0}' <<'END'\n#!/bin/sh\ngrep -q slow-marker \"$2\" && exec sleep 60\nexec '{1}' \"$@\"\nEND\nchmod +x '{0}'",
+        program.display(),
+        env!("CARGO_BIN_EXE_wayside")
+    );
+    assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    let engine = Engine::new(EngineSettings::for_workers(1)).unwrap();
+    let directory = Directory::open(&folder, &folder.join(".cache"), &program, engine).unwrap();
+    let (out, lists) = mpsc::channel(1);
+    let task = tokio::spawn(directory.watch(out));
+    let mut watched = Watched { folder, lists, task, _temporary: temporary };
+    watched.next().await;
+
+    let begun = std::time::Instant::now();
+    let slow = [CANARY, b"\0\x0c\x0bslow-marker"].concat();
+    watched.put("m-slow.wasm", slow);
+    watched.until(|list| list.iter().any(|scope| &*scope.name == "m-slow" && scope.loading)).await;
+    // Another one goes.
+    fs::remove_file(watched.folder.join("a.wasm")).unwrap();
+    watched.until(|list| list.len() == 1 && list[0].loading).await;
+    // Another version of the slow one comes: the old one is given up, and with it its compiler.
+    watched.put("m-slow.wasm", STICKY);
+    watched.until_live("m-slow", STICKY, "").await;
+    assert!(begun.elapsed() < Duration::from_secs(50), "waited for the compiler");
+}

@@ -3,18 +3,19 @@
 
 mod found;
 mod table;
+mod trial;
 
 use super::compile::{Cache, Error};
 use super::{Engine, Scope, Version};
-use crate::digest;
 use crate::watch::{self, Changes};
-use found::{Candidate, Digests, Found};
+use found::{Digests, Found};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use table::Table;
 use tokio::sync::mpsc;
+use trial::Trial;
 
 /// A file that is still being written is not turned away: it must have been quiet for so long.
 const SETTLED: Duration = Duration::from_millis(500);
@@ -25,11 +26,23 @@ const BURY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Directory {
     folder: PathBuf,
-    cache: Cache,
+    cache: Arc<Cache>,
     engine: Engine,
     changes: Changes,
     digests: Digests,
     table: Table,
+    /// What is being tried. One at a time: compiling takes memory and a core.
+    trial: Option<Trial>,
+    /// What is tried after that.
+    queue: VecDeque<Found>,
+}
+
+/// What the watch waits for.
+enum Event {
+    /// Something may have changed in the directory.
+    Changed,
+    /// The trial has ended.
+    Tried(Result<Arc<Version>, Error>),
 }
 
 impl Directory {
@@ -44,10 +57,16 @@ impl Directory {
         if let Err(error) = std::fs::read_dir(folder) {
             return Err(format!("policies.directory: {shown} cannot be read: {error}; create it or name another one"));
         }
-        let cache = Cache::open(cache, program)?;
-        let changes = watch::directory(folder);
-        let (digests, table) = (Digests::default(), Table::default());
-        Ok(Directory { folder: folder.to_owned(), cache, engine, changes, digests, table })
+        Ok(Directory {
+            folder: folder.to_owned(),
+            cache: Arc::new(Cache::open(cache, program)?),
+            engine,
+            changes: watch::directory(folder),
+            digests: Digests::default(),
+            table: Table::default(),
+            trial: None,
+            queue: VecDeque::new(),
+        })
     }
 
     /// Sends the complete list of policies, in name order: once everything that is there at first has been tried, and
@@ -61,85 +80,104 @@ impl Directory {
     }
 
     async fn run(&mut self, out: &mpsc::Sender<Vec<Arc<Scope>>>) {
-        self.refresh(None).await;
+        self.scan().await;
+        while self.begin() {
+            if let Some(trial) = &mut self.trial {
+                let tried = trial.end().await;
+                self.conclude(tried);
+            }
+        }
         self.table.started();
         while out.send(self.table.scopes()).await.is_ok() {
-            self.change().await;
-            self.refresh(Some(out)).await;
-        }
-    }
-
-    /// Waits for a change, tearing down replaced versions meanwhile.
-    async fn change(&mut self) {
-        let mut change = pin!(self.changes.next());
-        while self.table.bury() {
-            // The wait for a change goes on where it was: what it has noticed already must not be lost.
-            if tokio::time::timeout(BURY, &mut change).await.is_ok() {
-                return;
+            self.begin();
+            match self.event().await {
+                Event::Changed => self.scan().await,
+                Event::Tried(tried) => self.conclude(tried),
             }
         }
-        change.await;
     }
 
-    /// Reads the directory and tries what is new, one after the other.
-    async fn refresh(&mut self, out: Option<&mpsc::Sender<Vec<Arc<Scope>>>>) {
-        let to_try = match self.scan().await {
-            Ok(found) => self.table.found(&found),
-            Err(error) => {
-                if self.table.lost(error.clone()) {
-                    tracing::warn!(%error, "policies stay as they are");
+    /// Waits for what comes next, tearing down replaced versions meanwhile.
+    async fn event(&mut self) -> Event {
+        loop {
+            let graves = self.table.bury();
+            let trial = async {
+                match &mut self.trial {
+                    Some(trial) => trial.end().await,
+                    None => std::future::pending().await,
                 }
-                return;
-            }
-        };
-        for found in to_try {
-            if let Some(out) = out {
-                // Says that it is loading, and what came of the one before. A closed channel ends the watch above.
-                let _ = out.send(self.table.scopes()).await;
-            }
-            match self.load(&found).await {
-                Ok((version, candidate)) => self.table.accepted(&found.name, version, &candidate.sidecar),
-                Err(error) if self.is_settled(&found).await => self.table.rejected(&found, &error),
-                // Somebody is writing it: the change that wakes us is on its way.
-                Err(error) => tracing::debug!(policy = %found.name, %error, "changed while it was being tried"),
+            };
+            tokio::select! {
+                () = self.changes.next() => return Event::Changed,
+                tried = trial => return Event::Tried(tried),
+                () = tokio::time::sleep(BURY), if graves => {}
             }
         }
     }
 
-    async fn scan(&mut self) -> Result<Vec<Found>, String> {
+    /// Reads the directory: forgets what is gone, and notes what is to be tried.
+    async fn scan(&mut self) {
         let mut digests = std::mem::take(&mut self.digests);
         let folder = self.folder.clone();
         let scan = move || (found::scan(&folder, &mut digests), digests);
-        let shown = self.folder.display();
-        let (found, digests) =
-            tokio::task::spawn_blocking(scan).await.map_err(|e| format!("{shown}: cannot be read: {e}"))?;
-        self.digests = digests;
-        found.map_err(|e| format!("policies.directory: {shown} cannot be read: {e}"))
-    }
-
-    /// Compiles and readies a candidate.
-    async fn load<'a>(&self, found: &'a Found) -> Result<(Arc<Version>, &'a Candidate), Error> {
-        let candidate = found.candidate.as_ref().map_err(|e| Error::Component(e.clone()))?;
-        let path = candidate.component.clone();
-        let read = move || found::read_component(&path).map(|bytes| (digest::full(&bytes), bytes));
-        let read = tokio::task::spawn_blocking(read).await.map_err(|e| Error::System(e.to_string()))?;
-        let (read_digest, bytes) = read.map_err(|e| Error::System(format!("{}.wasm: {e}", found.name)))?;
-        if read_digest != candidate.component_digest {
-            return Err(Error::System("the file changed while it was read".into()));
+        let found = match tokio::task::spawn_blocking(scan).await {
+            Ok((found, digests)) => {
+                self.digests = digests;
+                found.map_err(|e| e.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match found {
+            Ok(found) => {
+                let to_try = self.table.found(&found);
+                self.plan(to_try);
+            }
+            Err(error) => {
+                let error = format!("policies.directory: {} cannot be read: {error}", self.folder.display());
+                if self.table.lost(error.clone()) {
+                    tracing::warn!(%error, "policies stay as they are");
+                }
+            }
         }
-        let compiled = self.cache.compiled(&bytes, &read_digest).await?;
-        let (engine, live) = (self.engine.clone(), self.table.live(&found.name));
-        let (id, name, sidecar) = (found.key.clone(), found.name.clone(), candidate.sidecar.clone());
-        let load = move || engine.load(&compiled, id, name, sidecar.config, sidecar.limits, live);
-        let version =
-            tokio::task::spawn_blocking(load).await.map_err(|e| Error::System(format!("loading failed: {e}")))?;
-        Ok((version.map_err(Error::Component)?, candidate))
     }
 
-    /// Were the files left alone since they were read, and for long enough?
-    async fn is_settled(&self, found: &Found) -> bool {
-        let remaining = SETTLED.saturating_sub(found.age());
-        tokio::time::sleep(remaining).await;
-        found.is_unchanged(&self.folder)
+    /// What is being tried goes on if its content is still there; else it is given up, which ends its compiler, and
+    /// the others come first, so that a file that changes without end keeps nobody waiting.
+    fn plan(&mut self, mut to_try: Vec<Found>) {
+        if let Some(mut trial) = self.trial.take() {
+            match to_try.iter().position(|found| found.name == trial.found.name) {
+                Some(index) if to_try[index].key == trial.found.key => {
+                    trial.found = to_try.remove(index);
+                    self.trial = Some(trial);
+                }
+                Some(index) => to_try[index..].rotate_left(1),
+                None => {}
+            }
+        }
+        self.queue = to_try.into();
+    }
+
+    /// Begins the next trial unless one is under way. False: there is nothing to try.
+    fn begin(&mut self) -> bool {
+        if self.trial.is_none() {
+            self.trial = self.queue.pop_front().map(|found| {
+                let live = self.table.live(&found.name);
+                Trial::new(Arc::clone(&self.cache), self.engine.clone(), found, live)
+            });
+        }
+        self.trial.is_some()
+    }
+
+    /// The trial has ended.
+    fn conclude(&mut self, tried: Result<Arc<Version>, Error>) {
+        let Some(Trial { found, .. }) = self.trial.take() else { return };
+        match (tried, &found.candidate) {
+            (Ok(version), Ok(candidate)) => self.table.accepted(&found.name, version, &candidate.sidecar),
+            (Err(error), _) if found.is_unchanged(&self.folder) => self.table.rejected(&found, &error),
+            // Somebody is writing it: the change that wakes us is on its way.
+            (Err(error), _) => tracing::debug!(policy = %found.name, %error, "changed while it was being tried"),
+            // Without a candidate, there is nothing to load.
+            (Ok(_), Err(_)) => {}
+        }
     }
 }

@@ -1,0 +1,60 @@
+//! Trying a candidate: compiled, loaded, its instances readied. One at a time; dropping a trial gives it up.
+
+use super::SETTLED;
+use super::found::{Candidate, Found, read_component};
+use crate::digest;
+use crate::policy::compile::{Cache, Error};
+use crate::policy::{Engine, PolicyLive, Version};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A candidate that is being tried.
+pub(super) struct Trial {
+    /// The files, as they were seen last.
+    pub(super) found: Found,
+    load: Pin<Box<dyn Future<Output = Result<Arc<Version>, Error>> + Send>>,
+}
+
+impl Trial {
+    /// Nothing happens until [`Trial::end`] is awaited. `live` is what the policy keeps from version to version.
+    pub(super) fn new(cache: Arc<Cache>, engine: Engine, found: Found, live: Arc<PolicyLive>) -> Trial {
+        let tried = found.clone();
+        let load = async move {
+            let loaded = load(&cache, engine, &tried, live).await;
+            if loaded.is_err() {
+                // A file that is still being written is not turned away: it must have been left alone for a while.
+                tokio::time::sleep(SETTLED.saturating_sub(tried.age())).await;
+            }
+            loaded
+        };
+        Trial { found, load: Box::pin(load) }
+    }
+
+    /// What came of it. The wait may be broken off and begun again; once it has ended, the trial is over.
+    pub(super) async fn end(&mut self) -> Result<Arc<Version>, Error> {
+        self.load.as_mut().await
+    }
+}
+
+impl fmt::Debug for Trial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trial").field("found", &self.found).finish_non_exhaustive()
+    }
+}
+
+async fn load(cache: &Cache, engine: Engine, found: &Found, live: Arc<PolicyLive>) -> Result<Arc<Version>, Error> {
+    let Candidate { component, component_digest, sidecar } = found.candidate.clone().map_err(Error::Component)?;
+    let read = move || read_component(&component).map(|bytes| (digest::full(&bytes), bytes));
+    let read = tokio::task::spawn_blocking(read).await.map_err(|e| Error::System(e.to_string()))?;
+    let (read_digest, bytes) = read.map_err(|e| Error::System(format!("{}.wasm: {e}", found.name)))?;
+    if read_digest != component_digest {
+        return Err(Error::System("the file changed while it was read".into()));
+    }
+    let compiled = cache.compiled(&bytes, &read_digest).await?;
+    let (id, name) = (found.key.clone(), found.name.clone());
+    let load = move || engine.load(&compiled, id, name, sidecar.config, sidecar.limits, live);
+    let version = tokio::task::spawn_blocking(load).await.map_err(|e| Error::System(format!("loading failed: {e}")))?;
+    version.map_err(Error::Component)
+}
