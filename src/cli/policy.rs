@@ -11,11 +11,12 @@ use std::process::Stdio;
 const TOOLCHAIN: &str = include_str!("../../scripts/wasm-toolchain");
 
 /// What a new policy is made of, NAME standing for its name.
-const TEMPLATE: [(&str, &str); 5] = [
+const TEMPLATE: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("policy/template/Cargo.toml.txt")),
     ("src/lib.rs", include_str!("policy/template/lib.rs.txt")),
     ("NAME.toml", include_str!("policy/template/sidecar.toml.txt")),
     ("wit/policy.wit", include_str!("../../wit/policy.wit")),
+    ("README.md", include_str!("policy/template/README.md.txt")),
     (".gitignore", "/target\n*.wasm\n"),
 ];
 
@@ -140,7 +141,9 @@ mod tests {
         // What is commented out is right, too.
         let all = sidecar.replace("\n# ", "\n");
         crate::policy::sidecar::parse(&all).unwrap();
-        assert!(fs::read_to_string(folder.join("src/lib.rs")).unwrap().contains("my-policy.toml"));
+        for file in ["src/lib.rs", "README.md"] {
+            assert!(fs::read_to_string(folder.join(file)).unwrap().contains("my-policy.toml"), "{file}");
+        }
         assert!(create(&folder, "my-policy").unwrap_err().to_string().contains("is there already"));
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wayside::policy::{Called, Fault, FaultKind, Limits, Outcome, Version};
 
+/// Time enough to fill the memory, which takes 20 ms, so that it is the memory limit that ends that.
 fn limits() -> Limits {
-    Limits { cpu: Duration::from_millis(20), wall: Duration::from_millis(500), ..Limits::default() }
+    Limits { cpu: Duration::from_millis(200), wall: Duration::from_secs(2), ..Limits::default() }
 }
 
 /// Asks; the header `x-hostile` tells the guest what to do.
