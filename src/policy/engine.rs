@@ -45,6 +45,12 @@ impl EngineSettings {
         let workers = workers.max(1);
         EngineSettings { workers, ready_per_worker: 6_usize.div_ceil(workers).max(2), versions: 32 }
     }
+
+    /// Nothing works with none.
+    fn at_least_one(self) -> Self {
+        let EngineSettings { workers, ready_per_worker, versions } = self;
+        EngineSettings { workers: workers.max(1), ready_per_worker: ready_per_worker.max(1), versions: versions.max(1) }
+    }
 }
 
 /// Compiles, loads and runs policies. Cheap to clone; the threads behind it end with the last clone and the last
@@ -72,6 +78,7 @@ impl Engine {
     /// # Errors
     /// The system has no room or no threads for it.
     pub fn new(settings: EngineSettings) -> anyhow::Result<Self> {
+        let settings = settings.at_least_one();
         let engine = pooled(&settings).or_else(|error| {
             tracing::warn!(error = %format!("{error:#}"), "no room for a pool of policy instances; they will be slower");
             wasmtime::Engine::new(&config(InstanceAllocationStrategy::OnDemand))

@@ -18,7 +18,7 @@ mod state;
 pub(super) use routing::answer;
 
 /// Cuts text to at most this many bytes, between two characters.
-fn cut(text: &mut String, bytes: usize) {
+pub(super) fn cut(text: &mut String, bytes: usize) {
     if text.len() > bytes {
         text.truncate(text.floor_char_boundary(bytes));
     }

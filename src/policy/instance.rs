@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 use tracing::Level;
-use wasmtime::Store;
+use wasmtime::{PoolConcurrencyLimitError, Store};
 
 /// CPU time for instantiation and `init` together: they may parse a large configuration or start a language's runtime.
 const INIT_CPU: Duration = Duration::from_secs(1);
@@ -21,6 +21,8 @@ const INIT_WALL: Duration = Duration::from_secs(5);
 /// Bytes that a guest hands over in one call, at most; more is a trap. Without this, a list whose items all point at
 /// the same large text would make the host allocate without end.
 const HANDED_OVER: usize = 1 << 20;
+/// Bytes that are kept of what a guest says about its own error, and of names of its functions.
+const MESSAGE: usize = 4096;
 
 /// A copy that answered `init` and is ready for questions.
 pub(super) struct Instance {
@@ -59,14 +61,17 @@ impl Instance {
         let printed = context.wasi.output.take();
         let (policy, answer) = match made {
             Some(Ok(made)) => made,
+            Some(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
+                return Err(format!("no room for another instance, too many versions are loaded: {error}"));
+            }
             Some(Err(error)) => {
                 let fault = context.name_fault(&error);
-                return Err(with_output(format!("`init` failed: {}", fault.message), printed));
+                return Err(with_output(short(format!("`init` failed: {}", fault.message)), printed));
             }
             None => return Err(with_output("`init` tried to wait".into(), printed)),
         };
         // Its own words, as they are.
-        answer?;
+        answer.map_err(short)?;
         let Call { fault, mut logs, .. } = std::mem::take(&mut context.call);
         if let Some(fault) = fault {
             return Err(with_output(fault, printed));
@@ -93,12 +98,18 @@ impl Instance {
         let context = self.store.data_mut();
         let (outcome, fit) = match asked {
             Ok(Some(Ok(answer))) => (judge(context, answer), true),
-            Ok(Some(Err(error))) => (Outcome::Fault(context.name_fault(&error)), false),
+            Ok(Some(Err(error))) => {
+                let Fault { kind, message } = context.name_fault(&error);
+                (fault(kind, message), false)
+            }
             Ok(None) => (fault(FaultKind::Wait, "it tried to wait".into()), false),
             Err(_) => (fault(FaultKind::Trap, "the gateway panicked in a call of the guest".into()), false),
         };
         let outcome = match outcome {
-            Outcome::Fault(Fault { kind, message }) => fault(kind, with_output(message, context.wasi.output.take())),
+            Outcome::Fault(Fault { kind, message }) => {
+                let message = with_output(message, context.wasi.output.take());
+                Outcome::Fault(Fault { kind, message })
+            }
             good => {
                 if let Some(message) = context.wasi.output.take() {
                     context.call.logs.push(LogLine { level: Level::INFO, message });
@@ -137,7 +148,12 @@ fn judge(
 }
 
 fn fault(kind: FaultKind, message: String) -> Outcome {
-    Outcome::Fault(Fault { kind, message })
+    Outcome::Fault(Fault { kind, message: short(message) })
+}
+
+fn short(mut message: String) -> String {
+    host::cut(&mut message, MESSAGE);
+    message
 }
 
 /// A fault's message ends with what the guest printed: languages put their stack traces there.

@@ -16,6 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+/// After an instance could not be built, it is not tried again for this long.
+const PAUSE_MS: u64 = 1000;
+
 /// One loaded version with its ready instances.
 pub struct Version {
     /// 12 hex digits.
@@ -32,10 +35,13 @@ pub struct Version {
     suspension: Suspension,
     faults: [AtomicU64; FaultKind::ALL.len()],
     replaced: AtomicU64,
+    failed_builds: AtomicU64,
     /// Instances that can be asked, those that are being asked included; `total()` if none is missing.
     fit: AtomicUsize,
     /// A refill is under way or asked for.
     refilling: AtomicBool,
+    /// No new instance is built before this, in ms since the process started.
+    build_from_ms: AtomicU64,
     me: Weak<Version>,
     shared: Arc<Shared>,
 }
@@ -58,6 +64,8 @@ pub struct Stats {
     pub suspensions: u64,
     /// Instances replaced, after faults or because they were of age.
     pub replaced: u64,
+    /// Instances that could not be built when one was to be replaced; the log says why.
+    pub failed_builds: u64,
     /// Instances ready now.
     pub ready: usize,
 }
@@ -84,8 +92,10 @@ impl Version {
             suspension: Suspension::default(),
             faults: Default::default(),
             replaced: AtomicU64::new(0),
+            failed_builds: AtomicU64::new(0),
             fit: AtomicUsize::new(workers * ready),
             refilling: AtomicBool::new(false),
+            build_from_ms: AtomicU64::new(0),
             me: me.clone(),
             shared,
         });
@@ -126,10 +136,14 @@ impl Version {
         if !fit {
             self.fit.fetch_sub(1, Relaxed);
             self.replace(instance);
-        } else if instance.of_age() && self.may_retire() {
+        } else if !instance.of_age() {
+            self.seat(worker, instance);
+        } else if self.may_retire() {
             self.replace(instance);
         } else {
             self.seat(worker, instance);
+            // One is missing: on its way, or it could not be built, and it is time to try again.
+            self.refill();
         }
         (question, called)
     }
@@ -150,6 +164,7 @@ impl Version {
             faults: faults.filter(|(_, count)| *count > 0).collect(),
             suspensions: self.suspension.total(),
             replaced: self.replaced.load(Relaxed),
+            failed_builds: self.failed_builds.load(Relaxed),
             ready: self.seats.iter().map(|seat| seat.ready.len()).sum(),
         }
     }
@@ -176,7 +191,7 @@ impl Version {
     }
 
     fn total(&self) -> usize {
-        self.seats.iter().map(|seat| seat.ready.capacity()).sum()
+        self.shared.settings.workers * self.shared.settings.ready_per_worker
     }
 
     fn take(&self, worker: usize) -> Option<Box<Instance>> {
@@ -219,6 +234,10 @@ impl Version {
     }
 
     fn refill(&self) {
+        let missing = self.fit.load(Relaxed) < self.total();
+        if !missing || process_ms() < self.build_from_ms.load(Relaxed) {
+            return;
+        }
         if !self.refilling.swap(true, Relaxed) && !self.shared.jobs.send(Job::Refill(self.me.clone())) {
             // No room for the job: the next call that misses an instance asks again.
             self.refilling.store(false, Relaxed);
@@ -241,6 +260,8 @@ impl Version {
                 missing() && !self.refilling.swap(true, Relaxed)
             }
             Err(error) => {
+                self.failed_builds.fetch_add(1, Relaxed);
+                self.build_from_ms.store(process_ms() + PAUSE_MS, Relaxed);
                 tracing::warn!(policy = %self.name, version = %self.id, %error, "no new instance of a policy");
                 false
             }

@@ -277,6 +277,12 @@ fn several_threads_ask_at_once() {
 }
 
 #[test]
+fn an_engine_for_nobody_is_one_for_a_single_worker() {
+    let engine = Engine::new(EngineSettings { workers: 0, ready_per_worker: 0, versions: 0 }).unwrap();
+    assert_eq!(engine.settings(), &EngineSettings { workers: 1, ready_per_worker: 1, versions: 1 });
+}
+
+#[test]
 fn an_engine_and_its_threads_end() {
     let engine = Engine::new(EngineSettings { versions: 1, ..EngineSettings::for_workers(1) }).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -289,4 +295,63 @@ fn an_engine_and_its_threads_end() {
     // The version still works without it, and then both are gone; joining a thread that does not end would hang here.
     assert!(matches!(ask(&version).outcome, Outcome::Next));
     drop(version);
+}
+
+#[test]
+fn what_a_guest_says_of_its_error_is_cut() {
+    // 600,000 bytes, all of them zero.
+    let long = "(drop (memory.grow (i32.const 16))) (call $fail (i32.const 65536) (i32.const 600000))";
+    let (kind, message) = fault(ask(&load(Guest::new().decide(long))));
+    assert_eq!((kind, message.len()), (FaultKind::Error, 4096));
+    let problem = try_load(Guest::new().init(long), limits(), Arc::default(), "").unwrap_err();
+    assert_eq!(problem.len(), 4096);
+    // Names of functions are the guest's words too.
+    let name = "x".repeat(50_000);
+    let guest = Guest::new().globals(&format!("(func ${name} unreachable)"));
+    let (kind, message) = fault(ask(&load(guest.decide(&format!("(call ${name}) (call $next)")))));
+    assert_eq!((kind, message.len()), (FaultKind::Trap, 4096));
+}
+
+#[test]
+fn a_gateway_without_room_for_a_version_says_so() {
+    let settings = EngineSettings { versions: 1, ..EngineSettings::for_workers(1) };
+    let engine = Engine::new(settings).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), Engine::precompile(&Guest::new().module()).unwrap()).unwrap();
+    let load = || engine.load(file.path(), "id".into(), "test".into(), String::new(), limits(), Arc::default());
+    let first = load().unwrap();
+    let problem = load().unwrap_err();
+    assert!(problem.contains("no room") && !problem.contains("init"), "{problem}");
+    // The one that is there does not mind, and what the other one had taken was given back.
+    assert!(matches!(ask(&first).outcome, Outcome::Next));
+    drop(first);
+    until(|| load().is_ok());
+}
+
+#[test]
+fn a_version_short_of_instances_is_refilled_later_and_not_tried_all_the_time() {
+    let engine = Engine::new(EngineSettings { versions: 1, ..EngineSettings::for_workers(1) }).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), Engine::precompile(&Guest::new().module()).unwrap()).unwrap();
+    let load =
+        |limits| engine.load(file.path(), "id".into(), "test".into(), String::new(), limits, Arc::default()).unwrap();
+    let version = load(Limits { calls: 1, ..limits() });
+    let all = version.stats().ready;
+    version.take_all();
+    // It sits on the room that the first one has left.
+    let other = load(limits());
+    assert_eq!(fault(ask(&version)).0, FaultKind::Starved);
+    until(|| version.stats().failed_builds == 1);
+    assert!((1..all).contains(&version.stats().ready));
+    for _ in 0..50 {
+        assert!(matches!(ask(&version).outcome, Outcome::Next));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // One, unless this machine is very busy.
+    assert!(version.stats().failed_builds < 5);
+    drop(other);
+    until(|| {
+        ask(&version);
+        version.stats().ready == all
+    });
 }
