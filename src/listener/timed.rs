@@ -2,11 +2,11 @@
 //! takes nothing. hyper has one timer for the first two and none for HTTP/2, so they live here.
 
 use crate::config::ConnectionLimits;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -22,6 +22,9 @@ pub struct Clock {
     active: Cell<u32>,
     in_head: Cell<bool>,
     since: Cell<Instant>,
+    /// Whoever reads without a timer, since an exchange is in progress. hyper may look for the next request before it
+    /// lets go of the last body, so the end of an exchange has to make it look again.
+    reader: RefCell<Option<Waker>>,
 }
 
 /// One exchange in progress on a connection.
@@ -39,6 +42,7 @@ impl Clock {
             active: Cell::new(0),
             in_head: Cell::new(true),
             since: Cell::new(began),
+            reader: RefCell::new(None),
         }
     }
 
@@ -68,6 +72,9 @@ impl Drop for Active {
         self.0.active.set(left);
         if left == 0 {
             self.0.since.set(Instant::now());
+            if let Some(reader) = self.0.reader.take() {
+                reader.wake();
+            }
         }
     }
 }
@@ -133,7 +140,10 @@ impl AsyncRead for Timed {
             }
             Poll::Pending => match this.clock.deadline() {
                 Some(deadline) => this.wait(cx, deadline),
-                None => Poll::Pending,
+                None => {
+                    this.clock.reader.replace(Some(cx.waker().clone()));
+                    Poll::Pending
+                }
             },
         }
     }
