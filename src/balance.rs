@@ -12,6 +12,7 @@ pub use sticky::Memory;
 
 use crate::policy::Plan;
 use crate::service::{Endpoint, HashOn, Service, has_all};
+use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -109,7 +110,7 @@ impl Balancer {
             }
         }
         narrow(&wanted, &mut self.candidates);
-        let strategy = wanted.plan.and_then(|plan| plan.strategy).unwrap_or(wanted.service.settings.strategy);
+        let strategy = strategy(wanted.service, wanted.plan);
         let candidates = &self.candidates[..];
         let index = match candidates.len() {
             0 => return None,
@@ -140,11 +141,15 @@ impl Balancer {
     }
 }
 
+/// The strategy that picks for this request: the plan's, else the service's own.
+pub fn strategy(service: &Service, plan: Option<&Plan>) -> Strategy {
+    plan.and_then(|plan| plan.strategy).unwrap_or(service.settings.strategy)
+}
+
 /// Leaves those endpoints that are usable, have weight, were not tried and fit the plan.
 fn narrow(wanted: &Wanted<'_>, candidates: &mut Vec<Arc<Endpoint>>) {
     candidates.clear();
-    let endpoints = wanted.service.endpoints.iter();
-    let free = endpoints.filter(|e| e.usable() && e.weight > 0 && !wanted.tried.contains(&e.id));
+    let free = wanted.service.candidates().filter(|e| !wanted.tried.contains(&e.id));
     let Some(plan) = wanted.plan else {
         candidates.extend(free.cloned());
         return;
@@ -163,19 +168,9 @@ pub fn default_key(hash_on: &HashOn, headers: &http::HeaderMap, client: IpAddr) 
     let value = match hash_on {
         HashOn::ClientAddress => None,
         HashOn::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned),
-        HashOn::Cookie(name) => cookie(headers, name),
+        HashOn::Cookie(name) => crate::headers::cookie(headers, name),
     };
     value.unwrap_or_else(|| client.to_string())
-}
-
-/// The first cookie of this name (RFC 6265 §4.2), outer quotes removed.
-pub fn cookie(headers: &http::HeaderMap, name: &str) -> Option<String> {
-    let lines = headers.get_all(http::header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(';')).find_map(|pair| {
-        let (key, value) = pair.trim().split_once('=')?;
-        let plain = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(value);
-        (key == name).then(|| plain.to_owned())
-    })
 }
 
 /// Seeded chance: SplitMix64 (Steele, Lea, Flood 2014).
@@ -183,6 +178,12 @@ pub fn cookie(headers: &http::HeaderMap, name: &str) -> Option<String> {
 pub struct Chance(pub u64);
 
 impl Chance {
+    /// With a seed that nobody can foresee.
+    pub fn seeded() -> Self {
+        // The standard library's only source of chance: each `RandomState` has new keys.
+        Chance(std::hash::RandomState::new().build_hasher().finish())
+    }
+
     /// The next 64 bits.
     pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);

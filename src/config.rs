@@ -83,8 +83,9 @@ pub struct Policies {
     pub cache: PathBuf,
 }
 
-/// What is told, and to whom.
-#[derive(Debug, Clone, PartialEq)]
+/// What is told, and to whom. Read as it is: each field is all that it says.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
     /// OTLP endpoint; none: no export. Needs a restart.
     pub otlp: Option<String>,

@@ -107,22 +107,16 @@ impl Control {
 }
 
 impl State {
-    /// What must answer before the gateway is ready: file sources, and each service of the others.
+    /// The declared services: each must have been answered for before the gateway is ready.
     fn expected(&self) -> HashSet<Arc<str>> {
         self.config.services.keys().cloned().collect()
     }
 
     fn report(&mut self, source: Arc<str>, report: Report) {
-        let now = crate::time::process_ms();
         match report {
             Report::Service(service, observed) => {
                 self.answered.insert(Arc::clone(&service));
-                let live = self.services.entry(Arc::clone(&service)).or_default();
-                live.stale.store(false, Relaxed);
-                if observed.held.is_none() {
-                    live.confirmed_ms.store(now, Relaxed);
-                }
-                self.observed.insert(service, (source, observed));
+                self.observe(service, source, observed);
             }
             Report::All(services) => {
                 self.answered.extend(
@@ -134,10 +128,7 @@ impl State {
                 );
                 self.observed.retain(|_, (from, _)| *from != source);
                 for (service, observed) in services {
-                    let live = self.services.entry(Arc::clone(&service)).or_default();
-                    live.stale.store(false, Relaxed);
-                    live.confirmed_ms.store(now, Relaxed);
-                    self.observed.insert(service, (Arc::clone(&source), observed));
+                    self.observe(service, Arc::clone(&source), observed);
                 }
             }
             Report::Failed(service, problem) => {
@@ -150,6 +141,16 @@ impl State {
                 }
             }
         }
+    }
+
+    /// A service's list was read. One that is held back confirms nothing, so its age goes on.
+    fn observe(&mut self, service: Arc<str>, source: Arc<str>, observed: Observed) {
+        let live = self.services.entry(Arc::clone(&service)).or_default();
+        live.stale.store(false, Relaxed);
+        if observed.held.is_none() {
+            live.confirmed_ms.store(crate::time::process_ms(), Relaxed);
+        }
+        self.observed.insert(service, (source, observed));
     }
 
     /// Builds the next snapshot aside and publishes it.

@@ -67,6 +67,18 @@ pub fn authority(head: &Head) -> Option<HeaderValue> {
     }
 }
 
+/// The first cookie of this name (RFC 6265 §4.2), outer quotes removed.
+pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    let pairs = headers.get_all(header::COOKIE).into_iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+    for pair in pairs {
+        let pair = pair.trim_ascii();
+        let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) else { continue };
+        let inner = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        return Some(String::from_utf8_lossy(inner.unwrap_or(value)).into_owned());
+    }
+    None
+}
+
 /// Takes away what belongs to one connection, and all that `Connection` names.
 pub fn end_hop(headers: &mut HeaderMap) {
     if let Some(first) = headers.get(header::CONNECTION) {
@@ -164,6 +176,17 @@ mod tests {
         assert_eq!(headers.get_all(&name).iter().collect::<Vec<_>>(), ["2", "3"]);
         edit(&mut headers, &[HeaderEdit::Remove(name)]);
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn cookies_are_found_by_exact_name() {
+        let lines = [&b"xsid=0; sid=\"a b\";sid=2"[..], b"e=; q=\"; u=\xc3\xa9"];
+        let line = |line: &[u8]| (header::COOKIE, HeaderValue::from_bytes(line).unwrap());
+        let headers: HeaderMap = lines.into_iter().map(line).collect();
+        let cases = [("sid", Some("a b")), ("SID", None), ("e", Some("")), ("q", Some("\"")), ("u", Some("é"))];
+        for (name, expected) in cases {
+            assert_eq!(cookie(&headers, name).as_deref(), expected, "{name}");
+        }
     }
 
     #[test]

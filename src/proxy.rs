@@ -106,7 +106,7 @@ fn decide(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, mut head: Head) -> 
 /// One policy call; what came of it is noted in the exchange, and the head comes back.
 fn ask(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, scope: &Scope, head: Head) -> (Head, Outcome) {
     let began = exchange.started.elapsed();
-    let (head, version, mut called) = match &scope.standing {
+    let (head, version, called) = match &scope.standing {
         Standing::Live(version) => {
             let seed = exchange.worker.chance.borrow_mut().next_u64();
             let question = Question { head, snapshot: Arc::clone(snapshot), now_ms: exchange.unix_ms(), seed };
@@ -119,28 +119,22 @@ fn ask(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, scope: &Scope, head: H
             (head, None, Called { outcome, reason: String::new(), logs: Vec::new() })
         }
     };
-    if let Outcome::Fault(fault) = &called.outcome {
-        tracing::warn!(policy = %scope.name, kind = fault.kind.name(), message = fault.message, "policy fault");
-    }
-    let fault = match &called.outcome {
-        Outcome::Fault(fault) => Some(fault.clone()),
-        _ => None,
-    };
     // The outcome moves on to the proxy; what stays for telling is its kind, its reason and the fault.
-    let outcome = std::mem::replace(&mut called.outcome, Outcome::Next);
-    let decision = match &outcome {
-        Outcome::Next => "next",
-        Outcome::Forward(_) => "forward",
-        Outcome::Respond(_) => "respond",
-        Outcome::Fault(_) => "fault",
+    let Called { outcome, reason, logs } = called;
+    let fault = match &outcome {
+        Outcome::Fault(fault) => {
+            tracing::warn!(policy = %scope.name, kind = fault.kind.name(), message = fault.message, "policy fault");
+            Some(fault.clone())
+        }
+        _ => None,
     };
     exchange.calls.push(PolicyCall {
         policy: Arc::clone(&scope.name),
         version,
-        decision,
-        reason: called.reason,
+        decision: outcome.name(),
+        reason,
         fault,
-        logs: called.logs,
+        logs,
         began,
         took: exchange.started.elapsed().saturating_sub(began),
     });

@@ -83,12 +83,9 @@ pub fn from_policy(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body
     exchange.status = answer.status.as_u16();
     let bare = answer.status == StatusCode::NO_CONTENT || answer.status == StatusCode::NOT_MODIFIED;
     let body = if bare { Bytes::new() } else { Bytes::from(answer.body) };
-    let mut headers = http::HeaderMap::with_capacity(answer.headers.len() + 1);
+    let mut headers = http::HeaderMap::with_capacity(answer.headers.len());
     for (name, value) in answer.headers {
         headers.append(name, value);
-    }
-    if !body.is_empty() && !headers.contains_key(header::CONTENT_TYPE) {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     }
     let mut response = Response::new(full(exchange, body));
     *response.status_mut() = answer.status;

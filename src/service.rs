@@ -48,8 +48,6 @@ pub struct Settings {
     pub sticky_ttl: Duration,
     /// Active health check; none: only what the source and failing connects say.
     pub health: Option<HealthCheck>,
-    /// An empty answer of the source is applied at once.
-    pub allow_empty: bool,
 }
 
 /// What `hash` and `sticky` use as the key by default.
@@ -90,9 +88,14 @@ pub struct ServiceLive {
 }
 
 impl Service {
-    /// Endpoints that the strategies would consider.
+    /// Endpoints that are healthy by their source and by our own checks.
     pub fn usable(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.endpoints.iter().filter(|endpoint| endpoint.usable())
+    }
+
+    /// Those of them that take traffic without being named: with weight 0, only a policy can choose one.
+    pub fn candidates(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.usable().filter(|endpoint| endpoint.weight > 0)
     }
 
     /// The endpoint with this id.

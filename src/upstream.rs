@@ -6,7 +6,7 @@ mod pool;
 pub use body::{RequestBody, Source};
 pub use pool::{ConnectError, Connection, Pools};
 
-use crate::balance::{Wanted, default_key};
+use crate::balance::{self, Wanted, default_key};
 use crate::error::Error;
 use crate::exchange::{AttemptError, Exchange};
 use crate::headers;
@@ -112,11 +112,9 @@ pub async fn send(
     let service = &*forwarded.service;
     let plan = forwarded.plan.as_ref();
     let terms = Terms::new(&service.settings, plan, gateway, exchange.started);
-    let Some(head) = exchange.head.take() else { return Err(Error::UpstreamProtocol) };
-    let key = key(service, plan, &head);
-    let request = Outgoing::new(&head, forwarded, exchange.peer);
-    exchange.head = Some(head);
-    let request = request?;
+    let Some(head) = &exchange.head else { return Err(Error::UpstreamProtocol) };
+    let key = key(service, plan, head);
+    let mut outgoing = Outgoing::new(head, forwarded)?;
     let mut tried: Vec<u32> = Vec::new();
     let mut last = Error::NoEndpoint;
     loop {
@@ -129,10 +127,10 @@ pub async fn send(
         let span_id = exchange.attempt(&picked);
         let endpoint = &picked.endpoint;
         let in_flight = InFlight::enter(&endpoint.live);
-        let outgoing = request.attempt(exchange, span_id);
-        let result = try_once(&worker.pools, endpoint, service, outgoing, body, &terms).await;
+        exchange.trace.inject(span_id, &mut outgoing.headers);
+        let result = try_once(&worker.pools, endpoint, service, &outgoing, body, &terms).await;
         let may_go_on = (tried.len() as u32) < terms.max_attempts;
-        let safe = is_idempotent(&request.method) && !body.started();
+        let safe = is_idempotent(&outgoing.method) && !body.started();
         match result {
             Ok((response, lease)) => {
                 let status = response.status().as_u16();
@@ -160,9 +158,9 @@ pub async fn send(
 /// Without an active check, an endpoint that was made unhealthy by failed connects is tried again after this time.
 const COOL_OFF: Duration = Duration::from_secs(5);
 
-/// Is there a usable endpoint that was not tried?
+/// Is there an endpoint that the strategies could pick and that was not tried?
 fn another(service: &Service, tried: &[u32]) -> bool {
-    service.usable().any(|endpoint| endpoint.weight > 0 && !tried.contains(&endpoint.id))
+    service.candidates().any(|endpoint| !tried.contains(&endpoint.id))
 }
 
 fn answer(error: AttemptError, deadline: Option<Instant>) -> Error {
@@ -184,15 +182,14 @@ fn is_idempotent(method: &Method) -> bool {
 /// What `hash` and `sticky` go by; only read where one of them is used.
 fn key(service: &Service, plan: Option<&Plan>, head: &crate::request::Head) -> String {
     use crate::balance::Strategy::{Hash, Sticky};
-    let strategy = plan.and_then(|plan| plan.strategy).unwrap_or(service.settings.strategy);
-    match (strategy, plan.and_then(|plan| plan.key.as_ref())) {
+    match (balance::strategy(service, plan), plan.and_then(|plan| plan.key.as_ref())) {
         (Hash | Sticky, Some(key)) => key.clone(),
         (Hash | Sticky, None) => default_key(&service.settings.hash_on, &head.parts.headers, head.client),
         _ => String::new(),
     }
 }
 
-/// The request as every attempt sends it.
+/// The request's head as it is sent, each attempt with a trace parent of its own.
 struct Outgoing {
     method: Method,
     uri: Uri,
@@ -201,12 +198,12 @@ struct Outgoing {
 }
 
 impl Outgoing {
-    fn new(head: &crate::request::Head, forwarded: &Forwarded, peer: std::net::SocketAddr) -> Result<Self, Error> {
+    fn new(head: &crate::request::Head, forwarded: &Forwarded) -> Result<Self, Error> {
         let edits = forwarded.edits.as_ref();
         let http2 = forwarded.service.settings.http2;
         // An IP address is always a good header value.
-        let client = HeaderValue::from_str(&peer.ip().to_canonical().to_string())
-            .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        let client =
+            HeaderValue::from_str(&head.client.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         let mut headers = headers::for_upstream(head, &client);
         if let Some(edits) = edits {
             headers::edit(&mut headers, &edits.request);
@@ -229,14 +226,13 @@ impl Outgoing {
         Ok(Outgoing { method: head.parts.method.clone(), uri, version, headers })
     }
 
-    /// Head of one attempt, with the attempt's span as its trace parent.
-    fn attempt(&self, exchange: &Exchange, span_id: u64) -> Request<()> {
-        let mut request = Request::new(());
+    /// A request of its own: hyper takes what it sends, and the head may have to be sent again.
+    fn request(&self, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
         *request.headers_mut() = self.headers.clone();
-        exchange.trace.inject(span_id, request.headers_mut());
         request
     }
 }
@@ -266,13 +262,11 @@ async fn try_once(
     pools: &Rc<Pools>,
     endpoint: &Arc<Endpoint>,
     service: &Service,
-    head: Request<()>,
+    outgoing: &Outgoing,
     body: &Rc<Source>,
     terms: &Terms<'_>,
 ) -> Result<(Response<Incoming>, Option<Lease>), AttemptError> {
     let deadline = terms.attempt_deadline();
-    // One clone, needed only if a kept connection turns out to be closed.
-    let (parts, ()) = head.into_parts();
     let mut fresh = false;
     loop {
         let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
@@ -281,7 +275,7 @@ async fn try_once(
             ConnectError::Failed => AttemptError::Connect,
             ConnectError::Timeout => AttemptError::ConnectTimeout,
         })?;
-        let request = Request::from_parts(parts.clone(), body.reader());
+        let request = outgoing.request(body.reader());
         let (sent, lease) = match connection {
             Connection::Http1 { mut sender, reused } => {
                 let sent = within_deadline(deadline, sender.try_send_request(request)).await?;
@@ -305,7 +299,7 @@ async fn try_once(
         }
         // The endpoint closed a connection that was kept: not its failure, and once more on a fresh one is safe if
         // nothing was sent, or if sending twice does no harm.
-        if reused && !fresh && (unsent || (is_idempotent(&parts.method) && !body.started() && !error.is_parse())) {
+        if reused && !fresh && (unsent || (is_idempotent(&outgoing.method) && !body.started() && !error.is_parse())) {
             fresh = true;
             continue;
         }

@@ -46,7 +46,7 @@ pub fn run(index: usize, shared: Arc<Shared>, sockets: Vec<std::net::TcpListener
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async move {
         let snapshot = shared.snapshot.load_full();
-        let mut chance = Chance(crate::time::unix_ms() ^ ((index as u64) << 48) ^ u64::from(std::process::id()));
+        let mut chance = Chance::seeded();
         let pools = Pools::default();
         pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
         pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);

@@ -1,6 +1,6 @@
 //! The configuration as it is written, and the way from there to what is checked.
 
-use super::{AccessLog, Config, ConnectionLimits, Declared, DeclaredRoute, Gateway, Policies, Telemetry};
+use super::{Config, ConnectionLimits, Declared, DeclaredRoute, Gateway, Policies, Telemetry};
 use crate::balance::Strategy;
 use crate::discovery::{Lookup, SourceSettings};
 use crate::route::RawMatch;
@@ -19,7 +19,7 @@ struct Raw {
     gateway: RawGateway,
     policies: Option<RawPolicies>,
     #[serde(default)]
-    telemetry: RawTelemetry,
+    telemetry: Telemetry,
     #[serde(default)]
     sources: BTreeMap<String, toml::Table>,
     #[serde(default)]
@@ -84,20 +84,6 @@ impl Default for RawGateway {
 struct RawPolicies {
     directory: PathBuf,
     cache: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawTelemetry {
-    otlp: Option<String>,
-    sample: f64,
-    access_log: AccessLog,
-}
-
-impl Default for RawTelemetry {
-    fn default() -> Self {
-        RawTelemetry { otlp: None, sample: 0.01, access_log: AccessLog::Off }
-    }
 }
 
 #[derive(Deserialize)]
@@ -196,7 +182,6 @@ pub(super) fn default_settings(source: &Arc<str>) -> Settings {
         retry_status: Vec::new(),
         sticky_ttl: one_hour(),
         health: None,
-        allow_empty: false,
     }
 }
 
@@ -254,9 +239,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
     {
         return Err(format!("telemetry.otlp: `{otlp}` is no URL (expected like `http://127.0.0.1:4317`)"));
     }
-    let telemetry =
-        Telemetry { otlp: raw.telemetry.otlp, sample: raw.telemetry.sample, access_log: raw.telemetry.access_log };
-    Ok(Config { file: file.to_owned(), gateway, policies, telemetry, sources, services, routes })
+    Ok(Config { file: file.to_owned(), gateway, policies, telemetry: raw.telemetry, sources, services, routes })
 }
 
 impl RawGateway {
@@ -350,7 +333,6 @@ impl RawService {
             retry_status: self.retry_status,
             sticky_ttl: self.sticky_ttl,
             health: self.health.map(RawHealth::check).transpose()?,
-            allow_empty: self.allow_empty,
         };
         let lookup = Lookup {
             service: Arc::from(name),

@@ -1,7 +1,6 @@
 //! Backoff: how long to wait after one failure after another.
 
 use crate::balance::Chance;
-use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 /// The first wait, at most.
@@ -27,8 +26,7 @@ impl Backoff {
 
     /// With a seed of its own.
     pub fn seeded() -> Self {
-        // The standard library's only source of chance: each `RandomState` has new keys.
-        Self::new(std::hash::RandomState::new().build_hasher().finish())
+        Backoff { failures: 0, chance: Chance::seeded() }
     }
 
     /// How long to wait after one more failure.

@@ -45,6 +45,18 @@ pub enum Outcome {
     Fault(Fault),
 }
 
+impl Outcome {
+    /// As traces and metrics call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Outcome::Next => "next",
+            Outcome::Forward(_) => "forward",
+            Outcome::Respond(_) => "respond",
+            Outcome::Fault(_) => "fault",
+        }
+    }
+}
+
 /// A forward, with all that `plan` and `edit` were told.
 #[derive(Debug)]
 pub struct Forward {
@@ -110,7 +122,7 @@ pub enum HeaderEdit {
 pub struct Answer {
     /// 200 to 599.
     pub status: StatusCode,
-    /// In this order.
+    /// In this order; with a `content-type` where there is a body.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// At most 64 KiB.
     pub body: String,

@@ -189,15 +189,17 @@ async fn open(address: std::net::SocketAddr) -> Result<TokioIo<TcpStream>, Conne
     Ok(TokioIo::new(stream))
 }
 
+/// Moves a connection's bytes until it ends.
+async fn drive(address: std::net::SocketAddr, connection: impl Future<Output = hyper::Result<()>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%address, %error, "upstream connection ended");
+    }
+}
+
 async fn open_http1(endpoint: &Endpoint) -> Result<http1::SendRequest<RequestBody>, ConnectError> {
     let io = open(endpoint.address).await?;
     let (sender, connection) = http1::handshake(io).await.map_err(|_| ConnectError::Failed)?;
-    let address = endpoint.address;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%address, %error, "upstream connection ended");
-        }
-    });
+    tokio::task::spawn_local(drive(endpoint.address, connection));
     Ok(sender)
 }
 
@@ -205,10 +207,6 @@ async fn open_http2(address: std::net::SocketAddr) -> Result<http2::SendRequest<
     let io = open(address).await?;
     let (sender, connection) =
         http2::Builder::new(crate::worker::LocalExec).handshake(io).await.map_err(|_| ConnectError::Failed)?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%address, %error, "upstream connection ended");
-        }
-    });
+    tokio::task::spawn_local(drive(address, connection));
     Ok(sender)
 }

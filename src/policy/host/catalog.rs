@@ -39,7 +39,7 @@ impl Host for Context {
         let Some(service) = question.snapshot.service(&service) else { return Vec::new() };
         // Not the sequence that the guest draws from, but as repeatable.
         let mut chance = Chance(!question.seed);
-        let fits = service.usable().filter(|e| e.weight > 0 && has_all(&e.metadata, &subset));
+        let fits = service.candidates().filter(|e| has_all(&e.metadata, &subset));
         // Loads change meanwhile, so each is read once.
         let keyed = fits
             .map(|e| ((local_first && !e.local, e.in_flight(), e.live.latency_us.load(Relaxed), chance.next_u64()), e));

@@ -99,32 +99,28 @@ fn a_list_that_repeats_a_large_text_does_not_fill_the_host() {
     faults_with(guest, limits(), FaultKind::Trap);
 }
 
-#[test]
-fn waiting_is_a_fault() {
-    let guest = Guest::new()
+/// Waits a minute for WASI's clock.
+fn sleeping() -> Guest {
+    Guest::new()
         .import("wasi:clocks/monotonic-clock", "subscribe-duration", "(param i64) (result i32)")
         .import("wasi:io/poll", "[method]pollable.block", "(param i32)")
         .decide(
             "(call $wasi:io/poll.methodpollable.block
                 (call $wasi:clocks/monotonic-clock.subscribe-duration (i64.const 60000000000)))
              (call $next)",
-        );
+        )
+}
+
+#[test]
+fn waiting_is_a_fault() {
     let start = Instant::now();
-    faults_with(guest, limits(), FaultKind::Wait);
+    faults_with(sleeping(), limits(), FaultKind::Wait);
     assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
 fn waiting_in_a_workers_runtime_is_a_fault_too() {
-    let guest = Guest::new()
-        .import("wasi:clocks/monotonic-clock", "subscribe-duration", "(param i64) (result i32)")
-        .import("wasi:io/poll", "[method]pollable.block", "(param i32)")
-        .decide(
-            "(call $wasi:io/poll.methodpollable.block
-                (call $wasi:clocks/monotonic-clock.subscribe-duration (i64.const 60000000000)))
-             (call $next)",
-        );
-    let version = load(guest);
+    let version = load(sleeping());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async { assert_eq!(fault(ask(&version)).0, FaultKind::Wait) });
 }
