@@ -26,6 +26,7 @@ fn question() -> anyhow::Result<Question> {
         name: "users".into(),
         settings: Arc::new(wayside::config::default_settings(&"bench".into())),
         endpoints: Vec::new(),
+        reported: Arc::default(),
         live: Arc::new(ServiceLive::default()),
     };
     let services = [(Arc::from("users"), Arc::new(service))].into();

@@ -35,7 +35,7 @@ fn answer(shared: &Shared, path: &str) -> Response<Full<Bytes>> {
         "/healthz" => (StatusCode::OK, json!({ "status": "alive" })),
         "/readyz" if *shared.drain.borrow() => (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "draining" })),
         "/readyz" => (StatusCode::OK, json!({ "status": "ready" })),
-        "/snapshot" => (StatusCode::OK, json!({ "generation": snapshot.generation, "digest": snapshot.digest })),
+        "/snapshot" => (StatusCode::OK, snapshot_of(&snapshot)),
         "/services" => (StatusCode::OK, services(&snapshot)),
         "/routes" => {
             let routes = snapshot.routes.iter().map(|r| json!({ "name": *r.name, "service": *r.service.name }));
@@ -53,6 +53,10 @@ fn answer(shared: &Shared, path: &str) -> Response<Full<Bytes>> {
     response
 }
 
+fn snapshot_of(snapshot: &crate::snapshot::Snapshot) -> Value {
+    json!({ "generation": snapshot.generation, "digest": snapshot.digest, "config_error": snapshot.config_error })
+}
+
 fn services(snapshot: &crate::snapshot::Snapshot) -> Value {
     let mut services: Vec<_> = snapshot.services.values().collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
@@ -62,6 +66,7 @@ fn services(snapshot: &crate::snapshot::Snapshot) -> Value {
                     "in_flight": e.in_flight(), "metadata": e.metadata })
         });
         json!({ "name": *service.name, "strategy": service.settings.strategy.name(), "source": *service.settings.source,
+                "revision": service.reported.revision, "skipped": service.reported.skipped, "held": service.reported.held,
                 "age_ms": u64::try_from(service.age().as_millis()).unwrap_or(u64::MAX),
                 "stale": service.live.stale.load(Relaxed), "endpoints": endpoints.collect::<Vec<_>>() })
     };

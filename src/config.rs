@@ -5,7 +5,7 @@ mod raw;
 use crate::discovery::{Lookup, SourceSettings};
 use crate::route::Match;
 use crate::service::Settings;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,6 +16,8 @@ use std::time::Duration;
 pub struct Config {
     /// The file that it came from.
     pub file: PathBuf,
+    /// Of its text: 12 hex digits.
+    pub digest: String,
     /// `[gateway]`.
     pub gateway: Gateway,
     /// `[policies]`; none: no policies.
@@ -174,18 +176,33 @@ impl Config {
         raw::parse(file, text).map_err(|problem| Error { file: file.to_owned(), problem })
     }
 
-    /// What differs from `other` and only a restart can change, by key.
-    pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
-        let (a, b) = (&self.gateway, &other.gateway);
-        [
-            ("gateway.listen", a.listen != b.listen),
-            ("gateway.admin", a.admin != b.admin),
-            ("gateway.workers", a.workers != b.workers),
-            ("policies", self.policies != other.policies),
-            ("telemetry.otlp", self.telemetry.otlp != other.telemetry.otlp),
-        ]
-        .into_iter()
-        .filter_map(|(key, differs)| differs.then_some(key))
-        .collect()
+    /// What only a restart can change stays as it is in `running`. Gives the keys of what differed.
+    pub fn keep_until_restart(&mut self, running: &Config) -> Vec<&'static str> {
+        let mut kept = Vec::new();
+        keep(&mut self.gateway.listen, &running.gateway.listen, "gateway.listen", &mut kept);
+        keep(&mut self.gateway.admin, &running.gateway.admin, "gateway.admin", &mut kept);
+        keep(&mut self.gateway.workers, &running.gateway.workers, "gateway.workers", &mut kept);
+        keep(&mut self.telemetry.otlp, &running.telemetry.otlp, "telemetry.otlp", &mut kept);
+        kept
+    }
+
+    /// What a source shall look up.
+    pub fn lookups(&self, source: &str) -> Vec<Lookup> {
+        let of_source = self.services.values().filter(|declared| *declared.settings.source == *source);
+        of_source.map(|declared| declared.lookup.clone()).collect()
+    }
+
+    /// What the gateway waits for before it is ready: each declared service, and each source that names its own.
+    pub fn awaited(&self) -> HashSet<(Arc<str>, Option<Arc<str>>)> {
+        let declared = self.services.iter().map(|(name, d)| (Arc::clone(&d.settings.source), Some(Arc::clone(name))));
+        let naming = self.sources.iter().filter(|(_, settings)| settings.names_services());
+        declared.chain(naming.map(|(name, _)| (Arc::clone(name), None))).collect()
+    }
+}
+
+fn keep<T: Clone + PartialEq>(new: &mut T, running: &T, key: &'static str, kept: &mut Vec<&'static str>) {
+    if new != running {
+        new.clone_from(running);
+        kept.push(key);
     }
 }

@@ -1,243 +1,227 @@
-//! Control: the only writer. Reports of sources and lists of policies come in, one immutable snapshot goes out.
+//! Control: the only writer. Reports of sources, lists of policies and configuration files come in, one immutable
+//! snapshot goes out.
+
+mod sources;
+mod world;
 
 use crate::admin;
-use crate::config::{Config, default_settings};
-use crate::discovery::{Entry, Lookup, Observed, Report, Reports, Source};
+use crate::config::{Config, Policies};
+use crate::discovery::Report;
 use crate::gateway::Shared;
 use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
-use crate::route::Route;
-use crate::service::{Endpoint, Live, Service, ServiceLive};
-use crate::snapshot::Snapshot;
+use crate::service::Checks;
+use crate::watch::{self, Changes};
 use anyhow::Context;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use sources::Sources;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-
-/// The running control.
-#[derive(Debug)]
-pub struct Control {
-    /// Where the admin listens.
-    pub admin: SocketAddr,
-}
+use tokio::time::Instant;
+use world::World;
 
 /// How long the ready line waits for sources that do not answer.
 const FIRST_ANSWERS: Duration = Duration::from_secs(5);
+/// How often endpoints that failing connects put aside are looked at.
+const TICK: Duration = Duration::from_millis(250);
 
-/// All that a snapshot is made of.
-struct State {
-    config: Config,
+/// The one that publishes.
+struct Control {
     shared: Arc<Shared>,
-    observed: BTreeMap<Arc<str>, (Arc<str>, Observed)>,
-    policies: Vec<Arc<Scope>>,
-    known: HashMap<(Arc<str>, SocketAddr), (u32, Arc<Live>)>,
-    services: HashMap<Arc<str>, Arc<ServiceLive>>,
-    next_id: u32,
-    generation: u64,
-    answered: HashSet<Arc<str>>,
+    world: World,
+    sources: Sources,
+    policies: Watched,
+    checks: Checks,
+    /// Where sources report.
+    reports: mpsc::Receiver<(Arc<str>, Report)>,
+    /// The configuration file may have changed.
+    changes: Changes,
+    hangup: Signal,
+    tick: tokio::time::Interval,
+    /// What must be answered for before the gateway is ready: a source's declared services, or all that it names.
+    waiting: HashSet<(Arc<str>, Option<Arc<str>>)>,
+}
+
+/// The policies' directory, if one is declared.
+#[derive(Default)]
+struct Watched {
+    engine: Option<Engine>,
+    declared: Option<Policies>,
+    lists: Option<mpsc::Receiver<Vec<Arc<Scope>>>>,
+    /// The first list is still to come.
+    waiting: bool,
+}
+
+/// What control waits for.
+enum Event {
+    Reported(Arc<str>, Report),
+    Policies(Vec<Arc<Scope>>),
+    Configuration,
+    Tick,
+}
+
+/// Starts sources, policies and admin on the current runtime, waits for their first answers, and gives the admin's
+/// address. Ends with the runtime.
+///
+/// # Errors
+/// The admin's address is taken, or a source's or the policies' settings cannot be used.
+pub async fn start(config: Config, shared: Arc<Shared>) -> anyhow::Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind(config.gateway.admin)
+        .await
+        .with_context(|| format!("gateway.admin: cannot listen on {}", config.gateway.admin))?;
+    let address = listener.local_addr()?;
+    let (to, reports) = mpsc::channel(64);
+    let mut control = Control {
+        world: World::new(config.clone()),
+        sources: Sources::new(to),
+        policies: Watched::default(),
+        checks: Checks::default(),
+        reports,
+        changes: watch::file(&config.file),
+        hangup: signal(SignalKind::hangup())?,
+        tick: tokio::time::interval(TICK),
+        waiting: config.awaited(),
+        shared: Arc::clone(&shared),
+    };
+    control.adopt(config).map_err(|problem| anyhow::anyhow!("{problem}"))?;
+    control.publish();
+    let deadline = Instant::now() + FIRST_ANSWERS;
+    while control.policies.waiting || !control.waiting.is_empty() {
+        tokio::select! {
+            event = control.event() => control.handle(event),
+            // Policies are waited for without end: compiling goes on for as long as it needs.
+            () = tokio::time::sleep_until(deadline), if !control.policies.waiting => break,
+        }
+    }
+    tokio::spawn(admin::serve(listener, shared));
+    tokio::spawn(async move {
+        loop {
+            let event = control.event().await;
+            control.handle(event);
+        }
+    });
+    Ok(address)
 }
 
 impl Control {
-    /// Starts sources, policies and admin on the current runtime, and waits for their first answers.
-    ///
-    /// # Errors
-    /// The admin's address is taken, or a source's or the policies' settings cannot be used.
-    pub async fn start(config: Config, shared: Arc<Shared>) -> anyhow::Result<Self> {
-        let listener = tokio::net::TcpListener::bind(config.gateway.admin)
-            .await
-            .with_context(|| format!("gateway.admin: cannot listen on {}", config.gateway.admin))?;
-        let admin = listener.local_addr()?;
-        tokio::spawn(admin::serve(listener, Arc::clone(&shared)));
-        let (to, mut reports) = mpsc::channel(64);
-        for (name, settings) in &config.sources {
-            let source: Arc<dyn Source> = settings.build().map_err(|e| anyhow::anyhow!("sources.{name}: {e}"))?;
-            let lookups: Vec<Lookup> =
-                config.services.values().filter(|d| d.settings.source == *name).map(|d| d.lookup.clone()).collect();
-            tokio::spawn(source.watch(lookups, Reports { source: Arc::clone(name), to: to.clone() }));
+    async fn event(&mut self) -> Event {
+        tokio::select! {
+            Some((source, report)) = self.reports.recv() => Event::Reported(source, report),
+            scopes = self.policies.list() => Event::Policies(scopes),
+            () = self.changes.next() => Event::Configuration,
+            Some(()) = self.hangup.recv() => Event::Configuration,
+            _ = self.tick.tick() => Event::Tick,
         }
-        let (policies_to, mut policies) = mpsc::channel(1);
-        let mut waiting_for_policies = false;
-        if let Some(declared) = &config.policies {
-            let engine = Engine::new(EngineSettings::for_workers(config.gateway.workers))?;
-            let program = std::env::current_exe()?;
-            let directory = Directory::open(&declared.directory, &declared.cache, &program, engine)
-                .map_err(|e| anyhow::anyhow!("{e}"))?;
-            tokio::spawn(directory.watch(policies_to));
-            waiting_for_policies = true;
-        }
-        let mut state = State {
-            config,
-            shared,
-            observed: BTreeMap::new(),
-            policies: Vec::new(),
-            known: HashMap::new(),
-            services: HashMap::new(),
-            next_id: 1,
-            generation: 0,
-            answered: HashSet::new(),
-        };
-        state.publish();
-        let sources = state.expected();
-        let deadline = tokio::time::Instant::now() + FIRST_ANSWERS;
-        while waiting_for_policies || !sources.is_subset(&state.answered) {
-            tokio::select! {
-                Some((source, report)) = reports.recv() => state.report(source, report),
-                Some(scopes) = policies.recv() => {
-                    state.policies = scopes;
-                    waiting_for_policies = false;
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Reported(source, report) => {
+                match &report {
+                    Report::Service(service, _) => drop(self.waiting.remove(&(source.clone(), Some(service.clone())))),
+                    Report::All(_) => self.waiting.retain(|(awaited, _)| *awaited != source),
+                    Report::Failed(..) => {}
                 }
-                () = tokio::time::sleep_until(deadline), if !waiting_for_policies => break,
-            }
-        }
-        state.publish();
-        tokio::spawn(async move {
-            let mut tick = tokio::time::interval(Duration::from_millis(250));
-            loop {
-                tokio::select! {
-                    Some((source, report)) = reports.recv() => { state.report(source, report); state.publish(); }
-                    Some(scopes) = policies.recv() => { state.policies = scopes; state.publish(); }
-                    _ = tick.tick() => state.try_again(),
+                if self.world.report(&source, report) {
+                    self.publish();
                 }
             }
-        });
-        Ok(Control { admin })
+            Event::Policies(scopes) => {
+                self.policies.waiting = false;
+                self.world.policies = scopes;
+                self.publish();
+            }
+            Event::Configuration => self.reload(),
+            Event::Tick => self.try_again(),
+        }
+    }
+
+    /// Reads the configuration file again. One that cannot be used changes nothing but what is told about it.
+    fn reload(&mut self) {
+        let file = self.world.config.file.clone();
+        let read = Config::read(&file).map_err(|error| error.to_string());
+        if read.as_ref().is_ok_and(|new| new.digest == self.world.config.digest) && self.world.config_error.is_none() {
+            return;
+        }
+        match read.and_then(|new| self.adopt(new)) {
+            Ok(()) => tracing::info!(file = %file.display(), "configuration read again"),
+            Err(problem) if self.world.config_error.as_ref() == Some(&problem) => return,
+            Err(problem) => {
+                tracing::error!(problem, "the configuration stays as it is");
+                self.world.config_error = Some(problem);
+            }
+        }
+        self.publish();
+    }
+
+    /// Makes a configuration the one in force: all of it, or nothing.
+    fn adopt(&mut self, mut new: Config) -> Result<(), String> {
+        for key in new.keep_until_restart(&self.world.config) {
+            tracing::warn!(key, "changed in the configuration file; this takes effect when the gateway is restarted");
+        }
+        let built = self.sources.build(&new)?;
+        self.policies.switch(&new)?;
+        if new.policies.is_none() {
+            self.world.policies.clear();
+        }
+        self.sources.switch(&new, built);
+        self.world.declare(new);
+        Ok(())
+    }
+
+    fn publish(&mut self) {
+        let snapshot = Arc::new(self.world.snapshot());
+        self.checks.follow(snapshot.services.values());
+        self.shared.snapshot.store(snapshot);
+    }
+
+    /// Where no check would find out, endpoints that failing connects made unhealthy get another chance: one more
+    /// failure puts them aside again.
+    fn try_again(&self) {
+        let now = crate::time::process_ms();
+        for (id, live) in self.world.endpoints() {
+            let due = !live.healthy.load(Relaxed) && live.retry_at_ms.load(Relaxed) <= now;
+            if due && !self.checks.covers(*id) {
+                live.on_probation();
+            }
+        }
     }
 }
 
-impl State {
-    /// The declared services: each must have been answered for before the gateway is ready.
-    fn expected(&self) -> HashSet<Arc<str>> {
-        self.config.services.keys().cloned().collect()
-    }
-
-    fn report(&mut self, source: Arc<str>, report: Report) {
-        match report {
-            Report::Service(service, observed) => {
-                self.answered.insert(Arc::clone(&service));
-                self.observe(service, source, observed);
-            }
-            Report::All(services) => {
-                self.answered.extend(
-                    self.config
-                        .services
-                        .iter()
-                        .filter(|(_, d)| d.settings.source == source)
-                        .map(|(n, _)| Arc::clone(n)),
-                );
-                self.observed.retain(|_, (from, _)| *from != source);
-                for (service, observed) in services {
-                    self.observe(service, Arc::clone(&source), observed);
-                }
-            }
-            Report::Failed(service, problem) => {
-                tracing::warn!(%source, service = service.as_deref().unwrap_or("all"), problem, "source failed; what was known stays");
-                let of_source = |name: &Arc<str>| self.observed.get(name).is_some_and(|(from, _)| *from == source);
-                for (name, live) in &self.services {
-                    if service.as_ref().map_or_else(|| of_source(name), |service| service == name) {
-                        live.stale.store(true, Relaxed);
-                    }
-                }
-            }
+impl Watched {
+    /// The next list of policies; none ever where no directory is declared.
+    async fn list(&mut self) -> Vec<Arc<Scope>> {
+        match &mut self.lists {
+            Some(lists) => match lists.recv().await {
+                Some(scopes) => scopes,
+                None => std::future::pending().await,
+            },
+            None => std::future::pending().await,
         }
     }
 
-    /// A service's list was read. One that is held back confirms nothing, so its age goes on.
-    fn observe(&mut self, service: Arc<str>, source: Arc<str>, observed: Observed) {
-        let live = self.services.entry(Arc::clone(&service)).or_default();
-        live.stale.store(false, Relaxed);
-        if observed.held.is_none() {
-            live.confirmed_ms.store(crate::time::process_ms(), Relaxed);
+    /// Watches the directory that `config` declares. The policies of another one stay until its first list.
+    fn switch(&mut self, config: &Config) -> Result<(), String> {
+        if self.declared == config.policies {
+            return Ok(());
         }
-        self.observed.insert(service, (source, observed));
-    }
-
-    /// Builds the next snapshot aside and publishes it.
-    fn publish(&mut self) {
-        let mut services = HashMap::new();
-        let mut seen = HashSet::new();
-        let declared: Vec<(Arc<str>, _)> =
-            self.config.services.iter().map(|(name, d)| (Arc::clone(name), Arc::clone(&d.settings))).collect();
-        let from_files = self.observed.iter().filter(|(name, _)| !self.config.services.contains_key(*name));
-        let found: Vec<(Arc<str>, _)> =
-            from_files.map(|(name, (source, _))| (Arc::clone(name), Arc::new(default_settings(source)))).collect();
-        let routed: Vec<(Arc<str>, _)> = self
-            .config
-            .routes
-            .iter()
-            .filter(|route| {
-                !self.config.services.contains_key(&route.service) && !self.observed.contains_key(&route.service)
-            })
-            .map(|route| (Arc::clone(&route.service), Arc::new(default_settings(&Arc::from("none")))))
-            .collect();
-        for (name, settings) in declared.into_iter().chain(found).chain(routed) {
-            let live = Arc::clone(self.services.entry(Arc::clone(&name)).or_default());
-            let entries = self.observed.get(&name).filter(|(source, _)| *source == settings.source);
-            let entries = entries.map(|(_, observed)| observed.endpoints.clone()).unwrap_or_default();
-            let endpoints = entries.into_iter().map(|entry| self.endpoint(&name, entry, &mut seen)).collect();
-            services.insert(Arc::clone(&name), Arc::new(Service { name, settings, endpoints, live }));
-        }
-        self.known.retain(|key, _| seen.contains(key));
-        let routes = self.config.routes.iter().filter_map(|route| {
-            let service = Arc::clone(services.get(&route.service)?);
-            Some(Route { name: Arc::clone(&route.name), matcher: route.matcher.clone(), service })
-        });
-        let routes = routes.collect();
-        let told = format!(
-            "{:?} {:?}",
-            self.observed,
-            self.policies.iter().map(|p| (&p.name, format!("{:?}", p.standing))).collect::<Vec<_>>()
-        );
-        self.generation += 1;
-        self.shared.snapshot.store(Arc::new(Snapshot {
-            generation: self.generation,
-            digest: crate::digest::short(told.as_bytes()),
-            gateway: Arc::new(self.config.gateway.clone()),
-            telemetry: Arc::new(self.config.telemetry.clone()),
-            services,
-            routes,
-            policies: self.policies.clone(),
-        }));
-    }
-
-    /// An endpoint keeps its number and its live state while its address stays.
-    fn endpoint(
-        &mut self,
-        service: &Arc<str>,
-        entry: Entry,
-        seen: &mut HashSet<(Arc<str>, SocketAddr)>,
-    ) -> Arc<Endpoint> {
-        let key = (Arc::clone(service), entry.address);
-        let next = &mut self.next_id;
-        let (id, live) = self.known.entry(key.clone()).or_insert_with(|| {
-            *next += 1;
-            (*next, Arc::default())
-        });
-        let zone: Option<Arc<str>> = entry.metadata.get("zone").map(|zone| Arc::from(zone.as_str()));
-        let own = self.config.gateway.zone.as_ref();
-        seen.insert(key);
-        Arc::new(Endpoint {
-            id: *id,
-            service: Arc::clone(service),
-            address: entry.address,
-            weight: entry.weight,
-            local: own.is_none() || zone.is_none() || own == zone.as_ref(),
-            zone,
-            metadata: entry.metadata,
-            source_healthy: entry.healthy,
-            live: Arc::clone(live),
-        })
-    }
-
-    /// Endpoints that failing connects made unhealthy get another chance: one more failure puts them aside again.
-    fn try_again(&self) {
-        let now = crate::time::process_ms();
-        for (_, live) in self.known.values() {
-            if !live.healthy.load(Relaxed) && live.retry_at_ms.load(Relaxed) <= now {
-                live.failed_connects.store(2, Relaxed);
-                live.healthy.store(true, Relaxed);
-            }
-        }
+        let Some(declared) = &config.policies else {
+            *self = Watched { engine: self.engine.take(), ..Watched::default() };
+            return Ok(());
+        };
+        let engine = match &self.engine {
+            Some(engine) => engine.clone(),
+            None => Engine::new(EngineSettings::for_workers(config.gateway.workers)).map_err(|e| e.to_string())?,
+        };
+        let program = std::env::current_exe().map_err(|e| format!("the program cannot find itself: {e}"))?;
+        let directory = Directory::open(&declared.directory, &declared.cache, &program, engine.clone())?;
+        let (to, lists) = mpsc::channel(1);
+        // It ends when nobody receives its lists any more.
+        tokio::spawn(directory.watch(to));
+        *self = Watched { engine: Some(engine), declared: Some(declared.clone()), lists: Some(lists), waiting: true };
+        Ok(())
     }
 }

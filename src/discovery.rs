@@ -70,6 +70,11 @@ impl SourceSettings {
         }
     }
 
+    /// May report services that nobody declared.
+    pub fn names_services(&self) -> bool {
+        matches!(self, SourceSettings::File(_))
+    }
+
     /// As `kind` names it.
     pub fn kind(&self) -> &'static str {
         match self {

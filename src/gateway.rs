@@ -2,7 +2,6 @@
 
 use crate::balance::Memory;
 use crate::config::Config;
-use crate::control::Control;
 use crate::snapshot::Snapshot;
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -54,7 +53,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     runtime.block_on(async move {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
-        let control = Control::start(config, Arc::clone(&shared)).await?;
+        let admin = crate::control::start(config, Arc::clone(&shared)).await?;
         let threads: Vec<_> = sockets
             .into_iter()
             .enumerate()
@@ -65,7 +64,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             })
             .collect::<std::io::Result<_>>()?;
         let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
-        println!("ready {} admin http://{}", urls.join(" "), control.admin);
+        println!("ready {} admin http://{}", urls.join(" "), admin);
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}

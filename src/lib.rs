@@ -39,5 +39,6 @@ pub mod watch;
 pub mod digest;
 pub mod duration;
 pub mod metadata;
+pub mod place;
 pub mod secret;
 pub mod time;

@@ -1,10 +1,13 @@
 //! A service: a named group of endpoints, and how traffic to it is balanced, timed and retried.
 
 mod endpoint;
+mod health;
 
 pub use endpoint::{Endpoint, InFlight, Live};
+pub use health::Checks;
 
 use crate::balance::Strategy;
+use crate::discovery::Observed;
 use crate::metadata::Metadata;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -19,6 +22,8 @@ pub struct Service {
     pub settings: Arc<Settings>,
     /// In the source's order.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// What its source said last.
+    pub reported: Arc<Observed>,
     /// What outlives the snapshot.
     pub live: Arc<ServiceLive>,
 }

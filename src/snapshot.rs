@@ -13,6 +13,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Hash of all that was declared and observed, 12 hex digits; equal state has an equal digest.
     pub digest: String,
+    /// Why the newest configuration file is not the one in force.
+    pub config_error: Option<String>,
     /// Bounds of the gateway as a whole.
     pub gateway: Arc<crate::config::Gateway>,
     /// What is told.

@@ -29,6 +29,7 @@ fn service(strategy: Strategy, weights: &[u32]) -> Service {
         name: "users".into(),
         settings: Arc::new(settings),
         endpoints: weights.iter().enumerate().map(endpoint).collect(),
+        reported: Arc::default(),
         live: Arc::new(ServiceLive::default()),
     }
 }

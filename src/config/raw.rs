@@ -191,7 +191,7 @@ pub(super) fn default_gateway() -> Gateway {
 }
 
 pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
-    let raw: Raw = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+    let raw: Raw = toml::from_str(text).map_err(|e| crate::place::toml_problem(text, &e))?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let gateway = raw.gateway.check()?;
     let sources = raw
@@ -210,7 +210,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
             Ok((Arc::from(name), declared))
         })
         .collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
-    let some_file = sources.values().any(|source| matches!(source, SourceSettings::File(_)));
+    let some_file = sources.values().any(SourceSettings::names_services);
     let mut names = BTreeSet::new();
     let mut routes = Vec::new();
     for (number, route) in raw.routes.into_iter().enumerate() {
@@ -239,7 +239,8 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
     {
         return Err(format!("telemetry.otlp: `{otlp}` is no URL (expected like `http://127.0.0.1:4317`)"));
     }
-    Ok(Config { file: file.to_owned(), gateway, policies, telemetry: raw.telemetry, sources, services, routes })
+    let digest = crate::digest::short(text.as_bytes());
+    Ok(Config { file: file.to_owned(), digest, gateway, policies, telemetry: raw.telemetry, sources, services, routes })
 }
 
 impl RawGateway {

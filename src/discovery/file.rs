@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// `[sources.NAME]` with `kind = "file"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -24,6 +25,8 @@ pub struct File {
     path: PathBuf,
 }
 
+/// How old the last reading gets.
+const CONFIRM: Duration = Duration::from_secs(10);
 /// The largest file that is read, bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
@@ -45,7 +48,8 @@ impl Source for File {
                     Err(problem) => Report::Failed(None, problem),
                 };
                 reports.send(report).await;
-                changes.next().await;
+                // Read again also when nothing changed, which confirms what is known.
+                let _ = tokio::time::timeout(CONFIRM, changes.next()).await;
             }
         })
     }
@@ -93,14 +97,14 @@ fn one() -> u32 {
 /// # Errors
 /// What is wrong and on which line.
 pub fn parse(text: &str) -> Result<BTreeMap<Arc<str>, Observed>, String> {
-    let raw: Raw = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+    let raw: Raw = toml::from_str(text).map_err(|e| crate::place::toml_problem(text, &e))?;
     let revision = crate::digest::short(text.as_bytes());
     let mut services = BTreeMap::new();
     for (name, service) in raw.services {
         let mut seen = BTreeSet::new();
         let mut endpoints = Vec::new();
         for endpoint in service.endpoints {
-            let line = 1 + text.as_bytes()[..endpoint.address.span().start].iter().filter(|b| **b == b'\n').count();
+            let line = crate::place::line(text, endpoint.address.span().start);
             let written = endpoint.address.into_inner();
             let address: SocketAddr = written.parse().map_err(|_| {
                 format!(

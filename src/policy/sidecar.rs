@@ -73,7 +73,7 @@ mod duration {
 /// # Errors
 /// A sentence with the line or the key that is wrong, and what was expected. The caller names the file.
 pub fn parse(text: &str) -> Result<Sidecar, String> {
-    let raw: Raw = toml::from_str(text).map_err(|e| e.to_string().trim_end().to_owned())?;
+    let raw: Raw = toml::from_str(text).map_err(|e| crate::place::toml_problem(text, &e))?;
     let matcher = raw.matcher.check().map_err(|e| format!("match: {e}"))?;
     let limits = raw.limits.check()?;
     let canonical = serde_json::to_string(&raw).map_err(|e| e.to_string())?;

@@ -59,6 +59,7 @@ fn snapshot() -> Arc<Snapshot> {
             name: "users".into(),
             settings: Arc::new(crate::config::default_settings(&"test".into())),
             endpoints: (1..=5).map(endpoint).collect(),
+            reported: Arc::default(),
             live: Arc::new(ServiceLive::default()),
         };
         let services = [(Arc::from("users"), Arc::new(service))].into();

@@ -99,6 +99,12 @@ impl Live {
         self.healthy.swap(false, Relaxed)
     }
 
+    /// Put aside by failing connects, it gets another chance: one more failure puts it aside again.
+    pub fn on_probation(&self) {
+        self.failed_connects.store(FAILED_CONNECTS - 1, Relaxed);
+        self.healthy.store(true, Relaxed);
+    }
+
     /// Takes the time to a response head into the moving average: a slower one at once in full, a faster one by an
     /// eighth (the shape of Finagle's peak EWMA, without its decay by time).
     pub fn measured(&self, took: Duration) {

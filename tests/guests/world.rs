@@ -64,6 +64,7 @@ pub(crate) fn snapshot(seed: u32) -> Arc<Snapshot> {
             name: name.into(),
             settings: Arc::new(wayside::config::default_settings(&"test".into())),
             endpoints: (0..4).map(|index| endpoint(name, index)).collect(),
+            reported: Arc::default(),
             live: Arc::new(ServiceLive::default()),
         };
         (Arc::from(name), Arc::new(service))

@@ -1,0 +1,65 @@
+//! The sources that run: begun, ended or left alone as the configuration says.
+
+use crate::config::Config;
+use crate::discovery::{Lookup, Report, Reports, Source, SourceSettings};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// The sources that run.
+pub(super) struct Sources {
+    running: BTreeMap<Arc<str>, Running>,
+    to: mpsc::Sender<(Arc<str>, Report)>,
+}
+
+/// One source; dropping it ends its watch.
+struct Running {
+    settings: SourceSettings,
+    source: Arc<dyn Source>,
+    lookups: Vec<Lookup>,
+    watch: tokio::task::AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+impl Sources {
+    /// None yet; their reports will go to `to`.
+    pub(super) fn new(to: mpsc::Sender<(Arc<str>, Report)>) -> Self {
+        Sources { running: BTreeMap::new(), to }
+    }
+
+    /// Builds what `config` declares, aside. A source whose settings stay is kept: it remembers what it confirmed.
+    ///
+    /// # Errors
+    /// The source that cannot be built, and why.
+    pub(super) fn build(&self, config: &Config) -> Result<BTreeMap<Arc<str>, Arc<dyn Source>>, String> {
+        let build = |(name, settings): (&Arc<str>, &SourceSettings)| {
+            let source = match self.running.get(name).filter(|running| running.settings == *settings) {
+                Some(running) => Arc::clone(&running.source),
+                None => settings.build().map_err(|problem| format!("sources.{name}: {problem}"))?,
+            };
+            Ok((Arc::clone(name), source))
+        };
+        config.sources.iter().map(build).collect()
+    }
+
+    /// Watches with what [`Sources::build`] gave for this configuration.
+    pub(super) fn switch(&mut self, config: &Config, built: BTreeMap<Arc<str>, Arc<dyn Source>>) {
+        self.running.retain(|name, _| built.contains_key(name));
+        for (name, source) in built {
+            let Some(settings) = config.sources.get(&name) else { continue };
+            let lookups = config.lookups(&name);
+            let goes_on = |running: &Running| Arc::ptr_eq(&running.source, &source) && running.lookups == lookups;
+            if self.running.get(&name).is_some_and(goes_on) {
+                continue;
+            }
+            let reports = Reports { source: Arc::clone(&name), to: self.to.clone() };
+            let watch = tokio::spawn(source.watch(lookups.clone(), reports)).abort_handle();
+            self.running.insert(name, Running { settings: settings.clone(), source, lookups, watch });
+        }
+    }
+}

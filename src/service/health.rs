@@ -1,0 +1,252 @@
+//! Active health checks: one task per endpoint of a service that declares `health`, run by control, once per gateway.
+
+use super::{Endpoint, HealthCheck, Live, Service};
+use crate::balance::Chance;
+use http::{Request, header};
+use http_body_util::Empty;
+use hyper::body::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+/// The checks that run.
+#[derive(Debug, Default)]
+pub struct Checks {
+    running: HashMap<u32, Check>,
+}
+
+/// One endpoint's check; dropping it ends it.
+#[derive(Debug)]
+struct Check {
+    settings: HealthCheck,
+    http2: bool,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Checks {
+    /// Begins checks of endpoints that are new, ends those of endpoints that are gone, and leaves the others alone.
+    /// Must be called on a tokio runtime.
+    pub fn follow<'a>(&mut self, services: impl Iterator<Item = &'a Arc<Service>>) {
+        let mut wanted = HashSet::new();
+        for service in services {
+            let Some(settings) = &service.settings.health else { continue };
+            let http2 = service.settings.http2;
+            for endpoint in &service.endpoints {
+                wanted.insert(endpoint.id);
+                let same = |check: &Check| check.settings == *settings && check.http2 == http2;
+                if self.running.get(&endpoint.id).is_some_and(same) {
+                    continue;
+                }
+                let task = tokio::spawn(watch(Arc::clone(endpoint), settings.clone(), http2)).abort_handle();
+                self.running.insert(endpoint.id, Check { settings: settings.clone(), http2, task });
+            }
+        }
+        self.running.retain(|id, _| wanted.contains(id));
+    }
+
+    /// Is this endpoint's health found out by a check?
+    pub fn covers(&self, endpoint: u32) -> bool {
+        self.running.contains_key(&endpoint)
+    }
+}
+
+/// Checks one endpoint until the task is ended.
+async fn watch(endpoint: Arc<Endpoint>, settings: HealthCheck, http2: bool) {
+    let mut chance = Chance::seeded();
+    let mut streak = Streak::default();
+    loop {
+        let probe = probe(endpoint.address, &settings.path, http2);
+        let problem = match tokio::time::timeout(settings.timeout, probe).await {
+            Ok(Ok(())) => None,
+            Ok(Err(problem)) => Some(problem),
+            Err(_) => Some("no answer in time".to_owned()),
+        };
+        if let Some(healthy) = streak.count(problem.is_none(), endpoint.healthy(), &settings) {
+            set(&endpoint.live, healthy);
+            let (service, address) = (&endpoint.service, endpoint.address);
+            match problem {
+                None => tracing::info!(%service, endpoint = %address, "healthy again"),
+                Some(problem) => tracing::warn!(%service, endpoint = %address, problem, "unhealthy"),
+            }
+        }
+        tokio::time::sleep(jittered(settings.interval, &mut chance)).await;
+    }
+}
+
+fn set(live: &Live, healthy: bool) {
+    live.failed_connects.store(0, Relaxed);
+    live.healthy.store(healthy, Relaxed);
+}
+
+/// Results in a row.
+#[derive(Debug, Default)]
+struct Streak {
+    /// Something was counted already.
+    begun: bool,
+    good: u32,
+    bad: u32,
+}
+
+impl Streak {
+    /// Takes in one result. Some: the endpoint changes. The first result decides alone, since what nobody has checked
+    /// counts as healthy only until then.
+    fn count(&mut self, good: bool, healthy: bool, settings: &HealthCheck) -> Option<bool> {
+        let first = !std::mem::replace(&mut self.begun, true);
+        if good {
+            self.bad = 0;
+            // Only results since it became unhealthy count, whoever said so: a check or failing connects.
+            self.good = if healthy { 0 } else { self.good + 1 };
+            return (self.good >= settings.healthy_after).then_some(true);
+        }
+        self.good = 0;
+        self.bad = self.bad.saturating_add(1);
+        (healthy && (first || self.bad >= settings.unhealthy_after)).then_some(false)
+    }
+}
+
+/// Within ± 10 %, so that many gateways and endpoints don't march in step.
+fn jittered(interval: Duration, chance: &mut Chance) -> Duration {
+    let permille = u32::try_from(chance.next_u64() % 201).unwrap_or(100);
+    interval * (900 + permille) / 1000
+}
+
+/// `GET path` on a connection of its own; 2xx and 3xx are good.
+async fn probe(address: SocketAddr, path: &str, http2: bool) -> Result<(), String> {
+    let stream = tokio::net::TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
+    let uri = if http2 { format!("http://{address}{path}") } else { path.to_owned() };
+    let mut request = Request::get(uri).header(header::USER_AGENT, "wayside-health");
+    if !http2 {
+        request = request.header(header::HOST, address.to_string()).header(header::CONNECTION, "close");
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+    let io = TokioIo::new(stream);
+    let broken = |e: hyper::Error| format!("no response: {e}");
+    // The connection is driven here, beside the request, so that nothing of it outlives the check.
+    let response = if http2 {
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.map_err(broken)?;
+        beside(sender.send_request(request), connection).await
+    } else {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(broken)?;
+        beside(sender.send_request(request), connection).await
+    };
+    match response.map_err(broken)?.status() {
+        status if status.is_success() || status.is_redirection() => Ok(()),
+        status => Err(format!("status {}", status.as_u16())),
+    }
+}
+
+/// What `request` comes to, while `connection` is driven.
+async fn beside<T>(
+    request: impl Future<Output = hyper::Result<T>>,
+    connection: impl Future<Output = hyper::Result<()>>,
+) -> hyper::Result<T> {
+    let (mut request, mut connection) = (std::pin::pin!(request), std::pin::pin!(connection));
+    tokio::select! {
+        response = &mut request => response,
+        _ = &mut connection => request.await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn settings(unhealthy_after: u32, healthy_after: u32) -> HealthCheck {
+        let (interval, timeout) = (Duration::from_secs(2), Duration::from_millis(500));
+        HealthCheck { path: "/".into(), interval, timeout, unhealthy_after, healthy_after }
+    }
+
+    /// What becomes of an endpoint that begins healthy: its health after each result.
+    fn after(results: &[bool], settings: &HealthCheck) -> Vec<bool> {
+        let (mut streak, mut healthy) = (Streak::default(), true);
+        let mut step = |good: &bool| {
+            healthy = streak.count(*good, healthy, settings).unwrap_or(healthy);
+            healthy
+        };
+        results.iter().map(&mut step).collect()
+    }
+
+    #[test]
+    fn the_first_result_decides_and_then_streaks_do() {
+        let (good, bad) = (true, false);
+        let settings = settings(3, 2);
+        assert_eq!(after(&[bad, good, good], &settings), [false, false, true]);
+        assert_eq!(after(&[good, bad, bad, bad], &settings), [true, true, true, false]);
+        assert_eq!(after(&[good, bad, bad, good, bad, bad, bad], &settings)[3..], [true, true, true, false]);
+        assert_eq!(after(&[bad, good, bad, good, good], &settings)[1..], [false, false, false, true]);
+    }
+
+    #[test]
+    fn failing_connects_are_forgiven_by_good_checks_that_follow_them() {
+        let settings = settings(3, 2);
+        let mut streak = Streak::default();
+        for _ in 0..5 {
+            assert_eq!(streak.count(true, true, &settings), None);
+        }
+        assert_eq!(streak.count(true, false, &settings), None);
+        assert_eq!(streak.count(true, false, &settings), Some(true));
+    }
+
+    proptest! {
+        #[test]
+        fn health_changes_only_with_a_whole_streak(
+            results in proptest::collection::vec(any::<bool>(), 1..200),
+            unhealthy_after in 1u32..5,
+            healthy_after in 1u32..5,
+        ) {
+            let health = after(&results, &settings(unhealthy_after, healthy_after));
+            for at in 1..results.len() {
+                if health[at] == health[at - 1] {
+                    continue;
+                }
+                let needed = if health[at] { healthy_after } else { unhealthy_after } as usize;
+                prop_assert!(at + 1 >= needed);
+                prop_assert!(results[at + 1 - needed..=at].iter().all(|good| *good == health[at]));
+            }
+        }
+
+        #[test]
+        fn intervals_stay_within_a_tenth(ms in 10u64..100_000, seed in any::<u64>()) {
+            let interval = Duration::from_millis(ms);
+            let jittered = jittered(interval, &mut Chance(seed));
+            prop_assert!(jittered >= interval * 9 / 10 && jittered <= interval * 11 / 10);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_probe_tells_good_from_bad() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let cases = ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 302 Found\r\n", "HTTP/1.1 503 No\r\n", "garbage\r\n", ""];
+        let origin = tokio::spawn(async move {
+            for answer in cases {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut asked = [0; 1024];
+                let read = stream.read(&mut asked).await.unwrap();
+                assert!(asked[..read].starts_with(b"GET /health HTTP/1.1\r\n"));
+                if !answer.is_empty() {
+                    stream.write_all(format!("{answer}content-length: 0\r\n\r\n").as_bytes()).await.unwrap();
+                }
+            }
+        });
+        let mut good = Vec::new();
+        for _ in cases {
+            good.push(probe(address, "/health", false).await.is_ok());
+        }
+        assert_eq!(good, [true, true, false, false, false]);
+        origin.await.unwrap();
+        assert!(probe(address, "/health", false).await.unwrap_err().starts_with("connect"));
+    }
+}
