@@ -35,7 +35,7 @@ impl Telemetry {
     /// # Errors
     /// The OTLP endpoint cannot be used, or a thread cannot be started.
     pub fn start(settings: &config::Telemetry) -> anyhow::Result<Self> {
-        let traces = match traces::Settings::of(settings.otlp.as_deref(), |name| std::env::var(name).ok())? {
+        let traces = match traces::Settings::of(settings.otlp.as_deref(), |name| std::env::var(name).ok()) {
             Some(settings) => Some(traces::Traces::start(settings)?),
             None => None,
         };

@@ -140,6 +140,9 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
     // The policy that decided is the one that was asked last.
     if let Some(call) = exchange.calls.last() {
         set("wayside.policy", text(&call.policy));
+        if let Some(version) = &call.version {
+            set("wayside.policy.version", text(&version.id));
+        }
         set("wayside.decision", call.decision.into());
         if !call.reason.is_empty() {
             set("wayside.reason", text(&call.reason));

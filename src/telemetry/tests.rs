@@ -330,3 +330,33 @@ fn lines_that_find_no_room_are_counted_and_the_rest_is_written() {
     let lines = written.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() as u64;
     assert_eq!(lines + log.dropped(), pushed);
 }
+
+#[test]
+fn what_a_policy_logs_is_in_the_process_log_on_one_line_at_its_level() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let to = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::INFO);
+    let subscriber = subscriber.with_writer(move || to.clone()).finish();
+    let worker = worker();
+    let mut exchange = exchange(&worker, http::Request::get("/"), AccessLog::Off);
+    let line = |level, message: &str| LogLine { level, message: message.into() };
+    let logs = vec![line(tracing::Level::WARN, "one\nERROR two"), line(tracing::Level::DEBUG, "off")];
+    exchange.calls.push(PolicyCall { logs, ..call("canary", "next") });
+    let trace = format!("{:032x}", exchange.trace.trace_id);
+    tracing::subscriber::with_default(subscriber, || drop(exchange));
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let [line] = &text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert!(line.contains(" WARN ") && line.contains("one\\nERROR two"), "{line}");
+    assert!(line.contains("policy=\"canary\"") && line.contains(&trace), "{line}");
+}

@@ -6,7 +6,7 @@ use super::text::Text;
 use super::{CODES, DECISIONS, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry};
 use crate::exchange::AttemptError;
 use crate::gateway::Shared;
-use crate::policy::{BOUNDS, FaultKind, SeriesValue, Standing, Version};
+use crate::policy::{BOUNDS, FaultKind, GuestMetrics, SeriesValue, Standing, Version};
 use crate::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -46,7 +46,7 @@ pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Op
     text.single("process_start_time_seconds", "gauge", help, started.as_secs_f64());
     text.family("wayside_build_info", "gauge", "Which version this is.");
     text.sample("wayside_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    guests(&mut text, &snapshot);
+    guests(&mut text, live(&snapshot).map(|version| (&*version.name, &version.live.metrics)));
     text.finish()
 }
 
@@ -182,26 +182,24 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
 type Family = BTreeMap<Vec<(String, String)>, SeriesValue>;
 
 /// What policies count for themselves. Of two policies with one name for a counter and a histogram, the first is shown.
-fn guests(text: &mut Text, snapshot: &Snapshot) {
+pub(super) fn guests<'a>(text: &mut Text, policies: impl Iterator<Item = (&'a str, &'a GuestMetrics)>) {
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut lost = BTreeMap::new();
-    for version in live(snapshot) {
-        let metrics = &version.live.metrics;
+    for (policy, metrics) in policies {
         let mut dropped = metrics.dropped();
         for series in metrics.series() {
             let counter = matches!(series.value, SeriesValue::Counter(_));
             let total = if counter && !series.name.ends_with("_total") { "_total" } else { "" };
             let family = families.entry(format!("wayside_guest_{}{total}", series.name)).or_default();
             let other = |value: &SeriesValue| matches!(value, SeriesValue::Counter(_)) != counter;
-            let labels =
-                std::iter::once(("policy".to_owned(), version.name.to_string())).chain(series.labels).collect();
+            let labels = std::iter::once(("policy".to_owned(), policy.to_owned())).chain(series.labels).collect();
             if family.values().next().is_some_and(other) || family.contains_key(&labels) {
                 dropped += 1;
             } else {
                 family.insert(labels, series.value);
             }
         }
-        lost.insert(&version.name, dropped);
+        lost.insert(policy, dropped);
     }
     let name = "wayside_policy_metrics_dropped_total";
     text.family(

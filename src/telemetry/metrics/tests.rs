@@ -153,3 +153,32 @@ fn numbers_of_what_is_gone_go_after_a_while() {
     recorder.pairs.tidy(now + super::KEPT_MS * 2, named);
     assert_eq!(routes(&registry), ["stays"]);
 }
+
+#[test]
+fn what_policies_count_is_shown_even_where_two_use_a_name_differently() {
+    use crate::policy::GuestMetrics;
+    let label = |value: &str| [("user".to_owned(), value.to_owned())];
+    let (a, b) = (GuestMetrics::default(), GuestMetrics::default());
+    a.count("hits", 2, &mut label("x\"\n\\")).unwrap();
+    a.count("hits_total", 3, &mut label("y")).unwrap();
+    a.observe("took", 0.02, &mut []).unwrap();
+    b.count("hits", 5, &mut label("y")).unwrap();
+    b.count("took_total", 7, &mut []).unwrap();
+    b.observe("hits_total", 0.02, &mut []).unwrap();
+    let mut text = super::text::Text::default();
+    super::page::guests(&mut text, [("a", &a), ("b", &b)].into_iter());
+    let samples = parse(&text.finish());
+    for (key, value) in [
+        ("wayside_guest_hits_total{policy=a,user=x\"\n\\}", 2.0),
+        ("wayside_guest_hits_total{policy=a,user=y}", 3.0),
+        ("wayside_guest_hits_total{policy=b,user=y}", 5.0),
+        ("wayside_guest_took_total{policy=b}", 7.0),
+        ("wayside_guest_took_bucket{policy=a,le=0.01}", 0.0),
+        ("wayside_guest_took_bucket{policy=a,le=0.025}", 1.0),
+        ("wayside_guest_took_sum{policy=a}", 0.02),
+        ("wayside_policy_metrics_dropped_total{policy=a}", 0.0),
+        ("wayside_policy_metrics_dropped_total{policy=b}", 1.0),
+    ] {
+        assert_eq!(samples.get(key), Some(&value), "{key}");
+    }
+}

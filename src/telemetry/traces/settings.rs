@@ -25,35 +25,35 @@ pub(in crate::telemetry) struct Settings {
 
 impl Settings {
     /// None: nothing says where spans go, or that they shall go nowhere. `env` reads an environment variable.
-    ///
-    /// # Errors
-    /// A variable that cannot be followed.
-    pub(in crate::telemetry) fn of(
-        otlp: Option<&str>,
-        env: impl Fn(&str) -> Option<String>,
-    ) -> anyhow::Result<Option<Self>> {
+    pub(in crate::telemetry) fn of(otlp: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Option<Self> {
         // The specification calls an empty variable unset.
         let env = |name: &str| env(name).filter(|value| !value.is_empty());
         let off = env("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
             || env("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
         if off {
-            return Ok(None);
+            return None;
         }
         let first = |names: [&str; 2]| names.into_iter().find_map(&env);
-        let protocol = first(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]);
-        let http = match protocol.as_deref() {
-            None | Some("grpc") => false,
-            Some("http/protobuf") => true,
-            Some(other) => anyhow::bail!("OTEL_EXPORTER_OTLP_PROTOCOL: `{other}` is neither grpc nor http/protobuf"),
-        };
         // Only the variable for traces alone holds the whole URL.
         let (base, whole) = match (otlp, env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) {
             (Some(otlp), _) => (otlp.to_owned(), false),
             (None, Some(whole)) => (whole, true),
             (None, None) => match env("OTEL_EXPORTER_OTLP_ENDPOINT") {
                 Some(base) => (base, false),
-                None => return Ok(None),
+                None => return None,
             },
+        };
+        let protocol = first(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]);
+        let http = match protocol.as_deref() {
+            None | Some("grpc") => false,
+            Some("http/protobuf") => true,
+            Some(other) => {
+                // A collector that takes JSON takes protobuf at the same URL.
+                let http = other.starts_with("http/");
+                let instead = if http { "http/protobuf" } else { "grpc" };
+                tracing::warn!(protocol = other, instead, "OTEL_EXPORTER_OTLP_PROTOCOL: not supported");
+                http
+            }
         };
         let endpoint = match base.trim_end_matches('/') {
             base if http && !whole && !base.ends_with("/v1/traces") => format!("{base}/v1/traces"),
@@ -62,7 +62,7 @@ impl Settings {
         let number = |name: &str, default: u64| env(name).and_then(|value| value.parse().ok()).unwrap_or(default);
         let timeout = first(["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"]);
         let timeout = timeout.and_then(|value| value.parse().ok()).unwrap_or(10_000);
-        Ok(Some(Settings {
+        Some(Settings {
             endpoint,
             http,
             // OpenTelemetry's default is 5 s; who looks at a trace of just now does not want to wait for it.
@@ -70,7 +70,7 @@ impl Settings {
             timeout: Duration::from_millis(timeout),
             queue: usize::try_from(number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)).unwrap_or(2048).min(1 << 20),
             service_name: env("OTEL_SERVICE_NAME"),
-        }))
+        })
     }
 
     /// The exporter; headers and compression are as their own variables say. Wants a runtime around it.
@@ -131,7 +131,7 @@ mod tests {
 
     fn of(otlp: Option<&str>, variables: &[(&str, &str)]) -> Option<(String, bool)> {
         let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Settings::of(otlp, env).unwrap().map(|settings| (settings.endpoint, settings.http))
+        Settings::of(otlp, env).map(|settings| (settings.endpoint, settings.http))
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
             assert_eq!(of(Some("http://a:1"), &[off]), None);
         }
-        let unknown = |name: &str| (name == "OTEL_EXPORTER_OTLP_PROTOCOL").then(|| "http/json".to_owned());
-        assert!(Settings::of(Some("http://a:1"), unknown).unwrap_err().to_string().contains("http/json"));
+        let json = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
+        assert_eq!(of(Some("http://a:1"), &[json]), some("http://a:1/v1/traces", true));
     }
 }
