@@ -30,6 +30,9 @@ pub async fn serve(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
 }
 
 fn answer(shared: &Shared, path: &str) -> Response<Full<Bytes>> {
+    if path == "/metrics" {
+        return metrics(shared);
+    }
     let snapshot = shared.snapshot.load_full();
     let (status, value) = match path {
         "/healthz" => (StatusCode::OK, json!({ "status": "alive" })),
@@ -44,7 +47,7 @@ fn answer(shared: &Shared, path: &str) -> Response<Full<Bytes>> {
         "/policies" => (StatusCode::OK, policies(&snapshot)),
         _ => (
             StatusCode::NOT_FOUND,
-            json!({ "error": { "code": "not_found", "reason": "See /healthz, /readyz, /snapshot, /services, /routes, /policies." } }),
+            json!({ "error": { "code": "not_found", "reason": "See /healthz, /readyz, /metrics, /snapshot, /services, /routes, /policies." } }),
         ),
     };
     let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
@@ -55,6 +58,13 @@ fn answer(shared: &Shared, path: &str) -> Response<Full<Bytes>> {
 
 fn snapshot_of(snapshot: &crate::snapshot::Snapshot) -> Value {
     json!({ "generation": snapshot.generation, "digest": snapshot.digest, "config_error": snapshot.config_error })
+}
+
+fn metrics(shared: &Shared) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(shared.telemetry.metrics(shared))));
+    let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
 }
 
 fn services(snapshot: &crate::snapshot::Snapshot) -> Value {

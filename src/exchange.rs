@@ -2,6 +2,7 @@
 //! once: when it is dropped, which is when the last byte of the response is gone or the client is.
 
 use crate::balance::Picked;
+use crate::config::{AccessLog, Telemetry};
 use crate::error::Error;
 use crate::listener::Active;
 use crate::policy::{Fault, LogLine, Version};
@@ -25,6 +26,8 @@ pub struct Exchange {
     pub started_at: SystemTime,
     /// Its place in its trace.
     pub trace: Context,
+    /// Its line in the access log.
+    pub access_log: AccessLog,
     /// Where the client connected from.
     pub peer: SocketAddr,
     /// Keeps the connection's idle timer still.
@@ -75,6 +78,12 @@ pub struct PolicyCall {
     pub decision: &'static str,
     /// What it gave as its reason.
     pub reason: String,
+    /// The strategy that it asked for.
+    pub strategy: Option<&'static str>,
+    /// The path that it sends upstream instead.
+    pub path: Option<String>,
+    /// The query that it sends upstream instead.
+    pub query: Option<String>,
     /// Why there is no decision.
     pub fault: Option<Fault>,
     /// What it logged.
@@ -125,7 +134,30 @@ pub enum AttemptError {
     Unfinished,
 }
 
+impl End {
+    /// As logs and traces call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            End::Complete => "complete",
+            End::ClientGone => "client_gone",
+            End::UpstreamBroke => "upstream_broke",
+            End::TimedOut => "timed_out",
+        }
+    }
+}
+
 impl AttemptError {
+    /// Each once, in the order of their declaration.
+    pub const ALL: [AttemptError; 7] = [
+        AttemptError::Connect,
+        AttemptError::ConnectTimeout,
+        AttemptError::Reset,
+        AttemptError::Protocol,
+        AttemptError::Timeout,
+        AttemptError::ClientGone,
+        AttemptError::Unfinished,
+    ];
+
     /// As metrics and traces call it.
     pub fn name(self) -> &'static str {
         match self {
@@ -147,14 +179,16 @@ impl Exchange {
         peer: SocketAddr,
         active: Active,
         headers: &http::HeaderMap,
-        sample: f64,
+        telemetry: &Telemetry,
     ) -> Box<Self> {
-        let trace = Context::begin(headers, sample, &mut worker.chance.borrow_mut());
+        worker.recorder.begin();
+        let trace = Context::begin(headers, telemetry.sample, &mut worker.chance.borrow_mut());
         Box::new(Exchange {
             worker: Rc::clone(worker),
             started: Instant::now(),
             started_at: SystemTime::now(),
             trace,
+            access_log: telemetry.access_log,
             peer,
             _active: active,
             head: None,

@@ -3,6 +3,7 @@
 use crate::balance::Memory;
 use crate::config::Config;
 use crate::snapshot::Snapshot;
+use crate::telemetry::Telemetry;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -23,6 +24,8 @@ pub struct Shared {
     pub drain: watch::Sender<bool>,
     /// What the sticky strategy remembers.
     pub sticky: Arc<Memory>,
+    /// What all workers tell.
+    pub telemetry: Telemetry,
 }
 
 /// Connections that the kernel holds for a worker that is busy.
@@ -33,13 +36,21 @@ const BACKLOG: i32 = 4096;
 /// # Errors
 /// A socket is taken, a source's settings cannot be used, a thread cannot be started.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    let workers = config.gateway.workers;
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(Snapshot::default()),
         connections: AtomicUsize::new(0),
         drain: watch::Sender::new(false),
         sticky: Arc::new(Memory::default()),
+        telemetry: Telemetry::start(&config.telemetry)?,
     });
+    let ended = serve(config, &shared);
+    // The workers' last lines and spans are told.
+    shared.telemetry.stop();
+    ended
+}
+
+fn serve(config: Config, shared: &Arc<Shared>) -> anyhow::Result<()> {
+    let workers = config.gateway.workers;
     let mut addresses = Vec::new();
     let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
     for listen in &config.gateway.listen {
@@ -49,6 +60,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             worker.push(socket);
         }
     }
+    let shared = Arc::clone(shared);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.block_on(async move {
         let mut interrupt = signal(SignalKind::interrupt())?;

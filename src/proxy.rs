@@ -1,5 +1,6 @@
 //! THE story: one request, from its head to its response.
 
+use crate::balance::Strategy;
 use crate::error::Error;
 use crate::exchange::{Exchange, PolicyCall};
 use crate::headers;
@@ -32,7 +33,7 @@ pub async fn handle(
 ) -> Response<Body> {
     let snapshot = worker.shared.snapshot.load_full();
     let (parts, body) = request.into_parts();
-    let mut exchange = Exchange::begin(&worker, peer, active, &parts.headers, snapshot.telemetry.sample);
+    let mut exchange = Exchange::begin(&worker, peer, active, &parts.headers, &snapshot.telemetry);
     let checked = headers::check(&parts);
     let head = Head::new(parts, peer.ip().to_canonical());
     if let Err(error) = checked {
@@ -128,11 +129,20 @@ fn ask(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, scope: &Scope, head: H
         }
         _ => None,
     };
+    let (strategy, path, query) = match &outcome {
+        Outcome::Forward(forward) => {
+            (forward.plan.strategy.map(Strategy::name), forward.edits.path.clone(), forward.edits.query.clone())
+        }
+        _ => (None, None, None),
+    };
     exchange.calls.push(PolicyCall {
         policy: Arc::clone(&scope.name),
         version,
         decision: outcome.name(),
         reason,
+        strategy,
+        path,
+        query,
         fault,
         logs,
         began,

@@ -1,18 +1,107 @@
-//! Telling: traces, metrics and the access log, fed by each exchange when it finishes.
+//! Telling: traces, metrics, the access log and the policies' own lines, fed by each exchange when it finishes.
+//!
+//! A worker never waits for any of it: it counts in numbers of its own, and hands spans and lines to bounded queues whose
+//! readers have threads of their own. What does not fit is dropped and counted.
 
+mod access_log;
 mod context;
+mod guest_log;
+mod metrics;
+mod safe;
+mod spans;
+#[cfg(test)]
+mod tests;
+mod traces;
 
 pub use context::Context;
 
+use crate::config::{self, AccessLog};
 use crate::exchange::Exchange;
+use crate::gateway::Shared;
+use crate::snapshot::Snapshot;
+use std::sync::Arc;
 
-/// A worker's way to tell what happened. It never waits: what does not fit is dropped and counted.
-#[derive(Debug, Default)]
-pub struct Recorder {}
+/// What all workers tell through, from the gateway's start until after their end.
+#[derive(Debug)]
+pub struct Telemetry {
+    traces: Option<traces::Traces>,
+    metrics: Arc<metrics::Registry>,
+    access_log: access_log::Log,
+}
+
+impl Telemetry {
+    /// Starts the threads behind the queues.
+    ///
+    /// # Errors
+    /// The OTLP endpoint cannot be used, or a thread cannot be started.
+    pub fn start(settings: &config::Telemetry) -> anyhow::Result<Self> {
+        let traces = match traces::Settings::of(settings.otlp.as_deref(), |name| std::env::var(name).ok()) {
+            Some(settings) => Some(traces::Traces::start(settings)?),
+            None => None,
+        };
+        let access_log = access_log::Log::start(std::io::stdout())?;
+        Ok(Telemetry { traces, metrics: Arc::default(), access_log })
+    }
+
+    /// What one worker tells through.
+    pub fn recorder(&self) -> Recorder {
+        Recorder {
+            traces: self.traces.as_ref().map(traces::Traces::queue),
+            metrics: metrics::Recorder::new(&self.metrics),
+            access_log: self.access_log.queue(),
+        }
+    }
+
+    /// The answer to `/metrics`: Prometheus text, format 0.0.4.
+    pub fn metrics(&self, shared: &Shared) -> String {
+        metrics::page(
+            &self.metrics,
+            shared,
+            self.traces.as_ref().map(traces::Traces::counts),
+            self.access_log.dropped(),
+        )
+    }
+
+    /// Hands over what the queues still hold, for a few seconds at most. For the end, when no worker runs any more.
+    pub fn stop(&self) {
+        self.access_log.stop();
+        if let Some(traces) = &self.traces {
+            traces.stop();
+        }
+    }
+}
+
+/// A worker's way to tell what happened. It never waits.
+#[derive(Debug)]
+pub struct Recorder {
+    traces: Option<Arc<traces::Queue>>,
+    metrics: metrics::Recorder,
+    access_log: access_log::Queue,
+}
 
 impl Recorder {
+    /// An exchange begins.
+    pub fn begin(&self) {
+        self.metrics.begin();
+    }
+
     /// Takes in an exchange that is over.
     pub fn finish(&self, exchange: &Exchange) {
-        tracing::trace!(status = exchange.status, "finished");
+        let took = exchange.started.elapsed();
+        self.metrics.finish(exchange, took);
+        guest_log::tell(exchange);
+        if exchange.trace.sampled
+            && let Some(traces) = &self.traces
+        {
+            traces.push(1 + exchange.calls.len() + exchange.attempts.len(), || spans::build(exchange, took));
+        }
+        if exchange.access_log != AccessLog::Off {
+            self.access_log.push(|| access_log::line(exchange, took));
+        }
+    }
+
+    /// Forgets, after a while, the numbers of what no snapshot names any more.
+    pub fn tidy(&self, snapshot: &Snapshot) {
+        self.metrics.tidy(snapshot);
     }
 }

@@ -55,7 +55,7 @@ pub fn run(index: usize, shared: Arc<Shared>, sockets: Vec<std::net::TcpListener
             pools: Rc::new(pools),
             balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
             chance: RefCell::new(chance),
-            recorder: Recorder::default(),
+            recorder: shared.telemetry.recorder(),
             shared,
         });
         for socket in sockets {
@@ -90,5 +90,6 @@ async fn tidy(worker: Rc<Worker>) {
             snapshot.services.values().flat_map(|service| service.endpoints.iter().map(|e| e.id)).collect();
         worker.pools.tidy(|id| known.contains(&id));
         worker.balancer.borrow_mut().retain(|service| snapshot.service(service).is_some());
+        worker.recorder.tidy(&snapshot);
     }
 }

@@ -1,6 +1,8 @@
-//! The Jaeger that other tests read traces from: what the exporter sends is found, over gRPC and over HTTP.
+//! Traces in a real Jaeger, over gRPC and over HTTP: first that what is sent is found at all, then what the program sends.
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
+#[path = "support/program.rs"]
+mod program;
 #[path = "support/servers.rs"]
 mod servers;
 
@@ -9,8 +11,11 @@ use opentelemetry::trace::{Span, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use program::{Program, echo};
 use serde_json::{Value, json};
 use servers::{Jaeger, http};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 /// A runtime that runs on a thread of its own, as the exporter needs while the thread that ends a span waits for it.
@@ -67,4 +72,99 @@ async fn a_span_sent_over_http_is_found() {
     assert!(sent.status().is_success(), "{sent:?}");
     let found = jaeger.traces("plain", |_| true).await;
     assert_eq!(found[0]["spans"][0]["operationName"], "one");
+}
+
+/// A gateway with a policy that sends `x-canary: 1` to users-v2, tracing to this collector.
+fn gateway(otlp: SocketAddr, environment: &[(&str, &str)]) -> Program {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = echo();
+    let services = format!("[[services.users-v2.endpoints]]\naddress = \"{endpoint}\"\n");
+    std::fs::write(folder.path().join("services.toml"), services).unwrap();
+    let policies = folder.path().join("policies");
+    std::fs::create_dir(&policies).unwrap();
+    let canary = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/prebuilt/canary.wasm");
+    std::fs::copy(canary, policies.join("canary.wasm")).unwrap();
+    let config = format!(
+        "[telemetry]\notlp = \"http://{otlp}\"\nsample = 0.0\n[policies]\ndirectory = \"policies\"\n\
+         [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.users-v2]\nsource = \"local\"\n"
+    );
+    Program::start(folder, &config, environment)
+}
+
+/// One request with a sampled parent through the program, read back from Jaeger.
+async fn a_request_is_found(jaeger: &Jaeger, otlp: SocketAddr, environment: &[(&str, &str)]) {
+    let gateway = gateway(otlp, environment);
+    let parent = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+    let canary = ("x-canary", "1");
+    let answer = gateway.get("/users/1?a=b", &[parent, ("tracestate", "other=1"), canary, ("user-agent", "test/1")]);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // Not sampled by its parent, so there is no trace of it.
+    let unsampled = ("traceparent", "00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00");
+    gateway.get("/users/2", &[unsampled, canary]);
+
+    let found = jaeger.traces("wayside", |trace| trace["spans"].as_array().is_some_and(|spans| spans.len() == 3)).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    let trace = &found[0];
+    assert_eq!(trace["traceID"], "4bf92f3577b34da6a3ce929d0e0e4736");
+    let spans = trace["spans"].as_array().unwrap();
+    let of_kind = |kind: &str| spans.iter().find(|span| tag(span, "span.kind") == kind).unwrap();
+    let (server, client, policy) = (of_kind("server"), of_kind("client"), of_kind("internal"));
+    assert_eq!(server["operationName"], "GET canary");
+    assert_eq!(policy["operationName"], "policy canary");
+    assert_eq!(client["operationName"], "GET");
+    assert_eq!(server["references"][0]["spanID"], "00f067aa0ba902b7");
+    for child in [policy, client] {
+        assert_eq!(child["references"][0]["spanID"], server["spanID"]);
+    }
+    for (key, value) in [
+        ("http.request.method", json!("GET")),
+        ("url.path", json!("/users/1")),
+        ("url.query", json!("a=b")),
+        ("server.address", json!("shop.example")),
+        ("client.address", json!("127.0.0.1")),
+        ("http.route", json!("canary")),
+        ("http.response.status_code", json!(200)),
+        ("user_agent.original", json!("test/1")),
+        ("wayside.policy", json!("canary")),
+        ("wayside.decision", json!("forward")),
+        ("wayside.reason", json!("asked for by header")),
+    ] {
+        assert_eq!(tag(server, key), value, "{key}");
+    }
+    assert_eq!(tag(policy, "wayside.policy.version").as_str().map(str::len), Some(12));
+    assert_eq!(tag(policy, "wayside.candidates"), 1);
+    assert_eq!(tag(client, "wayside.service"), "users-v2");
+    assert_eq!(tag(client, "wayside.strategy"), "round-robin");
+    // The upstream continues the trace under the attempt's span.
+    let line = format!("traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-{}-01", client["spanID"].as_str().unwrap());
+    assert!(answer.contains(&line) && answer.contains("tracestate: other=1"), "{line} is not in {answer}");
+    let resource = &trace["processes"]["p1"];
+    assert_eq!(resource["serviceName"], "wayside");
+    assert_eq!(gateway.metric("wayside_spans_exported_total"), Some(3.0));
+
+    // What is in the queue at the end is sent then.
+    gateway.get("/users/3", &[("traceparent", "00-6bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"), canary]);
+    gateway.stop();
+    let last = |trace: &Value| trace["traceID"] == "6bf92f3577b34da6a3ce929d0e0e4736";
+    assert_eq!(jaeger.traces("wayside", last).await[0]["spans"].as_array().unwrap().len(), 3);
+    let all = jaeger.get("/api/traces?service=wayside&limit=1000").await;
+    assert_eq!(all["data"].as_array().unwrap().len(), 2);
+}
+
+fn tag(span: &Value, key: &str) -> Value {
+    let tags = span["tags"].as_array().unwrap();
+    tags.iter().find(|tag| tag["key"] == key).map(|tag| tag["value"].clone()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_request_through_the_gateway_is_found_over_grpc() {
+    let jaeger = Jaeger::start().await;
+    a_request_is_found(&jaeger, jaeger.otlp, &[]).await;
+}
+
+#[tokio::test]
+async fn a_request_through_the_gateway_is_found_over_http() {
+    let jaeger = Jaeger::start().await;
+    let http = [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
+    a_request_is_found(&jaeger, jaeger.otlp_http, &http).await;
 }

@@ -37,7 +37,7 @@ enum Kind {
 /// One series as the exporter shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// As the policy called it; shown as `wayside_policy_NAME`.
+    /// As the policy called it; shown as `wayside_guest_NAME`, a counter's with `_total` at its end.
     pub name: String,
     /// Sorted by name; without the label `policy`, which the exporter adds.
     pub labels: Vec<(String, String)>,

@@ -1,0 +1,299 @@
+//! Numbers: each worker counts in its own, without locks, and a scrape adds them up.
+
+mod numbers;
+mod page;
+mod text;
+
+pub(super) use page::page;
+
+use crate::exchange::{AttemptError, Exchange};
+use crate::policy::FaultKind;
+use crate::snapshot::Snapshot;
+use crate::time::process_ms;
+use numbers::{Count, Histogram};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, SystemTime};
+
+/// Pairs of route and service, and versions of policies, that one worker counts apart; more are [`OTHER`].
+const MOST: usize = 1000;
+const OTHER: &str = "other";
+/// Where there is no route, service or version.
+const NONE: &str = "none";
+/// Numbers of what no snapshot names any more are kept this long, so that somebody may still fetch them.
+const KEPT_MS: u64 = 300_000;
+
+/// Upper bounds of buckets for requests and attempts, in ns.
+const REQUEST_BOUNDS: [u64; 15] = {
+    const MS: u64 = 1_000_000;
+    [
+        MS / 2,
+        MS,
+        MS * 5 / 2,
+        5 * MS,
+        10 * MS,
+        25 * MS,
+        50 * MS,
+        100 * MS,
+        250 * MS,
+        500 * MS,
+        1000 * MS,
+        2500 * MS,
+        5000 * MS,
+        10_000 * MS,
+        60_000 * MS,
+    ]
+};
+/// Upper bounds of buckets for policy calls, in ns.
+const POLICY_BOUNDS: [u64; 15] = {
+    const US: u64 = 1000;
+    [
+        US,
+        US * 5 / 2,
+        5 * US,
+        10 * US,
+        25 * US,
+        50 * US,
+        100 * US,
+        250 * US,
+        500 * US,
+        1000 * US,
+        2500 * US,
+        5000 * US,
+        10_000 * US,
+        25_000 * US,
+        100_000 * US,
+    ]
+};
+
+/// Labels of [`Pair::requests`], in order.
+const CODES: [&str; 6] = [NONE, "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Labels of [`Policy::decisions`], in order.
+const DECISIONS: [&str; 4] = ["next", "forward", "respond", "fault"];
+
+/// All workers' numbers.
+#[derive(Debug)]
+pub(super) struct Registry {
+    started: SystemTime,
+    lists: Mutex<Lists>,
+}
+
+/// A number is a worker's as long as it lives. Locked when a series is new, and for a moment by a scrape.
+#[derive(Debug, Default)]
+struct Lists {
+    workers: Vec<Weak<Load>>,
+    pairs: Vec<Weak<Pair>>,
+    policies: Vec<Weak<Policy>>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Registry { started: SystemTime::now(), lists: Mutex::default() }
+    }
+}
+
+impl Registry {
+    fn lists(&self) -> std::sync::MutexGuard<'_, Lists> {
+        // Nothing that panics runs under this lock.
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How much a worker has to do.
+#[derive(Debug, Default)]
+struct Load {
+    begun: Count,
+    ended: Count,
+}
+
+/// What a worker counts of one route and service.
+#[derive(Debug)]
+struct Pair {
+    route: Arc<str>,
+    service: Arc<str>,
+    /// By class of the code.
+    requests: [Histogram; CODES.len()],
+    /// By class of the code.
+    answered: [Count; CODES.len()],
+    /// By error.
+    failed: [Count; AttemptError::ALL.len()],
+    attempts: Histogram,
+}
+
+/// What a worker counts of one version of a policy.
+#[derive(Debug)]
+struct Policy {
+    name: Arc<str>,
+    version: Arc<str>,
+    decisions: [Count; DECISIONS.len()],
+    faults: [Count; FaultKind::ALL.len()],
+    took: Histogram,
+}
+
+type ByName<T> = HashMap<Arc<str>, T>;
+
+/// By two names, looked up without taking a share in either.
+#[derive(Debug)]
+struct Table<T> {
+    rows: RefCell<ByName<ByName<Row<T>>>>,
+    len: Cell<usize>,
+}
+
+#[derive(Debug)]
+struct Row<T> {
+    numbers: Arc<T>,
+    /// When a snapshot last named it.
+    named_ms: Cell<u64>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Table { rows: RefCell::default(), len: Cell::new(0) }
+    }
+}
+
+impl<T> Table<T> {
+    /// Calls `count` with the numbers of this pair of names, which `make` makes and lists where they are new.
+    fn with(&self, names: (&str, &str), make: impl FnOnce(Arc<str>, Arc<str>) -> Arc<T>, count: impl FnOnce(&T)) {
+        let mut rows = self.rows.borrow_mut();
+        if let Some(row) = rows.get(names.0).and_then(|rows| rows.get(names.1)) {
+            return count(&row.numbers);
+        }
+        let names = if self.len.get() >= MOST { (OTHER, OTHER) } else { names };
+        let (first, second): (Arc<str>, Arc<str>) = (names.0.into(), names.1.into());
+        let row = rows
+            .entry(Arc::clone(&first))
+            .or_default()
+            .entry(Arc::clone(&second))
+            .or_insert_with(|| Row { numbers: make(first, second), named_ms: Cell::new(process_ms()) });
+        count(&row.numbers);
+    }
+
+    /// Drops rows that were not `named` for a while.
+    fn tidy(&self, now_ms: u64, named: impl Fn(&str, &str) -> bool) {
+        let mut rows = self.rows.borrow_mut();
+        for (first, rows) in rows.iter_mut() {
+            rows.retain(|second, row| {
+                if named(first, second) {
+                    row.named_ms.set(now_ms);
+                }
+                now_ms.saturating_sub(row.named_ms.get()) <= KEPT_MS
+            });
+        }
+        rows.retain(|_, rows| !rows.is_empty());
+        self.len.set(rows.values().map(HashMap::len).sum());
+    }
+}
+
+/// A worker's numbers.
+#[derive(Debug)]
+pub(super) struct Recorder {
+    registry: Arc<Registry>,
+    load: Arc<Load>,
+    pairs: Table<Pair>,
+    policies: Table<Policy>,
+}
+
+impl Recorder {
+    pub(super) fn new(registry: &Arc<Registry>) -> Self {
+        let load = Arc::default();
+        registry.lists().workers.push(Arc::downgrade(&load));
+        Recorder { registry: Arc::clone(registry), load, pairs: Table::default(), policies: Table::default() }
+    }
+
+    pub(super) fn begin(&self) {
+        self.load.begun.add(1);
+    }
+
+    pub(super) fn finish(&self, exchange: &Exchange, took: Duration) {
+        self.load.ended.add(1);
+        let route = exchange.route.as_deref().unwrap_or(NONE);
+        let service = exchange.service.as_ref().map_or(NONE, |service| &service.name);
+        self.pairs.with(
+            (route, service),
+            |route, service| self.new_pair(route, service),
+            |pair| {
+                pair.requests[class(exchange.status)].observe(took);
+                for attempt in &exchange.attempts {
+                    match attempt.outcome {
+                        Ok(status) => pair.answered[class(status)].add(1),
+                        Err(error) => pair.failed[error as usize].add(1),
+                    }
+                    if attempt.outcome != Err(AttemptError::Unfinished) {
+                        pair.attempts.observe(attempt.took);
+                    }
+                }
+            },
+        );
+        for call in &exchange.calls {
+            let version = call.version.as_ref().map_or(NONE, |version| &version.id);
+            let make = |name, version| self.new_policy(name, version);
+            self.policies.with((&call.policy, version), make, |policy| {
+                if let Some(decision) = DECISIONS.iter().position(|decision| *decision == call.decision) {
+                    policy.decisions[decision].add(1);
+                }
+                if let Some(fault) = &call.fault {
+                    policy.faults[fault.kind as usize].add(1);
+                }
+                policy.took.observe(call.took);
+            });
+        }
+    }
+
+    pub(super) fn tidy(&self, snapshot: &Snapshot) {
+        let routes: HashSet<&str> = snapshot
+            .routes
+            .iter()
+            .map(|route| &*route.name)
+            .chain(snapshot.policies.iter().map(|policy| &*policy.name))
+            .chain([NONE, OTHER])
+            .collect();
+        let is_service = |name: &str| name == NONE || name == OTHER || snapshot.service(name).is_some();
+        let is_version = |name: &str, version: &str| {
+            let scope = snapshot.policies.iter().find(|scope| *scope.name == *name);
+            scope.is_some_and(|scope| match &scope.standing {
+                crate::policy::Standing::Live(live) => *live.id == *version,
+                _ => version == NONE,
+            }) || name == OTHER
+        };
+        self.pairs.tidy(process_ms(), |route, service| routes.contains(route) && is_service(service));
+        self.policies.tidy(process_ms(), is_version);
+    }
+
+    fn new_pair(&self, route: Arc<str>, service: Arc<str>) -> Arc<Pair> {
+        let pair = Arc::new(Pair {
+            route,
+            service,
+            requests: std::array::from_fn(|_| Histogram::new(&REQUEST_BOUNDS)),
+            answered: Default::default(),
+            failed: Default::default(),
+            attempts: Histogram::new(&REQUEST_BOUNDS),
+        });
+        self.registry.lists().pairs.push(Arc::downgrade(&pair));
+        pair
+    }
+
+    fn new_policy(&self, name: Arc<str>, version: Arc<str>) -> Arc<Policy> {
+        let policy = Arc::new(Policy {
+            name,
+            version,
+            decisions: Default::default(),
+            faults: Default::default(),
+            took: Histogram::new(&POLICY_BOUNDS),
+        });
+        self.registry.lists().policies.push(Arc::downgrade(&policy));
+        policy
+    }
+}
+
+/// Place of a status in [`CODES`].
+fn class(status: u16) -> usize {
+    match status / 100 {
+        class @ 1..=5 => usize::from(class),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests;

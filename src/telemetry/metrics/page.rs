@@ -1,0 +1,224 @@
+//! `/metrics`: the workers' numbers added up, and how the world looks now.
+
+use super::super::traces::Counts;
+use super::numbers::Total;
+use super::text::Text;
+use super::{CODES, DECISIONS, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry};
+use crate::exchange::AttemptError;
+use crate::gateway::Shared;
+use crate::policy::{BOUNDS, FaultKind, GuestMetrics, SeriesValue, Standing, Version};
+use crate::snapshot::Snapshot;
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+/// The whole page. `spans`: none where nothing is exported; `lines`: of the access log, lost.
+pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Option<&Counts>, lines: u64) -> String {
+    let mut text = Text::default();
+    let snapshot = shared.snapshot.load_full();
+    let (in_flight, pairs, policies) = {
+        let mut lists = registry.lists();
+        let Lists { workers, pairs, policies } = &mut *lists;
+        let in_flight: u64 = alive(workers).iter().map(|load| load.begun.get().saturating_sub(load.ended.get())).sum();
+        (in_flight, alive(pairs), alive(policies))
+    };
+    requests(&mut text, &pairs);
+    attempts(&mut text, &pairs);
+    decisions(&mut text, &policies);
+    live_policies(&mut text, &snapshot);
+    services(&mut text, &snapshot);
+    text.single("wayside_exchanges_in_flight", "gauge", "Exchanges that have begun and not ended.", in_flight);
+    let connections = shared.connections.load(Relaxed);
+    text.single("wayside_connections", "gauge", "Downstream connections that are open.", connections);
+    text.single("wayside_snapshot_generation", "gauge", "Number of the published snapshot.", snapshot.generation);
+    let get = |count: fn(&Counts) -> &std::sync::atomic::AtomicU64| spans.map_or(0, |spans| count(spans).load(Relaxed));
+    let full = get(|counts| &counts.queue_full);
+    text.single("wayside_spans_total", "counter", "Spans that exchanges had.", get(|counts| &counts.queued) + full);
+    text.single("wayside_spans_exported_total", "counter", "Spans the collector took.", get(|counts| &counts.exported));
+    let lost = "wayside_spans_dropped_total";
+    text.family(lost, "counter", "Spans lost, by why.");
+    text.sample(lost, &[("reason", "queue_full")], full);
+    text.sample(lost, &[("reason", "not_taken")], get(|counts| &counts.not_taken));
+    text.single("wayside_access_log_dropped_total", "counter", "Lines of the access log that were lost.", lines);
+    let started = registry.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let help = "When the gateway started, in seconds since 1970-01-01 UTC.";
+    text.single("process_start_time_seconds", "gauge", help, started.as_secs_f64());
+    text.family("wayside_build_info", "gauge", "Which version this is.");
+    text.sample("wayside_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    guests(&mut text, live(&snapshot).map(|version| (&*version.name, &version.live.metrics)));
+    text.finish()
+}
+
+/// Those whose workers still have them; the others are forgotten.
+pub(super) fn alive<T>(list: &mut Vec<Weak<T>>) -> Vec<Arc<T>> {
+    let alive: Vec<Arc<T>> = list.iter().filter_map(Weak::upgrade).collect();
+    if alive.len() < list.len() {
+        list.retain(|one| one.strong_count() > 0);
+    }
+    alive
+}
+
+fn requests(text: &mut Text, pairs: &[Arc<Pair>]) {
+    let mut totals: BTreeMap<[&str; 3], Total> = BTreeMap::new();
+    for pair in pairs {
+        for (code, requests) in CODES.into_iter().zip(&pair.requests) {
+            requests.add_to(totals.entry([&*pair.route, &*pair.service, code]).or_default());
+        }
+    }
+    totals.retain(|_, total| total.count() > 0);
+    let name = "wayside_requests_total";
+    text.family(name, "counter", "Exchanges that ended, by class of the status that the client had.");
+    for ([route, service, code], total) in &totals {
+        text.sample(name, &[("route", route), ("service", service), ("code", code)], total.count());
+    }
+    let name = "wayside_request_duration_seconds";
+    text.family(name, "histogram", "Time from a request's head to the last byte of its response.");
+    for ([route, service, code], total) in &totals {
+        text.times(name, &[("route", route), ("service", service), ("code", code)], &REQUEST_BOUNDS, total);
+    }
+}
+
+fn attempts(text: &mut Text, pairs: &[Arc<Pair>]) {
+    let mut outcomes: BTreeMap<[&str; 2], u64> = BTreeMap::new();
+    let mut totals: BTreeMap<&str, Total> = BTreeMap::new();
+    for pair in pairs {
+        let answered = CODES.into_iter().zip(&pair.answered);
+        let failed = AttemptError::ALL.map(AttemptError::name).into_iter().zip(&pair.failed);
+        for (outcome, count) in answered.chain(failed) {
+            *outcomes.entry([&*pair.service, outcome]).or_default() += count.get();
+        }
+        pair.attempts.add_to(totals.entry(&*pair.service).or_default());
+    }
+    let name = "wayside_upstream_attempts_total";
+    text.family(name, "counter", "Attempts, by class of the status or by what went wrong.");
+    for ([service, outcome], count) in outcomes.iter().filter(|(_, count)| **count > 0) {
+        text.sample(name, &[("service", service), ("outcome", outcome)], count);
+    }
+    let name = "wayside_upstream_attempt_duration_seconds";
+    text.family(name, "histogram", "Time of an attempt until the response's head, or the failure.");
+    for (service, total) in totals.iter().filter(|(_, total)| total.count() > 0) {
+        text.times(name, &[("service", service)], &REQUEST_BOUNDS, total);
+    }
+}
+
+fn decisions(text: &mut Text, policies: &[Arc<Policy>]) {
+    let mut calls: BTreeMap<[&str; 3], u64> = BTreeMap::new();
+    let mut faults: BTreeMap<[&str; 3], u64> = BTreeMap::new();
+    let mut totals: BTreeMap<[&str; 2], Total> = BTreeMap::new();
+    for policy in policies {
+        for (decision, count) in DECISIONS.into_iter().zip(&policy.decisions) {
+            *calls.entry([&*policy.name, &*policy.version, decision]).or_default() += count.get();
+        }
+        for (kind, count) in FaultKind::ALL.map(FaultKind::name).into_iter().zip(&policy.faults) {
+            *faults.entry([&*policy.name, &*policy.version, kind]).or_default() += count.get();
+        }
+        policy.took.add_to(totals.entry([&*policy.name, &*policy.version]).or_default());
+    }
+    let name = "wayside_policy_calls_total";
+    text.family(name, "counter", "Policy calls, by what was decided.");
+    for ([policy, version, decision], count) in &calls {
+        text.sample(name, &[("policy", policy), ("version", version), ("decision", decision)], count);
+    }
+    let name = "wayside_policy_faults_total";
+    text.family(name, "counter", "Policy calls that gave no decision, by why.");
+    for ([policy, version, kind], count) in faults.iter().filter(|(_, count)| **count > 0) {
+        text.sample(name, &[("policy", policy), ("version", version), ("kind", kind)], count);
+    }
+    let name = "wayside_policy_duration_seconds";
+    text.family(name, "histogram", "Time of a policy call.");
+    for ([policy, version], total) in &totals {
+        text.times(name, &[("policy", policy), ("version", version)], &POLICY_BOUNDS, total);
+    }
+}
+
+/// The versions that answer now.
+fn live(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Version>> {
+    snapshot.policies.iter().filter_map(|scope| match &scope.standing {
+        Standing::Live(version) => Some(version),
+        Standing::Broken | Standing::Pending => None,
+    })
+}
+
+fn live_policies(text: &mut Text, snapshot: &Snapshot) {
+    let name = "wayside_policy_suspended";
+    text.family(name, "gauge", "1: the live version is suspended after too many faults.");
+    for version in live(snapshot) {
+        let suspended = u8::from(version.suspended().is_some());
+        text.sample(name, &[("policy", &version.name), ("version", &version.id)], suspended);
+    }
+    let name = "wayside_policy_instances_ready";
+    text.family(name, "gauge", "Instances of the live version that wait for a request.");
+    for version in live(snapshot) {
+        text.sample(name, &[("policy", &version.name), ("version", &version.id)], version.stats().ready);
+    }
+}
+
+fn services(text: &mut Text, snapshot: &Snapshot) {
+    let mut services: Vec<_> = snapshot.services.values().collect();
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    let name = "wayside_endpoints";
+    text.family(name, "gauge", "Endpoints, by whether they are healthy by their source and by our own checks.");
+    for service in &services {
+        let healthy = service.usable().count();
+        let rest = service.endpoints.len() - healthy.min(service.endpoints.len());
+        for (health, count) in [("healthy", healthy), ("unhealthy", rest)] {
+            text.sample(name, &[("service", &service.name), ("health", health)], count);
+        }
+    }
+    let name = "wayside_discovery_age_seconds";
+    text.family(name, "gauge", "Time since the source last confirmed the service's endpoints.");
+    for service in &services {
+        text.sample(name, &[("service", &service.name)], service.age().as_secs_f64());
+    }
+    let name = "wayside_discovery_stale";
+    text.family(name, "gauge", "1: the service's source is failing, or silent for too long.");
+    for service in &services {
+        text.sample(name, &[("service", &service.name)], u8::from(service.live.stale.load(Relaxed)));
+    }
+}
+
+/// Series of one name, by their labels.
+type Family = BTreeMap<Vec<(String, String)>, SeriesValue>;
+
+/// What policies count for themselves. Of two policies with one name for a counter and a histogram, the first is shown.
+pub(super) fn guests<'a>(text: &mut Text, policies: impl Iterator<Item = (&'a str, &'a GuestMetrics)>) {
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    let mut lost = BTreeMap::new();
+    for (policy, metrics) in policies {
+        let mut dropped = metrics.dropped();
+        for series in metrics.series() {
+            let counter = matches!(series.value, SeriesValue::Counter(_));
+            let total = if counter && !series.name.ends_with("_total") { "_total" } else { "" };
+            let family = families.entry(format!("wayside_guest_{}{total}", series.name)).or_default();
+            let other = |value: &SeriesValue| matches!(value, SeriesValue::Counter(_)) != counter;
+            let labels = std::iter::once(("policy".to_owned(), policy.to_owned())).chain(series.labels).collect();
+            if family.values().next().is_some_and(other) || family.contains_key(&labels) {
+                dropped += 1;
+            } else {
+                family.insert(labels, series.value);
+            }
+        }
+        lost.insert(policy, dropped);
+    }
+    let name = "wayside_policy_metrics_dropped_total";
+    text.family(
+        name,
+        "counter",
+        "Calls and series of policies' own metrics that are not shown: too many, or a name twice.",
+    );
+    for (policy, dropped) in lost {
+        text.sample(name, &[("policy", policy)], dropped);
+    }
+    for (name, family) in &families {
+        let histogram = matches!(family.values().next(), Some(SeriesValue::Histogram { .. }));
+        text.family(name, if histogram { "histogram" } else { "counter" }, "Counted by policies.");
+        for (labels, value) in family {
+            let labels: Vec<(&str, &str)> = labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+            match value {
+                SeriesValue::Counter(count) => text.sample(name, &labels, count),
+                SeriesValue::Histogram { counts, sum } => text.histogram(name, &labels, &BOUNDS, counts, *sum),
+            }
+        }
+    }
+}

@@ -1,0 +1,289 @@
+//! The spans of one exchange, after OpenTelemetry's semantic conventions for HTTP: the server's, one for each policy that
+//! was asked, one for each attempt upstream.
+
+use super::safe::{self, cut};
+use crate::exchange::{Attempt, AttemptError, End, Exchange, PolicyCall};
+use crate::headers;
+use opentelemetry::trace::{Event, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState};
+use opentelemetry::{InstrumentationScope, KeyValue, Value};
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
+use std::borrow::Cow;
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime};
+
+/// Methods that the conventions know; others are `_OTHER`, so that nobody can make up span names.
+const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
+
+/// In place of a strategy: the policy named the endpoint.
+const NAMED: &str = "named by policy";
+
+static SCOPE: LazyLock<InstrumentationScope> =
+    LazyLock::new(|| InstrumentationScope::builder("wayside").with_version(env!("CARGO_PKG_VERSION")).build());
+
+/// All spans of an exchange that took so long.
+pub(super) fn build(exchange: &Exchange, took: Duration) -> Vec<SpanData> {
+    let trace = Trace::new(exchange);
+    let mut spans = Vec::with_capacity(1 + exchange.calls.len() + exchange.attempts.len());
+    spans.push(server(&trace, took));
+    for call in &exchange.calls {
+        let span_id = exchange.worker.chance.borrow_mut().next_u64().max(1);
+        spans.push(policy(&trace, call, span_id));
+    }
+    for (number, attempt) in exchange.attempts.iter().enumerate() {
+        spans.push(client(&trace, attempt, number, took));
+    }
+    spans
+}
+
+/// What the spans of one exchange share.
+struct Trace<'a> {
+    exchange: &'a Exchange,
+    state: TraceState,
+    method: &'static str,
+}
+
+impl<'a> Trace<'a> {
+    fn new(exchange: &'a Exchange) -> Self {
+        let state = exchange.trace.state.as_ref().and_then(|state| state.to_str().ok());
+        let state = state.and_then(|state| state.parse().ok()).unwrap_or_default();
+        let method = exchange.head.as_ref().map_or("", |head| head.parts.method.as_str());
+        let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("_OTHER");
+        Trace { exchange, state, method }
+    }
+
+    /// The conventions call a method that they don't know `HTTP` in names.
+    fn named(&self) -> &'static str {
+        if self.method == "_OTHER" { "HTTP" } else { self.method }
+    }
+
+    fn span(
+        &self,
+        span_id: u64,
+        kind: SpanKind,
+        name: Cow<'static, str>,
+        began: Duration,
+        ended: Duration,
+    ) -> SpanData {
+        let trace = &self.exchange.trace;
+        let server = span_id == trace.span_id;
+        let parent = if server { trace.parent.unwrap_or(0) } else { trace.span_id };
+        SpanData {
+            span_context: SpanContext::new(
+                trace.trace_id.into(),
+                span_id.into(),
+                TraceFlags::SAMPLED,
+                false,
+                self.state.clone(),
+            ),
+            parent_span_id: SpanId::from(parent),
+            parent_span_is_remote: server && parent != 0,
+            span_kind: kind,
+            name,
+            start_time: self.at(began),
+            end_time: self.at(ended),
+            attributes: Vec::with_capacity(24),
+            dropped_attributes_count: 0,
+            events: SpanEvents::default(),
+            links: SpanLinks::default(),
+            status: Status::Unset,
+            instrumentation_scope: SCOPE.clone(),
+        }
+    }
+
+    /// The calendar's time so long after the exchange's start.
+    fn at(&self, after: Duration) -> SystemTime {
+        self.exchange.started_at + after
+    }
+}
+
+fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
+    let exchange = trace.exchange;
+    let name = match &exchange.route {
+        Some(route) => Cow::Owned(format!("{} {}", trace.named(), cut(route))),
+        None => Cow::Borrowed(trace.named()),
+    };
+    let mut span = trace.span(exchange.trace.span_id, SpanKind::Server, name, Duration::ZERO, took);
+    let mut set = |key: &'static str, value: Value| span.attributes.push(KeyValue::new(key, value));
+    set("http.request.method", trace.method.into());
+    if let Some(head) = &exchange.head {
+        if trace.method == "_OTHER" {
+            set("http.request.method_original", text(head.parts.method.as_str()));
+        }
+        set("url.scheme", head.scheme().into());
+        set("url.path", text(head.path()));
+        if let Some(query) = head.query() {
+            set("url.query", safe::query(query).into_owned().into());
+        }
+        if !head.host().is_empty() {
+            set("server.address", text(head.host()));
+        }
+        if let Some(port) = port(head) {
+            set("server.port", port.into());
+        }
+        set("client.address", head.client.to_string().into());
+        set("network.protocol.name", "http".into());
+        set("network.protocol.version", protocol(head.parts.version).into());
+        if let Some(agent) = head.parts.headers.get(http::header::USER_AGENT) {
+            set("user_agent.original", safe::header(agent).into());
+        }
+    }
+    set("network.peer.address", exchange.peer.ip().to_canonical().to_string().into());
+    set("network.peer.port", i64::from(exchange.peer.port()).into());
+    if let Some(route) = &exchange.route {
+        set("http.route", text(route));
+    }
+    if exchange.status > 0 {
+        set("http.response.status_code", i64::from(exchange.status).into());
+    }
+    set("http.request.body.size", count(exchange.request_bytes));
+    set("http.response.body.size", count(exchange.response_bytes));
+    if let Some(service) = &exchange.service {
+        set("wayside.service", text(&service.name));
+    }
+    // The policy that decided is the one that was asked last.
+    if let Some(call) = exchange.calls.last() {
+        set("wayside.policy", text(&call.policy));
+        if let Some(version) = &call.version {
+            set("wayside.policy.version", text(&version.id));
+        }
+        set("wayside.decision", call.decision.into());
+        if !call.reason.is_empty() {
+            set("wayside.reason", text(&call.reason));
+        }
+    }
+    set("wayside.end", exchange.end.name().into());
+    let broke = matches!(exchange.end, End::UpstreamBroke | End::TimedOut);
+    let kind: Option<Cow<'static, str>> = match (exchange.error, exchange.end) {
+        (Some(error), _) => Some(error.code().into()),
+        (None, _) if exchange.status >= 500 => Some(exchange.status.to_string().into()),
+        (None, End::Complete) => None,
+        (None, end) => Some(end.name().into()),
+    };
+    if let Some(kind) = kind {
+        set("error.type", kind.into_owned().into());
+    }
+    if exchange.status >= 500 || broke {
+        span.status = Status::error(exchange.error.map_or("", crate::error::Error::reason));
+    }
+    span
+}
+
+fn policy(trace: &Trace<'_>, call: &PolicyCall, span_id: u64) -> SpanData {
+    let name = format!("policy {}", cut(&call.policy)).into();
+    let ended = call.began + call.took;
+    let mut span = trace.span(span_id, SpanKind::Internal, name, call.began, ended);
+    let mut set = |key: &'static str, value: Value| span.attributes.push(KeyValue::new(key, value));
+    set("wayside.policy", text(&call.policy));
+    if let Some(version) = &call.version {
+        set("wayside.policy.version", text(&version.id));
+    }
+    set("wayside.decision", call.decision.into());
+    if !call.reason.is_empty() {
+        set("wayside.reason", text(&call.reason));
+    }
+    if call.decision == "forward" {
+        // What it decided is what was done.
+        if let Some(service) = &trace.exchange.service {
+            set("wayside.service", text(&service.name));
+        }
+        let attempt = trace.exchange.attempts.first();
+        let used = attempt.map(|attempt| attempt.strategy.unwrap_or(NAMED));
+        if let Some(strategy) = call.strategy.or(used) {
+            set("wayside.strategy", strategy.into());
+        }
+        if let Some(attempt) = attempt {
+            set("wayside.candidates", count(attempt.candidates as u64));
+        }
+    }
+    if let Some(fault) = &call.fault {
+        set("wayside.fault", fault.kind.name().into());
+        set("wayside.fault.message", text(&fault.message));
+        set("error.type", fault.kind.name().into());
+        span.status = Status::error(cut(&fault.message).to_owned());
+    }
+    let at = trace.at(ended);
+    span.events.events = call
+        .logs
+        .iter()
+        .map(|line| {
+            let level = KeyValue::new("wayside.log.level", line.level.as_str());
+            Event::new("log", at, vec![level, KeyValue::new("wayside.log.message", text(&line.message))], 0)
+        })
+        .collect();
+    span
+}
+
+/// One attempt; `number` from 0.
+fn client(trace: &Trace<'_>, attempt: &Attempt, number: usize, whole: Duration) -> SpanData {
+    let unfinished = attempt.outcome == Err(AttemptError::Unfinished);
+    let ended = if unfinished { whole.max(attempt.began) } else { attempt.began + attempt.took };
+    let mut span = trace.span(attempt.span_id, SpanKind::Client, trace.named().into(), attempt.began, ended);
+    let mut set = |key: &'static str, value: Value| span.attributes.push(KeyValue::new(key, value));
+    let address = attempt.endpoint.address;
+    let ip = address.ip().to_string();
+    set("http.request.method", trace.method.into());
+    set("url.full", url(trace.exchange, attempt).into());
+    set("server.address", ip.clone().into());
+    set("server.port", i64::from(address.port()).into());
+    set("network.peer.address", ip.into());
+    set("network.peer.port", i64::from(address.port()).into());
+    if number > 0 {
+        set("http.request.resend_count", count(number as u64));
+    }
+    set("wayside.service", text(&attempt.endpoint.service));
+    set("wayside.endpoint", address.to_string().into());
+    set("wayside.strategy", attempt.strategy.unwrap_or(NAMED).into());
+    set("wayside.candidates", count(attempt.candidates as u64));
+    if attempt.passed_over > 0 {
+        set("wayside.passed_over", count(attempt.passed_over as u64));
+    }
+    let failed: Option<Cow<'static, str>> = match attempt.outcome {
+        Ok(status) => {
+            set("http.response.status_code", i64::from(status).into());
+            (status >= 400).then(|| status.to_string().into())
+        }
+        Err(error) => Some(error.name().into()),
+    };
+    if let Some(kind) = failed {
+        set("error.type", kind.into_owned().into());
+        span.status = Status::error("");
+    }
+    span
+}
+
+/// Where the attempt went, with what a policy changed.
+fn url(exchange: &Exchange, attempt: &Attempt) -> String {
+    let Some(head) = &exchange.head else { return String::new() };
+    let decided = exchange.calls.iter().find(|call| call.decision == "forward");
+    let path = decided.and_then(|call| call.path.as_deref()).unwrap_or_else(|| head.path());
+    let query = decided.and_then(|call| call.query.as_deref()).or_else(|| head.query());
+    let query = query.filter(|query| !query.is_empty()).map(safe::query);
+    let mark = if query.is_some() { "?" } else { "" };
+    format!("http://{}{}{mark}{}", attempt.endpoint.address, cut(path), query.unwrap_or_default())
+}
+
+/// The port that the client asked for, where it named one.
+fn port(head: &crate::request::Head) -> Option<i64> {
+    let authority = headers::authority(head)?;
+    let port = authority.to_str().ok()?.rsplit_once(':')?.1;
+    port.parse::<u16>().ok().map(i64::from)
+}
+
+/// As `network.protocol.version` has it.
+pub(super) fn protocol(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_09 => "0.9",
+        http::Version::HTTP_10 => "1.0",
+        http::Version::HTTP_2 => "2",
+        http::Version::HTTP_3 => "3",
+        _ => "1.1",
+    }
+}
+
+fn text(text: &str) -> Value {
+    cut(text).to_owned().into()
+}
+
+fn count(number: u64) -> Value {
+    i64::try_from(number).unwrap_or(i64::MAX).into()
+}

@@ -1,0 +1,368 @@
+//! Exchanges that never were on a wire, and what is told of them.
+
+use super::*;
+use crate::balance::{Balancer, Chance, Memory, Strategy};
+use crate::exchange::{Attempt, AttemptError, End, PolicyCall};
+use crate::listener::Clock;
+use crate::policy::{Fault, FaultKind, LogLine};
+use crate::request::Head;
+use crate::service::{Endpoint, Service};
+use crate::worker::Worker;
+use opentelemetry::trace::{SpanKind, Status};
+use opentelemetry_sdk::trace::SpanData;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+pub(super) fn worker() -> Rc<Worker> {
+    let sticky = Arc::new(Memory::default());
+    let telemetry = Telemetry {
+        traces: None,
+        metrics: Arc::default(),
+        access_log: access_log::Log::start(std::io::sink()).unwrap(),
+    };
+    let shared = Arc::new(Shared {
+        snapshot: arc_swap::ArcSwap::from_pointee(Snapshot::default()),
+        connections: Default::default(),
+        drain: tokio::sync::watch::Sender::new(false),
+        sticky: Arc::clone(&sticky),
+        telemetry,
+    });
+    Rc::new(Worker {
+        index: 0,
+        pools: Rc::default(),
+        balancer: RefCell::new(Balancer::new(1, sticky)),
+        chance: RefCell::new(Chance(1)),
+        recorder: shared.telemetry.recorder(),
+        shared,
+    })
+}
+
+/// An exchange with this request.
+pub(super) fn exchange(worker: &Rc<Worker>, request: http::request::Builder, access_log: AccessLog) -> Box<Exchange> {
+    let clock = Rc::new(Clock::new(&crate::config::Gateway::default().limits, false, Instant::now()));
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let peer = "127.0.0.9:4711".parse().unwrap();
+    let telemetry = config::Telemetry { otlp: None, sample: 1.0, access_log };
+    let mut exchange = Exchange::begin(worker, peer, Clock::enter(&clock), &parts.headers, &telemetry);
+    exchange.head = Some(Head::new(parts, peer.ip()));
+    exchange
+}
+
+pub(super) fn service(name: &str) -> Arc<Service> {
+    let settings = Arc::new(config::default_settings(&Arc::from("local")));
+    Arc::new(Service {
+        name: name.into(),
+        settings,
+        endpoints: Vec::new(),
+        reported: Arc::default(),
+        live: Arc::default(),
+    })
+}
+
+pub(super) fn attempt(span_id: u64, outcome: Result<u16, AttemptError>) -> Attempt {
+    let endpoint = Endpoint {
+        id: 1,
+        service: "users".into(),
+        address: "127.0.0.1:9001".parse().unwrap(),
+        weight: 1,
+        zone: None,
+        local: true,
+        metadata: Default::default(),
+        source_healthy: true,
+        live: Arc::default(),
+    };
+    Attempt {
+        span_id,
+        endpoint: Arc::new(endpoint),
+        strategy: Some(Strategy::LeastRequest.name()),
+        candidates: 3,
+        passed_over: 0,
+        began: Duration::from_millis(1),
+        took: Duration::from_millis(2),
+        outcome,
+    }
+}
+
+pub(super) fn call(policy: &str, decision: &'static str) -> PolicyCall {
+    PolicyCall {
+        policy: policy.into(),
+        version: None,
+        decision,
+        reason: String::new(),
+        strategy: None,
+        path: None,
+        query: None,
+        fault: None,
+        logs: Vec::new(),
+        began: Duration::from_micros(10),
+        took: Duration::from_micros(5),
+    }
+}
+
+fn tag(span: &SpanData, key: &str) -> Option<String> {
+    span.attributes.iter().find(|one| one.key.as_str() == key).map(|one| one.value.to_string())
+}
+
+#[track_caller]
+fn has(span: &SpanData, expected: &[(&str, &str)]) {
+    for (key, value) in expected {
+        assert_eq!(tag(span, key).as_deref(), Some(*value), "{key} of {}", span.name);
+    }
+}
+
+#[test]
+fn an_exchange_has_a_server_span_a_policy_span_and_a_client_span_for_each_attempt() {
+    let request = http::Request::get("/users/1?a=1&sig=secret")
+        .header("host", "Shop.Example:8080")
+        .header("user-agent", "test/1")
+        .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+        .header("tracestate", "other=1");
+    let worker = worker();
+    let mut exchange = exchange(&worker, request, AccessLog::Off);
+    exchange.route = Some("canary".into());
+    exchange.service = Some(service("users"));
+    exchange.calls.push(PolicyCall {
+        reason: "asked for".into(),
+        strategy: Some("least-request"),
+        path: Some("/v2".into()),
+        logs: vec![LogLine { level: tracing::Level::INFO, message: "seen".into() }],
+        ..call("canary", "forward")
+    });
+    exchange.attempts = vec![attempt(7, Err(AttemptError::Connect)), attempt(8, Ok(200))];
+    exchange.status = 200;
+    exchange.end = End::Complete;
+    let spans = spans::build(&exchange, Duration::from_millis(5));
+    let [server, policy, first, second] = &spans[..] else { panic!("{spans:?}") };
+
+    assert_eq!((&*server.name, &server.span_kind), ("GET canary", &SpanKind::Server));
+    assert_eq!(server.parent_span_id, 0x00f0_67aa_0ba9_02b7.into());
+    assert!(server.parent_span_is_remote);
+    assert_eq!(server.status, Status::Unset);
+    assert_eq!(server.end_time.duration_since(server.start_time).unwrap(), Duration::from_millis(5));
+    has(
+        server,
+        &[
+            ("http.request.method", "GET"),
+            ("url.scheme", "http"),
+            ("url.path", "/users/1"),
+            ("url.query", "a=1&sig=REDACTED"),
+            ("server.address", "shop.example"),
+            ("server.port", "8080"),
+            ("client.address", "127.0.0.9"),
+            ("network.protocol.version", "1.1"),
+            ("http.route", "canary"),
+            ("http.response.status_code", "200"),
+            ("user_agent.original", "test/1"),
+            ("wayside.policy", "canary"),
+            ("wayside.decision", "forward"),
+            ("wayside.reason", "asked for"),
+        ],
+    );
+    assert_eq!(tag(server, "error.type"), None);
+
+    let trace = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128;
+    for span in &spans {
+        assert_eq!(span.span_context.trace_id(), trace.into());
+        assert_eq!(span.span_context.trace_state().header(), "other=1");
+        assert!(span.span_context.is_valid());
+    }
+    for child in &spans[1..] {
+        assert_eq!(child.parent_span_id, server.span_context.span_id());
+        assert!(!child.parent_span_is_remote);
+    }
+    assert_eq!(&*policy.name, "policy canary");
+    has(policy, &[("wayside.service", "users"), ("wayside.strategy", "least-request"), ("wayside.candidates", "3")]);
+    assert_eq!(policy.events.len(), 1);
+
+    assert_eq!((&*first.name, first.span_context.span_id()), ("GET", 7.into()));
+    has(first, &[("error.type", "connect_failed"), ("url.full", "http://127.0.0.1:9001/v2?a=1&sig=REDACTED")]);
+    assert!(matches!(first.status, Status::Error { .. }));
+    assert_eq!(tag(first, "http.request.resend_count"), None);
+    has(second, &[("http.request.resend_count", "1"), ("server.port", "9001"), ("wayside.endpoint", "127.0.0.1:9001")]);
+    assert_eq!(second.status, Status::Unset);
+}
+
+#[test]
+fn only_the_gateways_own_and_the_upstreams_failures_are_errors() {
+    let worker = worker();
+    let span = |status: u16, end: End| {
+        let mut exchange = exchange(&worker, http::Request::get("/"), AccessLog::Off);
+        (exchange.status, exchange.end) = (status, end);
+        spans::build(&exchange, Duration::from_millis(1)).remove(0)
+    };
+    let cases = [
+        (404, End::Complete, false, None),
+        (500, End::Complete, true, Some("500")),
+        (200, End::UpstreamBroke, true, Some("upstream_broke")),
+        (200, End::ClientGone, false, Some("client_gone")),
+    ];
+    for (status, end, error, kind) in cases {
+        let span = span(status, end);
+        assert_eq!(matches!(span.status, Status::Error { .. }), error, "{status} {end:?}");
+        assert_eq!(tag(&span, "error.type").as_deref(), kind, "{status} {end:?}");
+    }
+}
+
+#[test]
+fn what_clients_and_policies_write_is_bounded() {
+    let worker = worker();
+    let long = "x".repeat(5000);
+    let request = http::Request::builder().method("MADEUP").uri(format!("/{long}?{long}")).header("user-agent", &long);
+    let mut exchange = exchange(&worker, request, AccessLog::Off);
+    let fault = Some(Fault { kind: FaultKind::Trap, message: long.clone() });
+    let logs = vec![LogLine { level: tracing::Level::WARN, message: long.clone() }];
+    exchange.calls.push(PolicyCall { reason: long, fault, logs, ..call("p", "fault") });
+    exchange.attempts = vec![attempt(7, Err(AttemptError::Unfinished))];
+    let spans = spans::build(&exchange, Duration::from_millis(9));
+    assert_eq!(spans[0].name, "HTTP");
+    has(&spans[0], &[("http.request.method", "_OTHER"), ("http.request.method_original", "MADEUP")]);
+    has(&spans[1], &[("wayside.fault", "trap"), ("error.type", "trap")]);
+    let lasted = spans[2].end_time.duration_since(spans[2].start_time).unwrap();
+    assert_eq!(lasted, Duration::from_millis(8), "an attempt that was cut off ends with the exchange");
+    for span in &spans {
+        let events = span.events.iter().flat_map(|event| &event.attributes);
+        for one in span.attributes.iter().chain(events) {
+            // A URL is made of a path and a query.
+            assert!(one.value.to_string().len() <= 2 * safe::MAX + 100, "{}", one.key);
+        }
+    }
+}
+
+mod lines {
+    use super::*;
+    use http::HeaderValue;
+
+    fn told(form: AccessLog, request: http::request::Builder, route: &str, reason: &str) -> String {
+        let worker = worker();
+        let mut exchange = exchange(&worker, request, form);
+        exchange.route = Some(route.into());
+        exchange.service = Some(service("users"));
+        exchange.calls.push(PolicyCall { reason: reason.into(), ..call("canary", "forward") });
+        exchange.attempts = vec![attempt(7, Ok(200))];
+        (exchange.status, exchange.end) = (200, End::Complete);
+        (exchange.request_bytes, exchange.response_bytes) = (1, 2);
+        access_log::line(&exchange, Duration::from_micros(1500))
+    }
+
+    #[test]
+    fn a_line_says_what_happened() {
+        let request = || http::Request::get("/a?b=1").header("host", "h").header("user-agent", "curl 8");
+        let text = told(AccessLog::Text, request(), "all users", "asked for");
+        let (time, rest) = text.split_once(' ').unwrap();
+        assert!(humantime::parse_rfc3339(time).is_ok(), "{time}");
+        let (before, trace) = rest.split_once(" trace=").unwrap();
+        assert_eq!(
+            before,
+            "127.0.0.9 \"GET h/a?b=1 HTTP/1.1\" 200 1B/2B 1.500ms route=\"all users\" service=users \
+             endpoint=127.0.0.1:9001 policy=canary decision=forward reason=\"asked for\""
+        );
+        assert_eq!(trace.len(), "4bf92f3577b34da6a3ce929d0e0e4736 agent=\"curl 8\"\n".len());
+
+        let json: serde_json::Value =
+            serde_json::from_str(&told(AccessLog::Json, request(), "all users", "asked for")).unwrap();
+        assert_eq!(json["duration_ms"], 1.5);
+        assert_eq!(json["path"], "/a");
+        assert_eq!(json["query"], "b=1");
+        assert_eq!(json["endpoint"], "127.0.0.1:9001");
+        assert_eq!(json["policy"], "canary");
+        assert_eq!(json["end"], "complete");
+        assert_eq!(json["trace_id"].as_str().unwrap().len(), 32);
+        assert_eq!(json["error"], serde_json::Value::Null);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn an_exchange_is_one_line_whatever_is_in_it(
+            path: Vec<u8>, agent: Vec<u8>, host: Vec<u8>, method: Vec<u8>, route: String, reason: String,
+        ) {
+            let mut request = http::Request::builder();
+            let target: Vec<u8> = [b"/".as_slice(), &path].concat();
+            if let Ok(uri) = http::Uri::try_from(target) {
+                request = request.uri(uri);
+            }
+            if let Ok(method) = http::Method::from_bytes(&method) {
+                request = request.method(method);
+            }
+            for (name, value) in [("user-agent", agent), ("host", host)] {
+                if let Ok(value) = HeaderValue::from_bytes(&value) {
+                    request = request.header(name, value);
+                }
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+            let request = || {
+                let mut request = http::Request::builder().method(parts.method.clone()).uri(parts.uri.clone());
+                request.headers_mut().unwrap().clone_from(&parts.headers);
+                request
+            };
+            let text = told(AccessLog::Text, request(), &route, &reason);
+            let line = text.strip_suffix('\n').unwrap();
+            proptest::prop_assert!(!line.chars().any(char::is_control), "{:?}", line);
+            let json = told(AccessLog::Json, request(), &route, &reason);
+            let line = json.strip_suffix('\n').unwrap();
+            proptest::prop_assert!(!line.contains(['\n', '\r']));
+            let parsed: serde_json::Value = serde_json::from_str(line).unwrap();
+            proptest::prop_assert_eq!(parsed["route"].as_str(), Some(safe::cut(&route)));
+        }
+    }
+}
+
+#[test]
+fn lines_that_find_no_room_are_counted_and_the_rest_is_written() {
+    /// A reader that takes nothing until it is let.
+    struct Slow(std::sync::mpsc::Receiver<()>, Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.recv();
+            self.1.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let (go, wait) = std::sync::mpsc::channel();
+    let written = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = access_log::Log::start(Slow(wait, Arc::clone(&written))).unwrap();
+    let queue = log.queue();
+    let pushed = 100_000;
+    for _ in 0..pushed {
+        queue.push(|| "line\n".to_owned());
+    }
+    assert!(log.dropped() > 0);
+    drop(go);
+    drop(queue);
+    log.stop();
+    let lines = written.lock().unwrap().iter().filter(|byte| **byte == b'\n').count() as u64;
+    assert_eq!(lines + log.dropped(), pushed);
+}
+
+#[test]
+fn what_a_policy_logs_is_in_the_process_log_on_one_line_at_its_level() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let to = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::INFO);
+    let subscriber = subscriber.with_writer(move || to.clone()).finish();
+    let worker = worker();
+    let mut exchange = exchange(&worker, http::Request::get("/"), AccessLog::Off);
+    let line = |level, message: &str| LogLine { level, message: message.into() };
+    let logs = vec![line(tracing::Level::WARN, "one\nERROR two"), line(tracing::Level::DEBUG, "off")];
+    exchange.calls.push(PolicyCall { logs, ..call("canary", "next") });
+    let trace = format!("{:032x}", exchange.trace.trace_id);
+    tracing::subscriber::with_default(subscriber, || drop(exchange));
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let [line] = &text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert!(line.contains(" WARN ") && line.contains("one\\nERROR two"), "{line}");
+    assert!(line.contains("policy=\"canary\"") && line.contains(&trace), "{line}");
+}

@@ -1,0 +1,149 @@
+//! The real program with a configuration of its own, on free ports, gone when the value is dropped.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "for tests, each of which uses some of it"
+)]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long anything may take that a test waits for.
+const WAIT: Duration = Duration::from_secs(20);
+/// Between two looks at something that has no signal.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Program {
+    child: Child,
+    /// Where clients connect.
+    pub address: String,
+    /// Where operators connect.
+    pub admin: String,
+    output: Receiver<String>,
+    log: Receiver<String>,
+    folder: TempDir,
+}
+
+impl Program {
+    /// Starts it with this configuration, besides its addresses, in a folder with the files that it names.
+    pub fn start(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Self {
+        let file = folder.path().join("wayside.toml");
+        let addresses = "[gateway]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n";
+        std::fs::write(&file, format!("{addresses}{config}")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wayside"));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
+            command.env_remove(name);
+        }
+        command.arg("run").arg("--config").arg(&file).env("NO_PROXY", "127.0.0.1").env("NO_COLOR", "1");
+        command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let log = lines(child.stderr.take().unwrap());
+        let output = lines(child.stdout.take().unwrap());
+        let Ok(ready) = output.recv_timeout(WAIT) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("not ready: {:?}", log.iter().collect::<Vec<_>>());
+        };
+        let mut urls = ready.split_whitespace().filter_map(|word| word.strip_prefix("http://")).map(str::to_owned);
+        let (address, admin) = (urls.next().expect("an address"), urls.next().expect("the admin's address"));
+        Program { child, address, admin, output, log, folder }
+    }
+
+    /// The whole answer to a GET with these headers.
+    pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> String {
+        get(&self.address, path, headers)
+    }
+
+    /// The body that the admin answers to a GET.
+    pub fn ask(&self, path: &str) -> String {
+        let answer = get(&self.admin, path, &[]);
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    /// The value of a sample of `/metrics`, which is named with its labels as they stand there.
+    pub fn metric(&self, sample: &str) -> Option<f64> {
+        let page = self.ask("/metrics");
+        let line = page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '))?;
+        Some(line.parse().unwrap())
+    }
+
+    /// Ends it by SIGTERM; what it wrote to standard output after the ready line, and its log.
+    pub fn stop(mut self) -> (Vec<String>, Vec<String>) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().unwrap().success());
+        (self.output.iter().collect(), self.log.iter().collect())
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Looks until it is so.
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !so() {
+        assert!(started.elapsed() < WAIT, "{what}: not within {WAIT:?}");
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n{headers}\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Reads lines on a thread that ends with the stream.
+fn lines(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (to, lines) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            if to.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
+/// An origin that answers each request with the head that it was sent; its threads end with the test.
+pub fn echo() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut stream = BufReader::new(stream.unwrap());
+                let mut head = String::new();
+                while stream.read_line(&mut head).unwrap() > 2 {}
+                let length = head.len();
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{head}");
+                stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            });
+        }
+    });
+    address
+}
