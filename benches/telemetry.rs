@@ -47,8 +47,13 @@ fn exchange(worker: &Rc<Worker>, settings: &Settings) -> Box<Exchange> {
     exchange.head = Some(Head::new(parts, peer.ip()));
     exchange.route = Some("canary".into());
     let settings = Arc::new(default_settings(&Arc::from("local")));
-    exchange.service =
-        Some(Arc::new(Service { name: "users".into(), settings, endpoints: Vec::new(), live: Arc::default() }));
+    exchange.service = Some(Arc::new(Service {
+        name: "users".into(),
+        settings,
+        endpoints: Vec::new(),
+        reported: Arc::default(),
+        live: Arc::default(),
+    }));
     exchange.calls.push(PolicyCall {
         policy: "canary".into(),
         version: None,

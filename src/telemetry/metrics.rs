@@ -137,7 +137,6 @@ type ByName<T> = HashMap<Arc<str>, T>;
 #[derive(Debug)]
 struct Table<T> {
     rows: RefCell<ByName<ByName<Row<T>>>>,
-    len: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -149,7 +148,7 @@ struct Row<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Table { rows: RefCell::default(), len: Cell::new(0) }
+        Table { rows: RefCell::default() }
     }
 }
 
@@ -160,7 +159,8 @@ impl<T> Table<T> {
         if let Some(row) = rows.get(names.0).and_then(|rows| rows.get(names.1)) {
             return count(&row.numbers);
         }
-        let names = if self.len.get() >= MOST { (OTHER, OTHER) } else { names };
+        let full = rows.values().map(HashMap::len).sum::<usize>() >= MOST;
+        let names = if full { (OTHER, OTHER) } else { names };
         let (first, second): (Arc<str>, Arc<str>) = (names.0.into(), names.1.into());
         let row = rows
             .entry(Arc::clone(&first))
@@ -182,7 +182,6 @@ impl<T> Table<T> {
             });
         }
         rows.retain(|_, rows| !rows.is_empty());
-        self.len.set(rows.values().map(HashMap::len).sum());
     }
 }
 
