@@ -1,7 +1,10 @@
+# make demo    see it at work; needs nothing but cargo
 # make check   format, lint, unit tests: a minute
 # make test    everything, with real servers, which are installed under target/ the first time (minutes)
 # make guests  the example policies from source, into target/guests/
-.PHONY: check test guests servers bench
+.PHONY: demo check test guests servers bench
+demo:
+	cargo run -- demo
 check:
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings

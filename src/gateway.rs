@@ -31,11 +31,12 @@ pub struct Shared {
 /// Connections that the kernel holds for a worker that is busy.
 const BACKLOG: i32 = 4096;
 
-/// Runs the gateway until a signal ends it and the drain is over.
+/// Runs the gateway until a signal ends it and the drain is over. Once it serves, `ready` is given the addresses of
+/// the listeners, in config order, and of the admin.
 ///
 /// # Errors
 /// A socket is taken, a source's settings cannot be used, a thread cannot be started.
-pub fn run(config: Config) -> anyhow::Result<()> {
+pub fn run(config: Config, ready: impl FnOnce(&[SocketAddr], SocketAddr)) -> anyhow::Result<()> {
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(Snapshot::default()),
         connections: AtomicUsize::new(0),
@@ -43,13 +44,19 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         sticky: Arc::new(Memory::default()),
         telemetry: Telemetry::start(&config.telemetry)?,
     });
-    let ended = serve(config, &shared);
+    let ended = serve(config, &shared, ready);
     // The workers' last lines and spans are told.
     shared.telemetry.stop();
     ended
 }
 
-fn serve(config: Config, shared: &Arc<Shared>) -> anyhow::Result<()> {
+/// The one line that scripts wait for.
+pub fn ready_line(listeners: &[SocketAddr], admin: SocketAddr) -> String {
+    let urls: Vec<String> = listeners.iter().map(|address| format!("http://{address}")).collect();
+    format!("ready {} admin http://{admin}", urls.join(" "))
+}
+
+fn serve(config: Config, shared: &Arc<Shared>, ready: impl FnOnce(&[SocketAddr], SocketAddr)) -> anyhow::Result<()> {
     let workers = config.gateway.workers;
     let mut addresses = Vec::new();
     let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
@@ -75,8 +82,7 @@ fn serve(config: Config, shared: &Arc<Shared>) -> anyhow::Result<()> {
                 std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)
             })
             .collect::<std::io::Result<_>>()?;
-        let urls: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
-        println!("ready {} admin http://{}", urls.join(" "), admin);
+        ready(&addresses, admin);
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}

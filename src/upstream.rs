@@ -117,12 +117,16 @@ pub async fn send(
     let mut outgoing = Outgoing::new(head, forwarded)?;
     let mut tried: Vec<u32> = Vec::new();
     let mut last = Error::NoEndpoint;
+    let pick = |tried: &[u32]| {
+        let wanted = Wanted { service, plan, tried, key: &key, now_ms: crate::time::process_ms() };
+        worker.balancer.borrow_mut().pick(wanted)
+    };
+    let mut next = pick(&tried);
     loop {
         if terms.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(Error::Timeout);
         }
-        let wanted = Wanted { service, plan, tried: &tried, key: &key, now_ms: crate::time::process_ms() };
-        let Some(picked) = worker.balancer.borrow_mut().pick(wanted) else { return Err(last) };
+        let Some(picked) = next else { return Err(last) };
         tried.push(picked.endpoint.id);
         let span_id = exchange.attempt(&picked);
         let endpoint = &picked.endpoint;
@@ -135,7 +139,12 @@ pub async fn send(
             Ok((response, lease)) => {
                 let status = response.status().as_u16();
                 endpoint.live.measured(exchange.attempted(Ok(status)));
-                if may_go_on && safe && terms.retry_status.contains(&status) && another(service, &tried) {
+                next = None;
+                if may_go_on && safe && terms.retry_status.contains(&status) {
+                    next = pick(&tried);
+                }
+                // With nobody else to ask, the client gets this response.
+                if next.is_some() {
                     continue;
                 }
                 return Ok(Arrived { response, in_flight, lease, deadline: terms.deadline });
@@ -150,6 +159,7 @@ pub async fn send(
                 if !may_go_on || !(unsent || safe) || last == Error::Timeout {
                     return Err(last);
                 }
+                next = pick(&tried);
             }
         }
     }
@@ -157,11 +167,6 @@ pub async fn send(
 
 /// Without an active check, an endpoint that was made unhealthy by failed connects is tried again after this time.
 const COOL_OFF: Duration = Duration::from_secs(5);
-
-/// Is there an endpoint that the strategies could pick and that was not tried?
-fn another(service: &Service, tried: &[u32]) -> bool {
-    service.candidates().any(|endpoint| !tried.contains(&endpoint.id))
-}
 
 fn answer(error: AttemptError, deadline: Option<Instant>) -> Error {
     match error {

@@ -1,0 +1,52 @@
+//! `wayside check`: is this configuration good, and are its policies?
+
+use crate::config::{Config, Policies};
+use crate::policy::{Engine, EngineSettings, Scope, Standing, directory::Directory};
+use anyhow::{Context, bail};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Checks the configuration file, builds its sources without asking them anything, and compiles, loads and initializes
+/// each policy as the gateway would.
+///
+/// # Errors
+/// What is wrong.
+pub fn run(file: &Path) -> anyhow::Result<()> {
+    let config = Config::read(file)?;
+    for (name, settings) in &config.sources {
+        settings.build().map_err(|problem| anyhow::anyhow!("{}: sources.{name}: {problem}", file.display()))?;
+    }
+    let (sources, services, routes) = (config.sources.len(), config.services.len(), config.routes.len());
+    println!("{}: good: {sources} sources, {services} services, {routes} routes", file.display());
+    let Some(declared) = &config.policies else { return Ok(()) };
+    let mut bad = 0;
+    for scope in policies(declared)? {
+        let file = declared.directory.join(format!("{}.wasm", scope.name));
+        match &scope.standing {
+            Standing::Live(version) => println!("{}: good: version {}", file.display(), version.id),
+            Standing::Broken | Standing::Pending => {
+                bad += 1;
+                eprintln!("{}: {}", file.display(), scope.error.as_deref().unwrap_or("cannot be used"));
+            }
+        }
+    }
+    if bad > 0 {
+        bail!("{bad} of the policies in {} cannot be used", declared.directory.display());
+    }
+    Ok(())
+}
+
+/// What the gateway would make of the directory at its start. Nothing that a running one uses is touched.
+fn policies(declared: &Policies) -> anyhow::Result<Vec<Arc<Scope>>> {
+    let cache = tempfile::tempdir().context("no temporary folder")?;
+    let program = std::env::current_exe().context("the program cannot find itself")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let engine = Engine::new(EngineSettings::for_workers(1))?;
+        let directory = Directory::open(&declared.directory, cache.path(), &program, engine)
+            .map_err(|problem| anyhow::anyhow!("{problem}"))?;
+        let (to, mut lists) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(directory.watch(to));
+        lists.recv().await.context("the policies could not be read")
+    })
+}
