@@ -15,4 +15,4 @@ test: check servers guests
 	cargo test
 	cargo test --test policy_commands -- --ignored
 bench:
-	cargo bench --bench policy
+	cargo bench --bench pick --bench policy --bench proxy --bench route
