@@ -1,8 +1,10 @@
 # make demo    see it at work; needs nothing but cargo
 # make check   format, lint, unit tests: a minute
 # make test    everything, with real servers, which are installed under target/ the first time (minutes)
+# make e2e     the whole thread with a real Consul and a real Jaeger (part of make test)
+# make bench   what a pick, a route, a policy call and a whole request cost; the last beside a bare hyper proxy
 # make guests  the example policies from source, into target/guests/
-.PHONY: demo check test guests servers bench
+.PHONY: demo check test e2e guests servers bench
 demo:
 	cargo run -- demo
 check:
@@ -17,5 +19,7 @@ servers:
 test: check servers guests
 	cargo test
 	cargo test --test policy_commands -- --ignored
+e2e: servers
+	cargo test --test e2e --test swap -- --nocapture
 bench:
-	cargo bench --bench policy --bench telemetry
+	cargo bench --bench pick --bench policy --bench route --bench telemetry --bench proxy

@@ -1,0 +1,154 @@
+//! The bare hyper proxy that the gateway is compared with: what any proxy built on hyper has to do, done as cheaply as
+//! it goes. A thread per core, HTTP/1 connections kept for each endpoint, round robin, `x-forwarded-for`. No deadline,
+//! no limit, no retry, no measuring.
+
+use crate::serve::{LocalExec, accept, listen, until_closed, worker};
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
+
+const HOP_BY_HOP: [HeaderName; 5] =
+    [header::CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE, HeaderName::from_static("keep-alive")];
+
+/// Runs until standard input ends: one port for HTTP/1, one for HTTP/2.
+///
+/// # Errors
+/// A socket cannot be had.
+pub fn run(workers: usize, endpoints: &[SocketAddr]) -> anyhow::Result<()> {
+    let free = SocketAddr::from(([127, 0, 0, 1], 0));
+    let mut addresses = [free, free];
+    for _ in 0..workers {
+        let sockets = [listen(addresses[0])?, listen(addresses[1])?];
+        addresses = [sockets[0].local_addr()?, sockets[1].local_addr()?];
+        let endpoints = endpoints.iter().map(|address| Endpoint { address: *address, idle: RefCell::default() });
+        let endpoints: Vec<Endpoint> = endpoints.collect();
+        worker(move || {
+            let proxy = Rc::new(Proxy { endpoints, turn: Cell::new(0) });
+            let [http1, http2] = sockets;
+            let other = Rc::clone(&proxy);
+            accept(http1, move |io| {
+                let proxy = Rc::clone(&proxy);
+                async move {
+                    let service = service_fn(|request| handle(Rc::clone(&proxy), request));
+                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+                }
+            })?;
+            accept(http2, move |io| {
+                let proxy = Rc::clone(&other);
+                async move {
+                    let service = service_fn(|request| handle(Rc::clone(&proxy), request));
+                    let _ = hyper::server::conn::http2::Builder::new(LocalExec).serve_connection(io, service).await;
+                }
+            })
+        });
+    }
+    until_closed(&addresses);
+    Ok(())
+}
+
+struct Proxy {
+    endpoints: Vec<Endpoint>,
+    turn: Cell<usize>,
+}
+
+struct Endpoint {
+    address: SocketAddr,
+    idle: RefCell<Vec<SendRequest<Incoming>>>,
+}
+
+async fn handle(proxy: Rc<Proxy>, mut request: Request<Incoming>) -> hyper::Result<Response<Body>> {
+    let turn = proxy.turn.get();
+    proxy.turn.set(turn.wrapping_add(1));
+    let endpoint = turn % proxy.endpoints.len();
+    let authority = request.uri().authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok());
+    if let Some(target) = request.uri().path_and_query().cloned() {
+        *request.uri_mut() = Uri::from(target);
+    }
+    *request.version_mut() = Version::HTTP_11;
+    let headers = request.headers_mut();
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if let Some(authority) = authority {
+        headers.insert(header::HOST, authority);
+    }
+    headers.insert("x-forwarded-for", HeaderValue::from_static("127.0.0.1"));
+    let Some(mut sender) = proxy.endpoints[endpoint].connection().await else {
+        let mut response = Response::new(Body { incoming: None, lease: None });
+        *response.status_mut() = StatusCode::BAD_GATEWAY;
+        return Ok(response);
+    };
+    let mut response = sender.send_request(request).await?;
+    response.headers_mut().remove(header::CONNECTION);
+    response.headers_mut().remove("keep-alive");
+    Ok(response.map(|incoming| Body { incoming: Some(incoming), lease: Some((proxy, endpoint, sender)) }))
+}
+
+impl Endpoint {
+    /// One that waits, or a new one.
+    async fn connection(&self) -> Option<SendRequest<Incoming>> {
+        while let Some(sender) = self.idle.borrow_mut().pop() {
+            if sender.is_ready() {
+                return Some(sender);
+            }
+        }
+        let stream = TcpStream::connect(self.address).await.ok()?;
+        let _ = stream.set_nodelay(true);
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        tokio::task::spawn_local(async { drop(connection.await) });
+        Some(sender)
+    }
+}
+
+/// A response's body; when it is over, its connection is given back.
+struct Body {
+    incoming: Option<Incoming>,
+    lease: Option<(Rc<Proxy>, usize, SendRequest<Incoming>)>,
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match &mut self.incoming {
+            Some(incoming) => Pin::new(incoming).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let over = self.is_end_stream();
+        let Some((proxy, endpoint, mut sender)) = self.lease.take() else { return };
+        if sender.is_ready() {
+            proxy.endpoints[endpoint].idle.borrow_mut().push(sender);
+        } else if over {
+            tokio::task::spawn_local(async move {
+                if sender.ready().await.is_ok() {
+                    proxy.endpoints[endpoint].idle.borrow_mut().push(sender);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The load: so many clients, each of which sends its next request when it has the answer to the last one.
+
+use crate::origin::BODY;
+use crate::serve::LocalExec;
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// What the clients speak.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// One client a connection.
+    Http1,
+    /// HTTP/2 without TLS, eight clients a connection.
+    H2c,
+}
+
+/// What the clients saw.
+pub struct Seen {
+    pub failed: usize,
+    pub took: Duration,
+    /// Of each request that was answered, in order of size.
+    pub latencies: Vec<Duration>,
+}
+
+impl Seen {
+    /// The latency that this share of the requests stayed below.
+    pub fn quantile(&self, share: f64) -> Duration {
+        let index = (self.latencies.len() as f64 * share) as usize;
+        self.latencies.get(index).or(self.latencies.last()).copied().unwrap_or_default()
+    }
+}
+
+/// What is left to send, and what came of the rest.
+struct Run {
+    left: Cell<usize>,
+    /// The first failure was printed.
+    told: Cell<bool>,
+    latencies: RefCell<Vec<Duration>>,
+}
+
+impl Run {
+    /// May another one be sent?
+    fn next(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    fn answered(&self, began: Instant) {
+        self.latencies.borrow_mut().push(began.elapsed());
+    }
+
+    /// What came was no answer; this client gives up, so what is left is on the others.
+    fn failed(&self, error: &anyhow::Error) {
+        if !self.told.replace(true) {
+            eprintln!("a request failed: {error:#}");
+        }
+    }
+}
+
+/// Sends `requests` requests with `clients` clients at a time.
+///
+/// # Errors
+/// No connection can be had.
+pub async fn send(address: SocketAddr, protocol: Protocol, clients: usize, requests: usize) -> anyhow::Result<Seen> {
+    let latencies = RefCell::new(Vec::with_capacity(requests));
+    let run = Rc::new(Run { left: Cell::new(requests), told: Cell::new(false), latencies });
+    let mut tasks: Vec<JoinHandle<()>> = Vec::new();
+    let began = Instant::now();
+    match protocol {
+        Protocol::Http1 => {
+            for user in 0..clients {
+                let stream = TcpStream::connect(address).await?;
+                let run = Rc::clone(&run);
+                tasks.push(tokio::task::spawn_local(async move {
+                    if let Err(error) = http1(stream, address, user, &run).await {
+                        run.failed(&error);
+                    }
+                }));
+            }
+        }
+        Protocol::H2c => {
+            for connection in 0..clients.div_ceil(8) {
+                let io = TokioIo::new(TcpStream::connect(address).await?);
+                let (sender, driver) = hyper::client::conn::http2::handshake(LocalExec, io).await?;
+                tokio::task::spawn_local(async { drop(driver.await) });
+                for stream in 0..8 {
+                    let (run, sender) = (Rc::clone(&run), sender.clone());
+                    tasks.push(tokio::task::spawn_local(async move {
+                        if let Err(error) = http2(sender, address, connection * 8 + stream, &run).await {
+                            run.failed(&error);
+                        }
+                    }));
+                }
+            }
+        }
+    }
+    for task in tasks {
+        task.await?;
+    }
+    let took = began.elapsed();
+    let mut latencies = run.latencies.take();
+    latencies.sort_unstable();
+    Ok(Seen { failed: requests - latencies.len(), took, latencies })
+}
+
+/// One client. The response is taken apart by hand, so that the load costs little of what is measured beside it.
+async fn http1(mut stream: TcpStream, address: SocketAddr, user: usize, run: &Run) -> anyhow::Result<()> {
+    stream.set_nodelay(true)?;
+    let request = format!(
+        "GET /api/users/42?page=2 HTTP/1.1\r\nhost: {address}\r\nuser-agent: bench/1\r\naccept: */*\r\n\
+         accept-encoding: gzip, br\r\ncookie: theme=dark; sid=user-{user}\r\n\r\n"
+    );
+    let mut buffer = vec![0; 16 << 10];
+    while run.next() {
+        let began = Instant::now();
+        stream.write_all(request.as_bytes()).await?;
+        let mut filled = 0;
+        let body = loop {
+            let read = stream.read(&mut buffer[filled..]).await?;
+            ensure!(read > 0, "the connection was closed");
+            filled += read;
+            if let Some(end) = buffer[..filled].windows(4).position(|four| four == b"\r\n\r\n") {
+                break end + 4;
+            }
+        };
+        let head = std::str::from_utf8(&buffer[..body])?.to_ascii_lowercase();
+        ensure!(head.starts_with("http/1.1 200 "), "it was answered {head:?}");
+        ensure!(head.contains(&format!("content-length: {}\r\n", BODY.len())), "no or another length: {head:?}");
+        while filled < body + BODY.len() {
+            let read = stream.read(&mut buffer[filled..]).await?;
+            ensure!(read > 0, "the connection was closed in the middle of a body");
+            filled += read;
+        }
+        ensure!(buffer[body..filled] == BODY, "another body");
+        run.answered(began);
+    }
+    Ok(())
+}
+
+async fn http2(
+    mut sender: hyper::client::conn::http2::SendRequest<Empty<Bytes>>,
+    address: SocketAddr,
+    user: usize,
+    run: &Run,
+) -> anyhow::Result<()> {
+    while run.next() {
+        let request = http::Request::get(format!("http://{address}/api/users/42?page=2"))
+            .header("user-agent", "bench/1")
+            .header("accept", "*/*")
+            .header("accept-encoding", "gzip, br")
+            .header("cookie", format!("theme=dark; sid=user-{user}"))
+            .body(Empty::new())?;
+        let began = Instant::now();
+        let response = sender.send_request(request).await.context("no response")?;
+        ensure!(response.status() == 200, "it was answered {}", response.status());
+        let body = response.into_body().collect().await?.to_bytes();
+        ensure!(body[..] == BODY, "another body");
+        run.answered(began);
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! What a request costs: CPU time of the gateway for each request, compared with a bare hyper proxy's. The runs are
+//! interleaved, and what counts is the median of the ratios, so that a machine that is busy with other things for a
+//! while does not decide.
+//!
+//! `cargo bench --bench proxy`, with `-- --quick` for a short one, `-- --workers N` for other than a thread per core.
+#![allow(missing_docs, unreachable_pub, reason = "a program of its own, not an interface")]
+
+mod bare;
+mod load;
+mod origin;
+mod process;
+mod serve;
+
+use anyhow::Context as _;
+use load::Protocol::{self, H2c, Http1};
+use process::{Process, Subject};
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// Requests under way at a time.
+const CLIENTS: usize = 64;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.first().map(String::as_str) {
+        Some("origin") => return origin::run(),
+        Some("bare") => {
+            let endpoints: Vec<SocketAddr> = arguments[2..].iter().map(|a| a.parse()).collect::<Result<_, _>>()?;
+            return bare::run(arguments[1].parse()?, &endpoints);
+        }
+        _ => {}
+    }
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let workers = match arguments.iter().position(|argument| argument == "--workers") {
+        Some(place) => arguments.get(place + 1).context("--workers N")?.parse()?,
+        None => std::thread::available_parallelism()?.get(),
+    };
+    let options = tokio::runtime::LocalOptions::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options)?;
+    let failed = runtime.block_on(measure(workers, if quick { (3, 20_000) } else { (5, 100_000) }))?;
+    anyhow::ensure!(failed == 0, "{failed} requests failed");
+    Ok(())
+}
+
+fn subject<'a>(
+    name: &'static str,
+    process: &'a Process,
+    port: usize,
+    protocol: Protocol,
+    baseline: usize,
+) -> Subject<'a> {
+    Subject { name, process, address: process.addresses[port], protocol, baseline, costs: Vec::new() }
+}
+
+/// Runs everything, and gives the number of failed requests.
+async fn measure(workers: usize, (rounds, requests): (usize, usize)) -> anyhow::Result<usize> {
+    let this = std::env::current_exe()?;
+    let origin = Process::start(&this, &["origin".to_owned()])?;
+    let (endpoints, sink) = origin.addresses.split_at(3);
+    let mut arguments = vec!["bare".to_owned(), workers.to_string()];
+    arguments.extend(endpoints.iter().map(SocketAddr::to_string));
+    let bare = Process::start(&this, &arguments)?;
+    let folder = tempfile::tempdir()?;
+    let policy = gateway(&folder.path().join("policy"), workers, endpoints, sink[0], true)?;
+    let routes = gateway(&folder.path().join("routes"), workers, endpoints, sink[0], false)?;
+    let mut subjects = [
+        subject("bare hyper", &bare, 0, Http1, 0),
+        subject("wayside, Wasm policy", &policy, 0, Http1, 0),
+        subject("wayside, declared route", &routes, 0, Http1, 0),
+        subject("bare hyper, h2c", &bare, 1, H2c, 3),
+        subject("wayside, policy, h2c", &policy, 0, H2c, 3),
+    ];
+    println!("{workers} worker threads, {CLIENTS} clients; warming up");
+    let mut failed = 0;
+    for subject in &mut subjects {
+        failed += subject.run(CLIENTS, requests / 10).await?;
+        subject.costs.clear();
+    }
+    for round in 1..=rounds {
+        println!("\nround {round} of {rounds}");
+        println!("{:<24} requests failed  CPU µs/req     req/s  p50 µs  p99 µs", "");
+        for subject in &mut subjects {
+            failed += subject.run(CLIENTS, requests).await?;
+        }
+    }
+    println!("\nCPU time per request as a multiple of the bare proxy's, median of {rounds} (lowest to highest)");
+    for subject in subjects.iter().enumerate().filter(|(index, s)| s.baseline != *index).map(|(_, s)| s) {
+        let ratios = subject.ratios(&subjects[subject.baseline]);
+        let (lowest, highest) = (ratios[0], ratios[ratios.len() - 1]);
+        println!("{:<24} {:.3} ({lowest:.3} to {highest:.3})", subject.name, ratios[ratios.len() / 2]);
+    }
+    Ok(failed)
+}
+
+/// The real program: one service of three endpoints, metrics on, one trace in a hundred sampled and exported. Where a
+/// policy decides there is no route, so a policy that fails is a request that fails.
+fn gateway(
+    folder: &Path,
+    workers: usize,
+    endpoints: &[SocketAddr],
+    sink: SocketAddr,
+    policy: bool,
+) -> anyhow::Result<Process> {
+    std::fs::create_dir_all(folder.join("policies"))?;
+    let endpoints = endpoints.iter().map(|e| format!("[[services.users-v2.endpoints]]\naddress = \"{e}\"\n"));
+    std::fs::write(folder.join("services.toml"), endpoints.collect::<String>())?;
+    let decides = if policy {
+        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/prebuilt/canary.wasm");
+        std::fs::copy(&built, folder.join("policies/canary.wasm")).with_context(|| built.display().to_string())?;
+        // It reads a header and a cookie, hashes, gives a reason, and sends everybody to users-v2.
+        std::fs::write(folder.join("policies/canary.toml"), "config = \"100\"\n")?;
+        "[policies]\ndirectory = \"policies\"\ncache = \"cache\"\n"
+    } else {
+        "[[routes]]\nmatch = { path_prefix = \"/api/users\" }\nservice = \"users-v2\"\n"
+    };
+    let config = format!(
+        "[gateway]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n\
+         [telemetry]\notlp = \"http://{sink}\"\nsample = 0.01\n\
+         [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
+         [services.users-v2]\nsource = \"local\"\nstrategy = \"round-robin\"\n{decides}"
+    );
+    let file = folder.join("wayside.toml");
+    std::fs::write(&file, config)?;
+    let arguments = ["run".to_owned(), "--config".to_owned(), file.display().to_string()];
+    Process::start(Path::new(env!("CARGO_BIN_EXE_wayside")), &arguments)
+}

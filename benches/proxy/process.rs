@@ -1,0 +1,99 @@
+//! The programs that are measured, each a process of its own, so that the kernel tells what it costs.
+
+use crate::load::{self, Protocol};
+use anyhow::{Context as _, bail, ensure};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A process that says `ready` and where it listens; it ends with this.
+pub struct Process {
+    child: Child,
+    pub addresses: Vec<SocketAddr>,
+    /// Its standard output stays open, or its next line would end it.
+    _stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Process {
+    /// Starts it and waits for its ready line.
+    ///
+    /// # Errors
+    /// It did not start; what it printed on standard error says why.
+    pub fn start(program: &Path, arguments: &[String]) -> anyhow::Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).env("RUST_LOG", "warn");
+        let mut child = command.spawn()?;
+        let mut stdout = BufReader::new(child.stdout.take().context("no standard output")?);
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        if !line.starts_with("ready ") {
+            let _ = child.kill();
+            bail!("{} {}: {}", program.display(), arguments.join(" "), child.wait()?);
+        }
+        let urls = line.split_whitespace().filter_map(|word| word.strip_prefix("http://"));
+        let addresses = urls.map(str::parse).collect::<Result<_, _>>()?;
+        Ok(Process { child, addresses, _stdout: stdout })
+    }
+
+    /// CPU time of all its threads so far, to 10 ms.
+    fn cpu(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("this needs Linux")?;
+        // The second field, the name, may hold spaces; the 14th and 15th are time in user and in system mode.
+        let after_name = stat.rsplit(") ").next().unwrap_or_default();
+        let ticks: Vec<u64> = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+        ensure!(ticks.len() == 2, "/proc/PID/stat is not as expected: {stat}");
+        // A tick of this interface is 10 ms, whatever the kernel's own is.
+        Ok(Duration::from_millis(10 * (ticks[0] + ticks[1])))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A row of the table.
+pub struct Subject<'a> {
+    pub name: &'static str,
+    pub process: &'a Process,
+    pub address: SocketAddr,
+    pub protocol: Protocol,
+    /// What it is compared with: the subject with this index.
+    pub baseline: usize,
+    /// CPU time for each request of each run, in µs.
+    pub costs: Vec<f64>,
+}
+
+impl Subject<'_> {
+    /// One run, printed. Gives the number of failed requests.
+    ///
+    /// # Errors
+    /// It could not be measured.
+    pub async fn run(&mut self, clients: usize, requests: usize) -> anyhow::Result<usize> {
+        let before = self.process.cpu()?;
+        let seen = load::send(self.address, self.protocol, clients, requests).await.context(self.name)?;
+        let spent = self.process.cpu()?.saturating_sub(before);
+        let cost = spent.as_secs_f64() * 1e6 / requests as f64;
+        self.costs.push(cost);
+        println!(
+            "{:<24} {requests:>8} {:>6} {cost:>11.2} {:>9.0} {:>7} {:>7}",
+            self.name,
+            seen.failed,
+            requests as f64 / seen.took.as_secs_f64(),
+            seen.quantile(0.5).as_micros(),
+            seen.quantile(0.99).as_micros()
+        );
+        Ok(seen.failed)
+    }
+
+    /// Its costs as multiples of the baseline's in the same round, in order of size.
+    pub fn ratios(&self, baseline: &Subject<'_>) -> Vec<f64> {
+        let mut ratios: Vec<f64> = self.costs.iter().zip(&baseline.costs).map(|(own, bare)| own / bare).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios
+    }
+}

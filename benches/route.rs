@@ -1,0 +1,50 @@
+//! What matching costs when the last of so many routes fits: prefix, host, method and a header each.
+#![allow(missing_docs, reason = "criterion's macros write functions")]
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use std::hint::black_box;
+use wayside::request::Head;
+use wayside::route::{Match, RawMatch};
+
+fn rule(number: usize) -> Result<Match, String> {
+    RawMatch {
+        host: Some("shop.example".into()),
+        path_prefix: Some(format!("/api/service-{number}")),
+        methods: vec!["GET".into(), "HEAD".into()],
+        headers: [("x-tier".to_owned(), "gold".to_owned())].into(),
+        ..RawMatch::default()
+    }
+    .check()
+}
+
+fn head(last: usize) -> http::Result<Head> {
+    let mut request = http::Request::get(format!("/api/service-{last}/items/42?page=2"));
+    request = request.header("host", "shop.example:8080").header("x-tier", "gold");
+    for n in 0..8 {
+        request = request.header(format!("x-header-{n}"), "some value of usual length");
+    }
+    Ok(Head::new(request.body(())?.into_parts().0, [203, 0, 113, 7].into()))
+}
+
+fn matches(criterion: &mut Criterion) {
+    let mut run = || -> anyhow::Result<()> {
+        let mut group = criterion.benchmark_group("the last route");
+        for count in [1, 10, 100, 1000] {
+            let rules: Vec<Match> = (0..count).map(rule).collect::<Result<_, _>>().map_err(anyhow::Error::msg)?;
+            let head = head(count - 1)?;
+            anyhow::ensure!(rules.iter().position(|rule| rule.fits(&head)) == Some(count - 1), "another route fits");
+            group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+                bencher.iter(|| rules.iter().position(|rule| rule.fits(black_box(&head))));
+            });
+        }
+        group.finish();
+        Ok(())
+    };
+    if let Err(error) = run() {
+        eprintln!("{error:#}");
+        std::process::exit(1);
+    }
+}
+
+criterion_group!(benches, matches);
+criterion_main!(benches);
