@@ -1,5 +1,6 @@
 //! Accepting clients, finding out what they speak, and handing their requests to the proxy.
 
+mod frames;
 mod timed;
 
 use crate::config::ConnectionLimits;
@@ -9,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use timed::Timed;
 pub use timed::{Active, Clock};
@@ -17,31 +19,22 @@ use tokio::net::{TcpListener, TcpStream};
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Accepts until the drain begins. An accept error never ends it.
+/// How long a connection that has said nothing yet is listened to once the drain began: its request may be on its way.
+const GRACE: Duration = Duration::from_millis(500);
+/// Connections that are accepted at most once the drain began.
+const QUEUED: usize = 4096;
+
+/// Accepts until the drain begins, and then what is queued. An accept error never ends it.
 pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     let mut drain = worker.shared.drain.subscribe();
     loop {
         let accepted = tokio::select! {
             biased;
+            _ = drain.wait_for(|draining| *draining) => break,
             accepted = listener.accept() => accepted,
-            _ = drain.wait_for(|draining| *draining) => return,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let limits = worker.shared.snapshot.load().gateway.limits.clone();
-                let open = Open::enter(&worker);
-                if worker.shared.connections.load(Relaxed) > limits.connections {
-                    tracing::warn!(%peer, "closed: gateway.max_connections are open");
-                    continue;
-                }
-                let worker = Rc::clone(&worker);
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = serve(worker, stream, peer, limits).await {
-                        tracing::debug!(%peer, error, "connection ended");
-                    }
-                    drop(open);
-                });
-            }
+            Ok((stream, peer)) => admit(&worker, stream, peer),
             Err(error) => {
                 // EMFILE and friends pass when connections end; spinning would not help them.
                 tracing::warn!(%error, "cannot accept");
@@ -49,6 +42,29 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             }
         }
     }
+    // To their clients, these are established: closing the socket would reset them.
+    for _ in 0..QUEUED {
+        let queued = std::future::poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+        let Poll::Ready(Ok((stream, peer))) = queued else { return };
+        admit(&worker, stream, peer);
+    }
+}
+
+/// Serves a connection, unless too many are open.
+fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+    let limits = worker.shared.snapshot.load().gateway.limits.clone();
+    let open = Open::enter(worker);
+    if worker.shared.connections.load(Relaxed) > limits.connections {
+        tracing::warn!(%peer, "closed: gateway.max_connections are open");
+        return;
+    }
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        if let Err(error) = serve(worker, stream, peer, limits).await {
+            tracing::debug!(%peer, error, "connection ended");
+        }
+        drop(open);
+    });
 }
 
 /// Counts one open connection.
@@ -77,9 +93,13 @@ async fn serve(
     let _ = stream.set_nodelay(true);
     let mut drain = worker.shared.drain.subscribe();
     let began = Instant::now();
+    let leaving = async {
+        drop(drain.wait_for(|draining| *draining).await);
+        tokio::time::sleep(GRACE).await;
+    };
     let sniffed = tokio::select! {
         sniffed = tokio::time::timeout(limits.head_timeout, sniff(&stream)) => sniffed,
-        _ = drain.wait_for(|draining| *draining) => return Ok(()),
+        () = leaving => return Ok(()),
     };
     let seen = sniffed.map_err(|_| "no request in time")?.map_err(|e| e.to_string())?;
     if seen.is_empty() {

@@ -45,28 +45,29 @@ pub fn run(index: usize, shared: Arc<Shared>, sockets: Vec<std::net::TcpListener
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
     runtime.block_on(async move {
-        let snapshot = shared.snapshot.load_full();
         let mut chance = Chance::seeded();
-        let pools = Pools::default();
-        pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
-        pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);
         let worker = Rc::new(Worker {
             index,
-            pools: Rc::new(pools),
+            pools: Rc::default(),
             balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
             chance: RefCell::new(chance),
             recorder: shared.telemetry.recorder(),
             shared,
         });
+        let mut accepting = Vec::new();
         for socket in sockets {
             socket.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(socket)?;
-            tokio::task::spawn_local(crate::listener::accept(Rc::clone(&worker), listener));
+            accepting.push(tokio::task::spawn_local(crate::listener::accept(Rc::clone(&worker), listener)));
         }
         tokio::task::spawn_local(tidy(Rc::clone(&worker)));
         let mut drain = worker.shared.drain.subscribe();
         // An error: the gateway is gone, which ends the worker as well.
         let _ = drain.wait_for(|draining| *draining).await;
+        for accepts in accepting {
+            // It ends by itself now; that it panicked would show in the log.
+            let _ = accepts.await;
+        }
         let deadline = tokio::time::Instant::now() + worker.shared.snapshot.load().gateway.drain_timeout;
         while worker.shared.connections.load(std::sync::atomic::Ordering::Relaxed) > 0 {
             let tick = Duration::from_millis(10);
@@ -80,12 +81,15 @@ pub fn run(index: usize, shared: Arc<Shared>, sockets: Vec<std::net::TcpListener
     })
 }
 
-/// Once a second, closes idle connections that are too old or whose endpoint is gone.
+/// At once and then each second: takes over the bounds on idle connections, and closes those that are too old or whose
+/// endpoint is gone.
 async fn tidy(worker: Rc<Worker>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
         let snapshot = worker.shared.snapshot.load_full();
+        worker.pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
+        worker.pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);
         let known: std::collections::HashSet<u32> =
             snapshot.services.values().flat_map(|service| service.endpoints.iter().map(|e| e.id)).collect();
         worker.pools.tidy(|id| known.contains(&id));

@@ -122,6 +122,27 @@ fn a_client_that_says_nothing_or_too_little_is_let_go() {
 }
 
 #[test]
+fn half_a_headers_frame_is_not_waited_for_as_an_idle_connection_is() {
+    let gateway = Gateway::start(&[], "head_timeout = \"100ms\"\nidle_timeout = \"10m\"");
+    let mut stream = TcpStream::connect(&gateway.address).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    // RFC 9113 §3.4, then SETTINGS, then a whole request: `GET /` with `:authority: a` (RFC 7541, appendix A).
+    let head = [0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    stream.write_all(&[&[0, 0, 6, 1, 5, 0, 0, 0, 1][..], &head].concat()).unwrap();
+    // Its answer shows that the connection is past its first head.
+    let mut answer = Vec::new();
+    while !answer.windows(8).any(|bytes| bytes == b"no_route") {
+        let mut some = [0; 1024];
+        let read = stream.read(&mut some).unwrap();
+        assert!(read > 0, "closed before the answer");
+        answer.extend_from_slice(&some[..read]);
+    }
+    stream.write_all(&[&[0, 0, 6, 1, 5, 0, 0, 0, 3][..], &head[..2]].concat()).unwrap();
+    stream.read_to_end(&mut answer).expect("closed by the head's timer");
+}
+
+#[test]
 fn sigterm_ends_it_with_exit_code_0() {
     let mut gateway = Gateway::start(&[], "");
     let pid = gateway.child.id().to_string();

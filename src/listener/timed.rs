@@ -1,6 +1,7 @@
 //! A client's connection with its timers: a head that comes too slowly, a connection without a request, a client that
 //! takes nothing. hyper has one timer for the first two and none for HTTP/2, so they live here.
 
+use super::frames::Frames;
 use crate::config::ConnectionLimits;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -22,6 +23,8 @@ pub struct Clock {
     active: Cell<u32>,
     in_head: Cell<bool>,
     since: Cell<Instant>,
+    /// HTTP/2: since when a frame, other than a body's, or a header block has been coming.
+    half: Cell<Option<Instant>>,
     /// Whoever reads without a timer, since an exchange is in progress. hyper may look for the next request before it
     /// lets go of the last body, so the end of an exchange has to make it look again.
     reader: RefCell<Option<Waker>>,
@@ -42,6 +45,7 @@ impl Clock {
             active: Cell::new(0),
             in_head: Cell::new(true),
             since: Cell::new(began),
+            half: Cell::new(None),
             reader: RefCell::new(None),
         }
     }
@@ -60,9 +64,18 @@ impl Clock {
         }
     }
 
+    /// HTTP/2: bytes have come, and `frames` has seen them; `advanced`: they began or ended a frame.
+    fn framed(&self, frames: &Frames, advanced: bool) {
+        let half = self.half.get().filter(|_| !advanced);
+        self.half.set(frames.is_inside().then(|| half.unwrap_or_else(Instant::now)));
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let wait = if self.in_head.get() { self.head_timeout } else { self.idle_timeout };
-        (self.active.get() == 0).then(|| self.since.get() + wait)
+        let quiet = (self.active.get() == 0).then(|| self.since.get() + wait);
+        // What is half sent holds up every other exchange of the connection, so they don't excuse it.
+        let half = self.half.get().map(|since| since + self.head_timeout);
+        quiet.into_iter().chain(half).min()
     }
 }
 
@@ -86,6 +99,7 @@ pub(super) struct Timed {
     /// What was read to find out the protocol.
     seen: Vec<u8>,
     clock: Rc<Clock>,
+    frames: Frames,
     /// Armed for the earliest deadline asked for; a later one is armed when it fires, so that a busy connection never
     /// touches it.
     timer: Option<Pin<Box<Sleep>>>,
@@ -95,7 +109,7 @@ pub(super) struct Timed {
 impl Timed {
     /// A connection of which `seen` was read already.
     pub(super) fn new(stream: TcpStream, seen: Vec<u8>, clock: Rc<Clock>) -> Self {
-        Timed { stream, seen, clock, timer: None, stalled: None }
+        Timed { stream, seen, clock, frames: Frames::default(), timer: None, stalled: None }
     }
 
     /// Pending until the deadline, then an error.
@@ -133,9 +147,14 @@ impl AsyncRead for Timed {
             this.seen.drain(..take);
             return Poll::Ready(Ok(()));
         }
+        let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(read) => {
                 this.clock.read();
+                if this.clock.http2 {
+                    let advanced = this.frames.read(&buf.filled()[before..]);
+                    this.clock.framed(&this.frames, advanced);
+                }
                 Poll::Ready(read)
             }
             Poll::Pending => match this.clock.deadline() {
