@@ -139,35 +139,55 @@ fn serve(stream: TcpStream, name: &str, well: bool, count: &AtomicU64) {
 /// Clients that send one request after the other without a pause, each on a connection that it keeps.
 pub struct Load {
     sent: Arc<AtomicU64>,
+    /// How long each request took, µs.
+    took: Arc<Mutex<Vec<u128>>>,
     failures: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
     clients: Vec<JoinHandle<()>>,
 }
 
 impl Load {
+    /// Asks for the shop: every answer must be good.
     pub fn start(address: &str, clients: usize) -> Self {
+        Self::asking(address, clients, "/shop", "", |answer| answer.starts_with("HTTP/1.1 200"))
+    }
+
+    /// Asks for `path` with this header line, if any.
+    pub fn asking(address: &str, clients: usize, path: &str, header: &str, good: fn(&str) -> bool) -> Self {
+        let end = if header.is_empty() { "" } else { "\r\n" };
+        let asked = format!("GET {path} HTTP/1.1\r\nhost: shop.example\r\n{header}{end}\r\n");
+        let took = Arc::new(Mutex::new(Vec::new()));
         let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let failures = Arc::new(Mutex::new(Vec::new()));
         let client = |_| {
             let (address, sent, stop) = (address.to_owned(), Arc::clone(&sent), Arc::clone(&stop));
-            let failures = Arc::clone(&failures);
+            let (failures, took, asked) = (Arc::clone(&failures), Arc::clone(&took), asked.clone());
             std::thread::spawn(move || {
                 let mut connection = connect(&address);
                 while !stop.load(Relaxed) {
-                    let answer = request(&mut connection);
+                    let began = std::time::Instant::now();
+                    let answer = request(&mut connection, &asked);
+                    took.lock().unwrap().push(began.elapsed().as_micros());
                     sent.fetch_add(1, Relaxed);
-                    if !answer.as_ref().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+                    if !answer.as_ref().is_ok_and(|answer| good(answer)) {
                         failures.lock().unwrap().push(format!("{answer:?}"));
                         connection = connect(&address);
                     }
                 }
             })
         };
-        Load { clients: (0..clients).map(client).collect(), sent, failures, stop }
+        Load { clients: (0..clients).map(client).collect(), sent, took, failures, stop }
     }
 
     pub fn sent(&self) -> u64 {
         self.sent.load(Relaxed)
+    }
+
+    /// Median and 99th percentile of how long requests have taken since the last look, µs.
+    pub fn latency(&self) -> (u128, u128) {
+        let mut took = std::mem::take(&mut *self.took.lock().unwrap());
+        took.sort_unstable();
+        (took[took.len() / 2], took[took.len() * 99 / 100])
     }
 
     /// Waits until so many more requests were answered.
@@ -202,8 +222,8 @@ fn connect(address: &str) -> BufReader<TcpStream> {
 }
 
 /// One request on a kept connection: the whole answer.
-fn request(connection: &mut BufReader<TcpStream>) -> std::io::Result<String> {
-    connection.get_mut().write_all(b"GET /shop HTTP/1.1\r\nhost: shop.example\r\n\r\n")?;
+fn request(connection: &mut BufReader<TcpStream>, asked: &str) -> std::io::Result<String> {
+    connection.get_mut().write_all(asked.as_bytes())?;
     let (mut answer, mut length) = (String::new(), 0);
     loop {
         let before = answer.len();

@@ -1,0 +1,63 @@
+//! A policy that goes wrong in every way there is, under load: its own requests get an answer, and so does everybody
+//! else.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
+
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/shop.rs"]
+mod shop;
+
+use program::Program;
+use shop::{Load, Origin};
+use std::path::Path;
+
+/// Requests to the bad policy, each way.
+const BAD: u64 = 2000;
+
+fn gateway(origin: &Origin) -> Program {
+    let folder = tempfile::tempdir().unwrap();
+    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", origin.address);
+    std::fs::write(folder.path().join("services.toml"), services).unwrap();
+    let policies = folder.path().join("policies");
+    std::fs::create_dir(&policies).unwrap();
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/hostile.wasm");
+    std::fs::copy(guest, policies.join("hostile.wasm")).unwrap();
+    std::fs::write(policies.join("hostile.toml"), "match = { path_prefix = \"/bad\" }\n").unwrap();
+    let config = "[policies]\ndirectory = \"policies\"\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
+                  [services.shop]\nsource = \"local\"\n[[routes]]\nmatch = { path_prefix = \"/shop\" }\nservice = \"shop\"\n";
+    Program::start(folder, config, &[])
+}
+
+/// 503 where the policy went wrong or is suspended, 404 where it said `next`.
+fn answered(answer: &str) -> bool {
+    ["HTTP/1.1 503", "HTTP/1.1 404"].iter().any(|status| answer.starts_with(status))
+}
+
+#[test]
+fn a_hostile_policy_costs_its_own_requests_only() {
+    let origin = Origin::start("a");
+    for how in ["loop", "panic", "memory", "stack", "sleep", "poll", "print"] {
+        let gateway = gateway(&origin);
+        let good = Load::start(&gateway.address, 1);
+        good.more(2000);
+        let (calm, calm_worst) = good.latency();
+        let bad = Load::asking(&gateway.address, 4, "/bad", &format!("x-hostile: {how}"), answered);
+        bad.more(BAD);
+        good.more(500);
+        let (median, worst) = good.latency();
+        let (bad, good) = (bad.end(), good.end());
+        println!(
+            "{how}: {bad} bad and {good} good requests, none unanswered; the good ones' p50 and p99 in µs: {calm} {calm_worst} alone, {median} {worst} beside it"
+        );
+        assert!(gateway.get("/shop", &[]).starts_with("HTTP/1.1 200"));
+        if how == "print" {
+            continue;
+        }
+        // Suspension is what keeps a bad policy cheap: hardly any of its requests came to run it.
+        let page = gateway.ask("/metrics");
+        let faults = page.lines().filter(|line| line.starts_with("wayside_policy_faults_total{"));
+        let ran = faults.filter(|line| !line.contains("suspended"));
+        let ran: f64 = ran.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum();
+        assert!(ran >= 1.0 && ran < BAD as f64 / 10.0, "{how}: {ran} faults\n{page}");
+    }
+}
