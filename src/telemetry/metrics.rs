@@ -137,6 +137,7 @@ type ByName<T> = HashMap<Arc<str>, T>;
 #[derive(Debug)]
 struct Table<T> {
     rows: RefCell<ByName<ByName<Row<T>>>>,
+    len: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -148,7 +149,7 @@ struct Row<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Table { rows: RefCell::default() }
+        Table { rows: RefCell::default(), len: Cell::new(0) }
     }
 }
 
@@ -159,14 +160,12 @@ impl<T> Table<T> {
         if let Some(row) = rows.get(names.0).and_then(|rows| rows.get(names.1)) {
             return count(&row.numbers);
         }
-        let full = rows.values().map(HashMap::len).sum::<usize>() >= MOST;
-        let names = if full { (OTHER, OTHER) } else { names };
+        let names = if self.len.get() >= MOST { (OTHER, OTHER) } else { names };
         let (first, second): (Arc<str>, Arc<str>) = (names.0.into(), names.1.into());
-        let row = rows
-            .entry(Arc::clone(&first))
-            .or_default()
-            .entry(Arc::clone(&second))
-            .or_insert_with(|| Row { numbers: make(first, second), named_ms: Cell::new(process_ms()) });
+        let row = rows.entry(Arc::clone(&first)).or_default().entry(Arc::clone(&second)).or_insert_with(|| {
+            self.len.set(self.len.get() + 1);
+            Row { numbers: make(first, second), named_ms: Cell::new(process_ms()) }
+        });
         count(&row.numbers);
     }
 
@@ -182,6 +181,7 @@ impl<T> Table<T> {
             });
         }
         rows.retain(|_, rows| !rows.is_empty());
+        self.len.set(rows.values().map(HashMap::len).sum());
     }
 }
 
