@@ -1,7 +1,6 @@
 //! The admin address: is it alive, is it ready, and what does it see. For operators only, so on loopback by default.
 
 use crate::gateway::Shared;
-use crate::policy::Standing;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -85,10 +84,7 @@ fn services(snapshot: &crate::snapshot::Snapshot) -> Value {
 
 fn policies(snapshot: &crate::snapshot::Snapshot) -> Value {
     let policy = |scope: &Arc<crate::policy::Scope>| {
-        let version = match &scope.standing {
-            Standing::Live(version) => Some(version),
-            Standing::Broken | Standing::Pending => None,
-        };
+        let version = scope.standing.live();
         let state = match version {
             _ if scope.loading => "loading",
             Some(version) if version.suspended().is_some() => "suspended",

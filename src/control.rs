@@ -216,11 +216,7 @@ impl Watched {
             Some(engine) => engine.clone(),
             None => Engine::new(EngineSettings::for_workers(config.gateway.workers)).map_err(|e| e.to_string())?,
         };
-        let program = std::env::current_exe().map_err(|e| format!("the program cannot find itself: {e}"))?;
-        let directory = Directory::open(&declared.directory, &declared.cache, &program, engine.clone())?;
-        let (to, lists) = mpsc::channel(1);
-        // It ends when nobody receives its lists any more.
-        tokio::spawn(directory.watch(to));
+        let lists = Directory::follow(&declared.directory, &declared.cache, engine.clone())?;
         *self = Watched { engine: Some(engine), declared: Some(declared.clone()), lists: Some(lists), waiting: true };
         Ok(())
     }

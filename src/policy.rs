@@ -70,6 +70,16 @@ pub enum Standing {
     Pending,
 }
 
+impl Standing {
+    /// The version that answers, if there is one.
+    pub fn live(&self) -> Option<&Arc<Version>> {
+        match self {
+            Standing::Live(version) => Some(version),
+            Standing::Broken | Standing::Pending => None,
+        }
+    }
+}
+
 /// What belongs to a policy's name and survives its versions and reloads: there is one for each name.
 #[derive(Debug)]
 pub struct PolicyLive {

@@ -139,10 +139,8 @@ pub async fn send(
             Ok((response, lease)) => {
                 let status = response.status().as_u16();
                 endpoint.live.measured(exchange.attempted(Ok(status)));
-                next = None;
-                if may_go_on && safe && terms.retry_status.contains(&status) {
-                    next = pick(&tried);
-                }
+                let retry = may_go_on && safe && terms.retry_status.contains(&status);
+                next = if retry { pick(&tried) } else { None };
                 // With nobody else to ask, the client gets this response.
                 if next.is_some() {
                     continue;

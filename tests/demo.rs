@@ -1,8 +1,11 @@
 //! `wayside demo` and `wayside check`, as a newcomer runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+#[path = "support/program.rs"]
+mod program;
+
+use program::{get, terminate};
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 struct Demo(Child);
@@ -16,14 +19,6 @@ impl Drop for Demo {
 
 fn wayside() -> Command {
     Command::new(env!("CARGO_BIN_EXE_wayside"))
-}
-
-fn get(address: &str, headers: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET /users HTTP/1.1\r\nhost: a\r\nconnection: close\r\n{headers}\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 #[test]
@@ -40,14 +35,12 @@ fn the_demo_routes_by_its_policy_tells_each_decision_and_ends_cleanly() {
     // The curl lines name the address that it got.
     let line = introduction.iter().find(|line| line.contains("x-canary")).expect("a curl line");
     let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap();
-    assert!(get(address, "x-canary: 1\r\n").contains("of users-v2 answers"));
+    assert!(get(address, "/users", &[("x-canary", "1")]).contains("of users-v2 answers"));
     let told = lines.by_ref().find(|line| line.contains("decision=")).unwrap();
     for part in ["policy=canary", "decision=forward", "reason=\"asked for by header\"", "service=users-v2", "trace="] {
         assert!(told.contains(part), "{part} is not in {told}");
     }
-    let pid = demo.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(demo.0.wait().unwrap().success());
+    terminate(&mut demo.0);
 }
 
 #[test]

@@ -1,62 +1,34 @@
 //! The real program with real origins: what a client sees.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
+#[path = "support/program.rs"]
+mod program;
+
+use program::Program;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
 
-/// The program, ended by SIGTERM at the latest when the test is.
-struct Gateway {
-    child: Child,
-    address: String,
-    _folder: tempfile::TempDir,
+/// With these endpoints behind `/users`, and these keys of `[gateway]`.
+fn start(endpoints: &[String], gateway: &str) -> Program {
+    let folder = tempfile::tempdir().unwrap();
+    let lines: String =
+        endpoints.iter().map(|e| format!("[[services.users.endpoints]]\naddress = \"{e}\"\n")).collect();
+    std::fs::write(folder.path().join("services.toml"), lines).unwrap();
+    let config = format!(
+        "{gateway}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
+         [services.users]\nsource = \"local\"\n\
+         [[routes]]\nmatch = {{ path_prefix = \"/users\" }}\nservice = \"users\"\n"
+    );
+    Program::start(folder, &config, &[])
 }
 
-impl Gateway {
-    fn start(endpoints: &[String], gateway: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let lines: String =
-            endpoints.iter().map(|e| format!("[[services.users.endpoints]]\naddress = \"{e}\"\n")).collect();
-        std::fs::write(folder.path().join("services.toml"), lines).unwrap();
-        let config = format!(
-            "[gateway]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n{gateway}\n\
-             [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.users]\nsource = \"local\"\n\
-             [[routes]]\nmatch = {{ path_prefix = \"/users\" }}\nservice = \"users\"\n"
-        );
-        let file = folder.path().join("wayside.toml");
-        std::fs::write(&file, config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_wayside"))
-            .args(["run", "--config"])
-            .arg(&file)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_whitespace().nth(1).expect("a ready line").trim_start_matches("http://").to_owned();
-        Gateway { child, address, _folder: folder }
-    }
-
-    /// Sends bytes on a new connection and reads until the gateway closes it.
-    fn send(&self, bytes: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.write_all(bytes.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-
-    fn get(&self, path: &str) -> String {
-        self.send(&format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"))
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Sends bytes on a new connection and reads until the gateway closes it.
+fn send(gateway: &Program, bytes: &str) -> String {
+    let mut stream = TcpStream::connect(&gateway.address).unwrap();
+    stream.write_all(bytes.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// An origin that answers each connection once with its name; its thread ends with the test.
@@ -85,8 +57,8 @@ fn nobody() -> String {
 
 #[test]
 fn requests_go_round_and_a_dead_endpoint_fails_none() {
-    let gateway = Gateway::start(&[origin("one"), nobody(), origin("two")], "");
-    let answers: Vec<String> = (0..12).map(|_| gateway.get("/users")).collect();
+    let gateway = start(&[origin("one"), nobody(), origin("two")], "");
+    let answers: Vec<String> = (0..12).map(|_| gateway.get("/users", &[])).collect();
     assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200")), "{answers:?}");
     for name in ["one", "two"] {
         assert!(answers.iter().any(|answer| answer.ends_with(name)), "{answers:?}");
@@ -95,9 +67,9 @@ fn requests_go_round_and_a_dead_endpoint_fails_none() {
 
 #[test]
 fn the_gateways_own_answers_are_json_with_a_stable_code() {
-    let gateway = Gateway::start(&[], "");
+    let gateway = start(&[], "");
     for (path, status, code) in [("/nowhere", "404", "no_route"), ("/users", "503", "no_endpoint")] {
-        let answer = gateway.get(path);
+        let answer = gateway.get(path, &[]);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
         let body: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
         assert_eq!(body["error"]["code"], code);
@@ -106,24 +78,24 @@ fn the_gateways_own_answers_are_json_with_a_stable_code() {
 
 #[test]
 fn a_service_that_cannot_be_reached_is_a_502() {
-    let gateway = Gateway::start(&[nobody()], "");
-    assert!(gateway.get("/users").contains("connect_failed"));
+    let gateway = start(&[nobody()], "");
+    assert!(gateway.get("/users", &[]).contains("connect_failed"));
 }
 
 #[test]
 fn a_client_that_says_nothing_or_too_little_is_let_go() {
-    let gateway = Gateway::start(&[origin("one")], "head_timeout = \"100ms\"\nidle_timeout = \"100ms\"");
+    let gateway = start(&[origin("one")], "head_timeout = \"100ms\"\nidle_timeout = \"100ms\"");
     let cases = ["", "G", "PRI * HTTP/2.0\r\n", "GET /users HTTP/1.1\r\nhost:"];
     for said in cases {
-        assert_eq!(gateway.send(said), "", "after {said:?}");
+        assert_eq!(send(&gateway, said), "", "after {said:?}");
     }
     // Idle after a request: the answer, then the close.
-    assert!(gateway.send("GET /users HTTP/1.1\r\nhost: a\r\n\r\n").ends_with("one"));
+    assert!(send(&gateway, "GET /users HTTP/1.1\r\nhost: a\r\n\r\n").ends_with("one"));
 }
 
 #[test]
 fn half_a_headers_frame_is_not_waited_for_as_an_idle_connection_is() {
-    let gateway = Gateway::start(&[], "head_timeout = \"100ms\"\nidle_timeout = \"10m\"");
+    let gateway = start(&[], "head_timeout = \"100ms\"\nidle_timeout = \"10m\"");
     let mut stream = TcpStream::connect(&gateway.address).unwrap();
     stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
     // RFC 9113 §3.4, then SETTINGS, then a whole request: `GET /` with `:authority: a` (RFC 7541, appendix A).
@@ -144,8 +116,5 @@ fn half_a_headers_frame_is_not_waited_for_as_an_idle_connection_is() {
 
 #[test]
 fn sigterm_ends_it_with_exit_code_0() {
-    let mut gateway = Gateway::start(&[], "");
-    let pid = gateway.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    assert!(gateway.child.wait().unwrap().success());
+    start(&[], "").stop();
 }

@@ -5,16 +5,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io::Read;
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
-
-/// Spawns hyper's tasks on their own thread.
-#[derive(Clone, Copy)]
-pub struct LocalExec;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
-    }
-}
+pub use wayside::worker::LocalExec;
 
 /// Binds a port, or another socket on one that is bound.
 pub fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {

@@ -1,7 +1,7 @@
 //! `wayside check`: is this configuration good, and are its policies?
 
 use crate::config::{Config, Policies};
-use crate::policy::{Engine, EngineSettings, Scope, Standing, directory::Directory};
+use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
 use anyhow::{Context, bail};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
     let mut bad = 0;
     for scope in policies(declared)? {
         let file = declared.directory.join(format!("{}.wasm", scope.name));
-        match &scope.standing {
-            Standing::Live(version) => println!("{}: good: version {}", file.display(), version.id),
-            Standing::Broken | Standing::Pending => {
+        match scope.standing.live() {
+            Some(version) => println!("{}: good: version {}", file.display(), version.id),
+            None => {
                 bad += 1;
                 eprintln!("{}: {}", file.display(), scope.error.as_deref().unwrap_or("cannot be used"));
             }
@@ -39,14 +39,11 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
 /// What the gateway would make of the directory at its start. Nothing that a running one uses is touched.
 fn policies(declared: &Policies) -> anyhow::Result<Vec<Arc<Scope>>> {
     let cache = tempfile::tempdir().context("no temporary folder")?;
-    let program = std::env::current_exe().context("the program cannot find itself")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let engine = Engine::new(EngineSettings::for_workers(1))?;
-        let directory = Directory::open(&declared.directory, cache.path(), &program, engine)
+        let mut lists = Directory::follow(&declared.directory, cache.path(), engine)
             .map_err(|problem| anyhow::anyhow!("{problem}"))?;
-        let (to, mut lists) = tokio::sync::mpsc::channel(1);
-        tokio::spawn(directory.watch(to));
         lists.recv().await.context("the policies could not be read")
     })
 }

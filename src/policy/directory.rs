@@ -69,6 +69,19 @@ impl Directory {
         })
     }
 
+    /// Opens `folder`, with this very program as the compiler, and watches it on the current runtime for as long as
+    /// somebody holds the receiver.
+    ///
+    /// # Errors
+    /// As [`Directory::open`]'s, or the program cannot find itself.
+    pub fn follow(folder: &Path, cache: &Path, engine: Engine) -> Result<mpsc::Receiver<Vec<Arc<Scope>>>, String> {
+        let program = std::env::current_exe().map_err(|e| format!("the program cannot find itself: {e}"))?;
+        let directory = Directory::open(folder, cache, &program, engine)?;
+        let (to, lists) = mpsc::channel(1);
+        tokio::spawn(directory.watch(to));
+        Ok(lists)
+    }
+
     /// Sends the complete list of policies, in name order: once everything that is there at first has been tried, and
     /// then each time that something changes. Ends when nobody receives any more.
     pub async fn watch(mut self, out: mpsc::Sender<Vec<Arc<Scope>>>) {

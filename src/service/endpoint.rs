@@ -99,6 +99,12 @@ impl Live {
         self.healthy.swap(false, Relaxed)
     }
 
+    /// An active check has found out how it is; connects are counted anew.
+    pub fn checked(&self, healthy: bool) {
+        self.failed_connects.store(0, Relaxed);
+        self.healthy.store(healthy, Relaxed);
+    }
+
     /// Put aside by failing connects, it gets another chance: one more failure puts it aside again.
     pub fn on_probation(&self) {
         self.failed_connects.store(FAILED_CONNECTS - 1, Relaxed);

@@ -1,6 +1,6 @@
 //! Active health checks: one task per endpoint of a service that declares `health`, run by control, once per gateway.
 
-use super::{Endpoint, HealthCheck, Live, Service};
+use super::{Endpoint, HealthCheck, Service};
 use crate::balance::Chance;
 use http::{Request, header};
 use http_body_util::Empty;
@@ -9,7 +9,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 /// The checks that run.
@@ -71,7 +70,7 @@ async fn watch(endpoint: Arc<Endpoint>, settings: HealthCheck, http2: bool) {
             Err(_) => Some("no answer in time".to_owned()),
         };
         if let Some(healthy) = streak.count(problem.is_none(), endpoint.healthy(), &settings) {
-            set(&endpoint.live, healthy);
+            endpoint.live.checked(healthy);
             let (service, address) = (&endpoint.service, endpoint.address);
             match problem {
                 None => tracing::info!(%service, endpoint = %address, "healthy again"),
@@ -80,11 +79,6 @@ async fn watch(endpoint: Arc<Endpoint>, settings: HealthCheck, http2: bool) {
         }
         tokio::time::sleep(jittered(settings.interval, &mut chance)).await;
     }
-}
-
-fn set(live: &Live, healthy: bool) {
-    live.failed_connects.store(0, Relaxed);
-    live.healthy.store(healthy, Relaxed);
 }
 
 /// Results in a row.

@@ -7,7 +7,7 @@ mod text;
 pub(super) use page::page;
 
 use crate::exchange::{AttemptError, Exchange};
-use crate::policy::FaultKind;
+use crate::policy::{FaultKind, Scope};
 use crate::snapshot::Snapshot;
 use crate::time::process_ms;
 use numbers::{Count, Histogram};
@@ -251,10 +251,8 @@ impl Recorder {
         let is_service = |name: &str| name == NONE || name == OTHER || snapshot.service(name).is_some();
         let is_version = |name: &str, version: &str| {
             let scope = snapshot.policies.iter().find(|scope| *scope.name == *name);
-            scope.is_some_and(|scope| match &scope.standing {
-                crate::policy::Standing::Live(live) => *live.id == *version,
-                _ => version == NONE,
-            }) || name == OTHER
+            let live = |scope: &Scope| scope.standing.live().map_or(NONE, |live| &live.id) == version;
+            scope.is_some_and(|scope| live(scope)) || name == OTHER
         };
         self.pairs.tidy(process_ms(), |route, service| routes.contains(route) && is_service(service));
         self.policies.tidy(process_ms(), is_version);

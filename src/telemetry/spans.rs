@@ -142,14 +142,7 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
     }
     // The policy that decided is the one that was asked last.
     if let Some(call) = exchange.calls.last() {
-        set("wayside.policy", text(&call.policy));
-        if let Some(version) = &call.version {
-            set("wayside.policy.version", text(&version.id));
-        }
-        set("wayside.decision", call.decision.into());
-        if !call.reason.is_empty() {
-            set("wayside.reason", text(&call.reason));
-        }
+        decided(call, &mut set);
     }
     set("wayside.end", exchange.end.name().into());
     let broke = matches!(exchange.end, End::UpstreamBroke | End::TimedOut);
@@ -173,14 +166,7 @@ fn policy(trace: &Trace<'_>, call: &PolicyCall, span_id: u64) -> SpanData {
     let ended = call.began + call.took;
     let mut span = trace.span(span_id, SpanKind::Internal, name, call.began, ended);
     let mut set = |key: &'static str, value: Value| span.attributes.push(KeyValue::new(key, value));
-    set("wayside.policy", text(&call.policy));
-    if let Some(version) = &call.version {
-        set("wayside.policy.version", text(&version.id));
-    }
-    set("wayside.decision", call.decision.into());
-    if !call.reason.is_empty() {
-        set("wayside.reason", text(&call.reason));
-    }
+    decided(call, &mut set);
     if call.decision == "forward" {
         // What it decided is what was done.
         if let Some(service) = &trace.exchange.service {
@@ -211,6 +197,18 @@ fn policy(trace: &Trace<'_>, call: &PolicyCall, span_id: u64) -> SpanData {
         })
         .collect();
     span
+}
+
+/// Who decided what and why: on the policy's own span, and on the server's, so that one look suffices.
+fn decided(call: &PolicyCall, set: &mut impl FnMut(&'static str, Value)) {
+    set("wayside.policy", text(&call.policy));
+    if let Some(version) = &call.version {
+        set("wayside.policy.version", text(&version.id));
+    }
+    set("wayside.decision", call.decision.into());
+    if !call.reason.is_empty() {
+        set("wayside.reason", text(&call.reason));
+    }
 }
 
 /// One attempt; `number` from 0.

@@ -34,7 +34,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it with this configuration, besides its addresses, in a folder with the files that it names.
+    /// Starts it with this configuration, besides its addresses, in a folder with the files that it names. More keys of
+    /// `[gateway]` may come first.
     pub fn start(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Self {
         let file = folder.path().join("wayside.toml");
         let addresses = "[gateway]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n";
@@ -76,11 +77,9 @@ impl Program {
         Some(line.parse().unwrap())
     }
 
-    /// Ends it by SIGTERM; what it wrote to standard output after the ready line, and its log.
+    /// Ends it by SIGTERM, upon which it must exit with 0; what it wrote to standard output after the ready line, and its log.
     pub fn stop(mut self) -> (Vec<String>, Vec<String>) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success());
+        terminate(&mut self.child);
         (self.output.iter().collect(), self.log.iter().collect())
     }
 
@@ -106,7 +105,15 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> String {
+/// Ends a process by SIGTERM, upon which it must exit with 0.
+pub fn terminate(child: &mut Child) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+}
+
+/// The whole answer to a GET with these headers.
+pub fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(WAIT)).unwrap();
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();

@@ -6,7 +6,7 @@ use super::text::Text;
 use super::{CODES, DECISIONS, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry};
 use crate::exchange::AttemptError;
 use crate::gateway::Shared;
-use crate::policy::{BOUNDS, FaultKind, GuestMetrics, SeriesValue, Standing, Version};
+use crate::policy::{BOUNDS, FaultKind, GuestMetrics, SeriesValue, Version};
 use crate::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -134,10 +134,7 @@ fn decisions(text: &mut Text, policies: &[Arc<Policy>]) {
 
 /// The versions that answer now.
 fn live(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Version>> {
-    snapshot.policies.iter().filter_map(|scope| match &scope.standing {
-        Standing::Live(version) => Some(version),
-        Standing::Broken | Standing::Pending => None,
-    })
+    snapshot.policies.iter().filter_map(|scope| scope.standing.live())
 }
 
 fn live_policies(text: &mut Text, snapshot: &Snapshot) {
@@ -161,7 +158,7 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
     text.family(name, "gauge", "Endpoints, by whether they are healthy by their source and by our own checks.");
     for service in &services {
         let healthy = service.usable().count();
-        let rest = service.endpoints.len() - healthy.min(service.endpoints.len());
+        let rest = service.endpoints.len() - healthy;
         for (health, count) in [("healthy", healthy), ("unhealthy", rest)] {
             text.sample(name, &[("service", &service.name), ("health", health)], count);
         }
