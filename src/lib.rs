@@ -7,6 +7,10 @@
 //! **A change**: a source ([`discovery`]), the configuration or the watched directory ([`policy`]) reports its whole
 //! state → [`control`], the only writer → build aside → publish one immutable snapshot.
 
+// Tests and benches share fixtures, which call this crate by its name.
+#[cfg(test)]
+extern crate self as wayside;
+
 // The composition root.
 pub mod cli;
 pub mod config;

@@ -1,103 +1,29 @@
 //! Exchanges that never were on a wire, and what is told of them.
 
+mod fixture;
+
+pub(super) use fixture::{attempt, call, service};
+
 use super::*;
-use crate::balance::{Balancer, Chance, Memory, Strategy};
-use crate::exchange::{Attempt, AttemptError, End, PolicyCall};
-use crate::listener::Clock;
+use crate::exchange::{AttemptError, End, PolicyCall};
 use crate::policy::{Fault, FaultKind, LogLine};
-use crate::request::Head;
-use crate::service::{Endpoint, Service};
 use crate::worker::Worker;
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry_sdk::trace::SpanData;
-use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(super) fn worker() -> Rc<Worker> {
-    let sticky = Arc::new(Memory::default());
-    let telemetry = Telemetry {
+    fixture::worker(Telemetry {
         traces: None,
         metrics: Arc::default(),
         access_log: access_log::Log::start(std::io::sink()).unwrap(),
-    };
-    let shared = Arc::new(Shared {
-        snapshot: arc_swap::ArcSwap::from_pointee(Snapshot::default()),
-        connections: Default::default(),
-        drain: tokio::sync::watch::Sender::new(false),
-        sticky: Arc::clone(&sticky),
-        telemetry,
-    });
-    Rc::new(Worker {
-        index: 0,
-        pools: Rc::default(),
-        balancer: RefCell::new(Balancer::new(1, sticky)),
-        chance: RefCell::new(Chance(1)),
-        recorder: shared.telemetry.recorder(),
-        shared,
     })
 }
 
-/// An exchange with this request.
+/// An exchange with this request, sampled.
 pub(super) fn exchange(worker: &Rc<Worker>, request: http::request::Builder, access_log: AccessLog) -> Box<Exchange> {
-    let clock = Rc::new(Clock::new(&crate::config::Gateway::default().limits, false, Instant::now()));
-    let (parts, ()) = request.body(()).unwrap().into_parts();
-    let peer = "127.0.0.9:4711".parse().unwrap();
-    let telemetry = config::Telemetry { otlp: None, sample: 1.0, access_log };
-    let mut exchange = Exchange::begin(worker, peer, Clock::enter(&clock), &parts.headers, &telemetry);
-    exchange.head = Some(Head::new(parts, peer.ip()));
-    exchange
-}
-
-pub(super) fn service(name: &str) -> Arc<Service> {
-    let settings = Arc::new(config::default_settings(&Arc::from("local")));
-    Arc::new(Service {
-        name: name.into(),
-        settings,
-        endpoints: Vec::new(),
-        reported: Arc::default(),
-        live: Arc::default(),
-    })
-}
-
-pub(super) fn attempt(span_id: u64, outcome: Result<u16, AttemptError>) -> Attempt {
-    let endpoint = Endpoint {
-        id: 1,
-        service: "users".into(),
-        address: "127.0.0.1:9001".parse().unwrap(),
-        weight: 1,
-        zone: None,
-        local: true,
-        metadata: Default::default(),
-        source_healthy: true,
-        live: Arc::default(),
-    };
-    Attempt {
-        span_id,
-        endpoint: Arc::new(endpoint),
-        strategy: Some(Strategy::LeastRequest.name()),
-        candidates: 3,
-        passed_over: 0,
-        began: Duration::from_millis(1),
-        took: Duration::from_millis(2),
-        outcome,
-    }
-}
-
-pub(super) fn call(policy: &str, decision: &'static str) -> PolicyCall {
-    PolicyCall {
-        policy: policy.into(),
-        version: None,
-        decision,
-        reason: String::new(),
-        strategy: None,
-        path: None,
-        query: None,
-        fault: None,
-        logs: Vec::new(),
-        began: Duration::from_micros(10),
-        took: Duration::from_micros(5),
-    }
+    fixture::exchange(worker, request, &config::Telemetry { otlp: None, sample: 1.0, access_log })
 }
 
 fn tag(span: &SpanData, key: &str) -> Option<String> {
