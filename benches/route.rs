@@ -3,7 +3,8 @@
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-use wayside::request::Head;
+use std::sync::Arc;
+use wayside::request::{Head, Peer};
 use wayside::route::{Match, RawMatch};
 
 fn rule(number: usize) -> Result<Match, String> {
@@ -17,13 +18,13 @@ fn rule(number: usize) -> Result<Match, String> {
     .check()
 }
 
-fn head(last: usize) -> http::Result<Head> {
+fn head(last: usize) -> http::Result<Arc<Head>> {
     let mut request = http::Request::get(format!("/api/service-{last}/items/42?page=2"));
     request = request.header("host", "shop.example:8080").header("x-tier", "gold");
     for n in 0..8 {
         request = request.header(format!("x-header-{n}"), "some value of usual length");
     }
-    Ok(Head::new(request.body(())?.into_parts().0, [203, 0, 113, 7].into()))
+    Ok(Head::new(request.body(())?.into_parts().0, Peer::new(([203, 0, 113, 7], 4711).into())))
 }
 
 fn matches(criterion: &mut Criterion) {

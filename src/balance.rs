@@ -83,7 +83,8 @@ pub struct Picked {
 /// A worker's own part of balancing: buffers, schedules and chance. Nothing in here is shared.
 #[derive(Debug)]
 pub struct Balancer {
-    candidates: Vec<Arc<Endpoint>>,
+    /// Places of a pick's candidates; kept for its memory.
+    places: Vec<u32>,
     schedules: weighted_round_robin::Schedules,
     chance: Chance,
     memory: Arc<Memory>,
@@ -92,7 +93,7 @@ pub struct Balancer {
 impl Balancer {
     /// `seed` differs from worker to worker, so that they don't march in step.
     pub fn new(seed: u64, memory: Arc<Memory>) -> Self {
-        Balancer { candidates: Vec::new(), schedules: Default::default(), chance: Chance(seed), memory }
+        Balancer { places: Vec::new(), schedules: Default::default(), chance: Chance(seed), memory }
     }
 
     /// Picks an endpoint. None: there is no usable one that was not tried yet.
@@ -109,9 +110,9 @@ impl Balancer {
                 }
             }
         }
-        narrow(&wanted, &mut self.candidates);
+        narrow(&wanted, &mut self.places);
         let strategy = strategy(wanted.service, wanted.plan);
-        let candidates = &self.candidates[..];
+        let candidates = Candidates { endpoints: &wanted.service.endpoints, places: &self.places };
         let index = match candidates.len() {
             0 => return None,
             1 => 0,
@@ -125,19 +126,35 @@ impl Balancer {
                 Strategy::Sticky => sticky::pick(candidates, &wanted, &self.memory),
             },
         };
-        let picked = Picked {
-            endpoint: Arc::clone(&candidates[index]),
-            strategy: Some(strategy),
-            candidates: candidates.len(),
-            passed_over,
-        };
-        self.candidates.clear();
-        Some(picked)
+        let endpoint = Arc::clone(&candidates.endpoints[candidates.places[index] as usize]);
+        Some(Picked { endpoint, strategy: Some(strategy), candidates: candidates.len(), passed_over })
     }
 
     /// Forgets schedules of services that are gone.
     pub fn retain(&mut self, known: impl Fn(&str) -> bool) {
         self.schedules.retain(known);
+    }
+}
+
+/// What a strategy picks from. Places in the service's list instead of shares in its endpoints: all workers would write
+/// to the same counts for each request.
+#[derive(Clone, Copy)]
+struct Candidates<'a> {
+    endpoints: &'a [Arc<Endpoint>],
+    places: &'a [u32],
+}
+
+impl<'a> Candidates<'a> {
+    fn len(self) -> usize {
+        self.places.len()
+    }
+
+    fn get(self, index: usize) -> &'a Endpoint {
+        &self.endpoints[self.places[index] as usize]
+    }
+
+    fn iter(self) -> impl Iterator<Item = &'a Endpoint> {
+        self.places.iter().map(move |place| &*self.endpoints[*place as usize])
     }
 }
 
@@ -147,18 +164,16 @@ pub fn strategy(service: &Service, plan: Option<&Plan>) -> Strategy {
 }
 
 /// Leaves those endpoints that are usable, have weight, were not tried and fit the plan.
-fn narrow(wanted: &Wanted<'_>, candidates: &mut Vec<Arc<Endpoint>>) {
-    candidates.clear();
-    let free = wanted.service.candidates().filter(|e| !wanted.tried.contains(&e.id));
-    let Some(plan) = wanted.plan else {
-        candidates.extend(free.cloned());
-        return;
-    };
-    candidates.extend(free.filter(|e| has_all(&e.metadata, &plan.subset)).cloned());
-    for (key, value) in &plan.prefer {
-        let fits = |e: &Arc<Endpoint>| e.metadata.get(key) == Some(value);
-        if candidates.iter().any(fits) {
-            candidates.retain(fits);
+fn narrow(wanted: &Wanted<'_>, places: &mut Vec<u32>) {
+    let endpoints = &wanted.service.endpoints;
+    let subset = wanted.plan.map_or(&[][..], |plan| &plan.subset);
+    let fits = |e: &Endpoint| e.is_candidate() && !wanted.tried.contains(&e.id) && has_all(&e.metadata, subset);
+    places.clear();
+    places.extend((0..).zip(endpoints).filter(|(_, endpoint)| fits(endpoint)).map(|(place, _)| place));
+    for (key, value) in wanted.plan.map_or(&[][..], |plan| &plan.prefer) {
+        let fits = |place: &u32| endpoints[*place as usize].metadata.get(key) == Some(value);
+        if places.iter().any(fits) {
+            places.retain(fits);
         }
     }
 }

@@ -6,11 +6,11 @@ use crate::config::{AccessLog, Telemetry};
 use crate::error::Error;
 use crate::listener::Active;
 use crate::policy::{Fault, LogLine, Version};
-use crate::request::Head;
+use crate::request::{Head, Peer};
 use crate::service::{Endpoint, Service};
 use crate::telemetry::Context;
 use crate::worker::Worker;
-use std::net::SocketAddr;
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -22,18 +22,18 @@ pub struct Exchange {
     pub worker: Rc<Worker>,
     /// When its head was there.
     pub started: Instant,
-    /// The same by the calendar.
-    pub started_at: SystemTime,
+    /// The same by the calendar; see [`Exchange::started_at`].
+    started_at: OnceCell<SystemTime>,
     /// Its place in its trace.
     pub trace: Context,
     /// Its line in the access log.
     pub access_log: AccessLog,
     /// Where the client connected from.
-    pub peer: SocketAddr,
+    pub peer: Arc<Peer>,
     /// Keeps the connection's idle timer still.
     _active: Active,
     /// The request's head, once it was checked.
-    pub head: Option<Head>,
+    pub head: Option<Arc<Head>>,
     /// Name of the declared route, or of the policy, that took it.
     pub route: Option<Arc<str>>,
     /// The service that it went to.
@@ -176,7 +176,7 @@ impl Exchange {
     /// Begins: takes the time, finds the trace.
     pub fn begin(
         worker: &Rc<Worker>,
-        peer: SocketAddr,
+        peer: Arc<Peer>,
         active: Active,
         headers: &http::HeaderMap,
         telemetry: &Telemetry,
@@ -186,7 +186,7 @@ impl Exchange {
         Box::new(Exchange {
             worker: Rc::clone(worker),
             started: Instant::now(),
-            started_at: SystemTime::now(),
+            started_at: OnceCell::new(),
             trace,
             access_log: telemetry.access_log,
             peer,
@@ -204,14 +204,20 @@ impl Exchange {
         })
     }
 
+    /// When its head was there, by the calendar. Worked out when it is first asked for, which few requests do, and the
+    /// same from then on.
+    pub fn started_at(&self) -> SystemTime {
+        *self.started_at.get_or_init(|| SystemTime::now() - self.started.elapsed())
+    }
+
     /// The exchange's start, ms since 1970-01-01 UTC.
     pub fn unix_ms(&self) -> u64 {
-        let since = self.started_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = self.started_at().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Notes that an attempt begins.
-    pub fn attempt(&mut self, picked: &Picked) -> u64 {
+    /// Notes that an attempt begins now.
+    pub fn attempt(&mut self, picked: &Picked, now: Instant) -> u64 {
         let span_id = self.worker.chance.borrow_mut().next_u64().max(1);
         self.attempts.push(Attempt {
             span_id,
@@ -219,7 +225,7 @@ impl Exchange {
             strategy: picked.strategy.map(crate::balance::Strategy::name),
             candidates: picked.candidates,
             passed_over: picked.passed_over,
-            began: self.started.elapsed(),
+            began: now.saturating_duration_since(self.started),
             took: Duration::ZERO,
             outcome: Err(AttemptError::Unfinished),
         });

@@ -5,17 +5,6 @@ use crate::request::Head;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Version};
 
-/// Headers that belong to one connection, whether or not `Connection` names them (RFC 9110 §7.6.1).
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHORIZATION,
-];
-
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -40,22 +29,43 @@ pub fn check(parts: &http::request::Parts) -> Result<(), crate::error::Error> {
     Ok(())
 }
 
+/// Does this header belong to one connection, whether or not `Connection` names it (RFC 9110 §7.6.1)?
+fn ends_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authorization"
+    )
+}
+
+/// Headers that [`for_upstream`] writes itself, and a few that are added later: a trace parent, the host.
+const ADDED: usize = 6;
+
 /// The headers that go upstream: a copy without what ends here, with what the gateway says about the client.
-pub fn for_upstream(head: &Head, client: &HeaderValue) -> HeaderMap {
+pub fn for_upstream(head: &Head) -> HeaderMap {
     let sent = &head.parts.headers;
-    let mut headers = sent.clone();
-    let wants_trailers = sent.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    end_hop(&mut headers);
-    if wants_trailers {
+    let named = named_by_connection(sent);
+    let mut headers = HeaderMap::with_capacity(sent.len() + ADDED);
+    for (name, value) in sent {
+        // No peer is trusted to say who the client is, so what it claims is replaced.
+        let replaced = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].contains(name);
+        if !(replaced || ends_here(name) || named.contains(name)) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    if sent.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    // No peer is trusted to say who the client is, so what it claims is replaced.
-    headers.insert(X_FORWARDED_FOR, client.clone());
+    headers.insert(X_FORWARDED_FOR, head.peer.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(head.scheme()));
-    match authority(head) {
-        Some(host) => headers.insert(X_FORWARDED_HOST, host),
-        None => headers.remove(X_FORWARDED_HOST),
-    };
+    if let Some(host) = authority(head) {
+        headers.insert(X_FORWARDED_HOST, host);
+    }
     headers
 }
 
@@ -81,24 +91,24 @@ pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// Takes away what belongs to one connection, and all that `Connection` names.
 pub fn end_hop(headers: &mut HeaderMap) {
-    if let Some(first) = headers.get(header::CONNECTION) {
-        // `keep-alive` and `close` alone name no header that would have to go.
-        let plain = [&b"keep-alive"[..], b"close", b"Keep-Alive"].contains(&first.as_bytes());
-        if !plain || headers.get_all(header::CONNECTION).iter().nth(1).is_some() {
-            let named: Vec<HeaderName> = headers
-                .get_all(header::CONNECTION)
-                .iter()
-                .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-                .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-                .collect();
-            for name in named {
-                headers.remove(name);
-            }
-        }
+    if !headers.keys().any(ends_here) {
+        return;
     }
-    for name in &HOP_BY_HOP {
+    let end: Vec<HeaderName> = headers.keys().filter(|name| ends_here(name)).cloned().collect();
+    for name in named_by_connection(headers).iter().chain(&end) {
         headers.remove(name);
     }
+}
+
+/// What `Connection` names, beside what ends at each hop anyway.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(header::CONNECTION).into_iter();
+    lines
+        // Nearly always; these name no header that would have to go.
+        .filter(|line| ![&b"keep-alive"[..], b"close", b"Keep-Alive"].contains(&line.as_bytes()))
+        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect()
 }
 
 /// Applies a policy's edits in order.
@@ -121,13 +131,14 @@ pub fn edit(headers: &mut HeaderMap, edits: &[HeaderEdit]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Peer;
 
-    fn head(lines: &[(&str, &str)]) -> Head {
+    fn head(lines: &[(&str, &str)]) -> std::sync::Arc<Head> {
         let mut request = http::Request::builder().uri("/x");
         for (name, value) in lines {
             request = request.header(*name, *value);
         }
-        Head::new(request.body(()).unwrap().into_parts().0, [127, 0, 0, 1].into())
+        Head::new(request.body(()).unwrap().into_parts().0, Peer::new(([10, 0, 0, 1], 4711).into()))
     }
 
     #[test]
@@ -143,7 +154,7 @@ mod tests {
             ("x-forwarded-for", "6.6.6.6"),
             ("accept", "*/*"),
         ]);
-        let headers = for_upstream(&head, &HeaderValue::from_static("10.0.0.1"));
+        let headers = for_upstream(&head);
         let mut left: Vec<String> =
             headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         left.sort();

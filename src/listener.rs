@@ -4,13 +4,17 @@ mod frames;
 mod timed;
 
 use crate::config::ConnectionLimits;
+use crate::request::Peer;
 use crate::worker::{LocalExec, Worker};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use timed::Timed;
 pub use timed::{Active, Clock};
@@ -23,6 +27,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const GRACE: Duration = Duration::from_millis(500);
 /// Connections that are accepted at most once the drain began.
 const QUEUED: usize = 4096;
+/// Headers of a request that hyper takes unless told otherwise.
+const HYPER_HEADERS: usize = 100;
 
 /// Accepts until the drain begins, and then what is queued. An accept error never ends it.
 pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
@@ -44,7 +50,7 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     }
     // To their clients, these are established: closing the socket would reset them.
     for _ in 0..QUEUED {
-        let queued = std::future::poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+        let queued = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
         let Poll::Ready(Ok((stream, peer))) = queued else { return };
         admit(&worker, stream, peer);
     }
@@ -108,33 +114,58 @@ async fn serve(
     let http2 = seen == PREFACE;
     let clock = Rc::new(Clock::new(&limits, http2, began));
     let io = TokioIo::new(Timed::new(stream, seen, Rc::clone(&clock)));
+    let peer = Peer::new(peer);
     let service = service_fn(move |request| {
-        let (worker, active) = (Rc::clone(&worker), Clock::enter(&clock));
+        let (worker, peer, active) = (Rc::clone(&worker), Arc::clone(&peer), Clock::enter(&clock));
         async move { Ok::<_, std::convert::Infallible>(crate::proxy::handle(worker, peer, active, request).await) }
     });
-    let draining = async move {
-        let _ = drain.wait_for(|draining| *draining).await;
-    };
     if http2 {
         let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
         builder.max_concurrent_streams(limits.streams);
         builder.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => return ended.map_err(|e| e.to_string()),
-            () = draining => connection.as_mut().graceful_shutdown(),
+        if let Some(ended) = unless_draining(&mut drain, connection.as_mut()).await {
+            return ended.map_err(|e| e.to_string());
         }
+        connection.as_mut().graceful_shutdown();
         connection.await.map_err(|e| e.to_string())
     } else {
         let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.header_read_timeout(None).max_buf_size(limits.head_bytes).max_headers(limits.headers);
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        tokio::select! {
-            ended = connection.as_mut() => return ended.map_err(|e| e.to_string()),
-            () = draining => connection.as_mut().graceful_shutdown(),
+        builder.header_read_timeout(None).max_buf_size(limits.head_bytes);
+        // Whatever number hyper is given costs an allocation for each request; its default costs none.
+        if limits.headers != HYPER_HEADERS {
+            builder.max_headers(limits.headers);
         }
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        if let Some(ended) = unless_draining(&mut drain, connection.as_mut()).await {
+            return ended.map_err(|e| e.to_string());
+        }
+        connection.as_mut().graceful_shutdown();
         connection.await.map_err(|e| e.to_string())
     }
+}
+
+/// What the connection comes to. None: the drain began before.
+async fn unless_draining<T>(
+    drain: &mut tokio::sync::watch::Receiver<bool>,
+    mut connection: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let watched = drain.clone();
+    let mut draining = std::pin::pin!(drain.wait_for(|draining| *draining));
+    let mut waker: Option<Waker> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        // The connection is polled several times for each request, and once asked, the drain knows whom to wake.
+        let asked = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if asked && matches!(watched.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        waker = Some(cx.waker().clone());
+        draining.as_mut().poll(cx).map(|_| None)
+    })
+    .await
 }
 
 /// Reads until it is clear whether this is HTTP/2's preface; gives back what was read.

@@ -5,15 +5,14 @@ use crate::error::Error;
 use crate::exchange::{Exchange, PolicyCall};
 use crate::headers;
 use crate::listener::Active;
-use crate::policy::{Answer, Called, Fault, FaultKind, OnFault, Outcome, Question, Scope, Standing};
-use crate::request::Head;
+use crate::policy::{Answer, Called, Fault, FaultKind, Forward, OnFault, Outcome, Question, Scope, Standing};
+use crate::request::{Head, Peer};
 use crate::response::{self, Body};
 use crate::snapshot::Snapshot;
 use crate::upstream::{self, Forwarded, Source};
 use crate::worker::Worker;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,22 +24,17 @@ enum Decided {
 }
 
 /// Carries one request.
-pub async fn handle(
-    worker: Rc<Worker>,
-    peer: SocketAddr,
-    active: Active,
-    request: Request<Incoming>,
-) -> Response<Body> {
+pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request: Request<Incoming>) -> Response<Body> {
     let snapshot = worker.shared.snapshot.load_full();
     let (parts, body) = request.into_parts();
-    let mut exchange = Exchange::begin(&worker, peer, active, &parts.headers, &snapshot.telemetry);
+    let mut exchange = Exchange::begin(&worker, Arc::clone(&peer), active, &parts.headers, &snapshot.telemetry);
     let checked = headers::check(&parts);
-    let head = Head::new(parts, peer.ip().to_canonical());
+    let head = Head::new(parts, peer);
+    exchange.head = Some(Arc::clone(&head));
     if let Err(error) = checked {
-        exchange.head = Some(head);
         return response::from_error(exchange, error);
     }
-    let forwarded = match decide(&mut exchange, &snapshot, head) {
+    let forwarded = match decide(&mut exchange, &snapshot, &head) {
         Decided::Forward(forwarded) => forwarded,
         Decided::Respond(answer) => return response::from_policy(exchange, answer),
         Decided::Refuse(error) => return response::from_error(exchange, error),
@@ -59,65 +53,49 @@ pub async fn handle(
 }
 
 /// Asks the policies in name order, then the declared routes in file order.
-fn decide(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, mut head: Head) -> Decided {
-    let mut decided = None;
+fn decide(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, head: &Arc<Head>) -> Decided {
     for scope in &snapshot.policies {
-        if matches!(scope.standing, Standing::Pending) || !scope.matcher.fits(&head) {
+        if matches!(scope.standing, Standing::Pending) || !scope.matcher.fits(head) {
             continue;
         }
-        let (back, outcome) = ask(exchange, snapshot, scope, head);
-        head = back;
-        match outcome {
-            Outcome::Next => {}
+        let decided = match ask(exchange, snapshot, scope, head) {
+            Outcome::Next => continue,
             Outcome::Forward(forward) => {
-                exchange.route = Some(Arc::clone(&scope.name));
-                let (plan, edits) = (Some(forward.plan), Some(forward.edits));
-                let service = forward.service;
-                decided = Some(Decided::Forward(Box::new(Forwarded { service, plan, edits })));
-                break;
+                let Forward { service, plan, edits } = *forward;
+                Decided::Forward(Box::new(Forwarded { service, plan: Some(plan), edits: Some(edits) }))
             }
-            Outcome::Respond(answer) => {
-                exchange.route = Some(Arc::clone(&scope.name));
-                decided = Some(Decided::Respond(*answer));
-                break;
-            }
+            Outcome::Respond(answer) => Decided::Respond(*answer),
             Outcome::Fault(_) => match scope.on_fault {
-                OnFault::Unavailable => {
-                    exchange.route = Some(Arc::clone(&scope.name));
-                    decided = Some(Decided::Refuse(Error::PolicyUnavailable));
-                    break;
-                }
-                OnFault::Next => {}
+                OnFault::Unavailable => Decided::Refuse(Error::PolicyUnavailable),
+                OnFault::Next => continue,
                 OnFault::Routes => break,
             },
-        }
+        };
+        exchange.route = Some(Arc::clone(&scope.name));
+        return decided;
     }
-    let decided = decided.unwrap_or_else(|| match snapshot.routes.iter().find(|route| route.matcher.fits(&head)) {
-        Some(route) => {
-            exchange.route = Some(Arc::clone(&route.name));
-            let service = Arc::clone(&route.service);
-            Decided::Forward(Box::new(Forwarded { service, plan: None, edits: None }))
-        }
-        None => Decided::Refuse(Error::NoRoute),
-    });
-    exchange.head = Some(head);
-    decided
+    let Some(route) = snapshot.routes.iter().find(|route| route.matcher.fits(head)) else {
+        return Decided::Refuse(Error::NoRoute);
+    };
+    exchange.route = Some(Arc::clone(&route.name));
+    let service = Arc::clone(&route.service);
+    Decided::Forward(Box::new(Forwarded { service, plan: None, edits: None }))
 }
 
-/// One policy call; what came of it is noted in the exchange, and the head comes back.
-fn ask(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, scope: &Scope, head: Head) -> (Head, Outcome) {
+/// One policy call; what came of it is noted in the exchange.
+fn ask(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, scope: &Scope, head: &Arc<Head>) -> Outcome {
     let began = exchange.started.elapsed();
-    let (head, version, called) = match &scope.standing {
+    let (version, called) = match &scope.standing {
         Standing::Live(version) => {
+            let (head, snapshot) = (Arc::clone(head), Arc::clone(snapshot));
             let seed = exchange.worker.chance.borrow_mut().next_u64();
-            let question = Question { head, snapshot: Arc::clone(snapshot), now_ms: exchange.unix_ms(), seed };
-            let (question, called) = version.decide(exchange.worker.index, question);
-            (question.head, Some(Arc::clone(version)), called)
+            let question = Question { head, snapshot, now_ms: exchange.unix_ms(), seed };
+            (Some(Arc::clone(version)), version.decide(exchange.worker.index, question))
         }
         Standing::Broken | Standing::Pending => {
             let message = scope.error.clone().unwrap_or_default();
             let outcome = Outcome::Fault(Fault { kind: FaultKind::Broken, message });
-            (head, None, Called { outcome, reason: String::new(), logs: Vec::new() })
+            (None, Called { outcome, reason: String::new(), logs: Vec::new() })
         }
     };
     // The outcome moves on to the proxy; what stays for telling is its kind, its reason and the fault.
@@ -148,5 +126,5 @@ fn ask(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, scope: &Scope, head: H
         began,
         took: exchange.started.elapsed().saturating_sub(began),
     });
-    (head, outcome)
+    outcome
 }

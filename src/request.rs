@@ -1,18 +1,40 @@
 //! The request's head as every part of the gateway sees it: checked once, path normalised once.
 
 use http::request::Parts;
-use http::{Uri, header};
+use http::{HeaderValue, Uri, header};
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+
+/// The other end of a client's connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// Where it connected from.
+    pub address: SocketAddr,
+    /// Its IP address, as IPv4 where it is one mapped to IPv6.
+    pub ip: IpAddr,
+    /// The same for `x-forwarded-for`: written once, since it goes with every request.
+    pub forwarded_for: HeaderValue,
+}
+
+impl Peer {
+    /// Who connected from there.
+    pub fn new(address: SocketAddr) -> Arc<Self> {
+        let ip = address.ip().to_canonical();
+        // An IP address is always a good header value.
+        let forwarded_for =
+            HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Arc::new(Peer { address, ip, forwarded_for })
+    }
+}
 
 /// The head of one request. Policies, routes and the upstream see the same path and host through it.
 #[derive(Debug)]
 pub struct Head {
     /// As hyper parsed it.
     pub parts: Parts,
-    /// The client, without port: the connection's peer.
-    pub client: IpAddr,
+    /// The client: the connection's peer.
+    pub peer: Arc<Peer>,
     /// The client came over TLS.
     pub tls: bool,
     /// Subject of the verified client certificate (RFC 4514), if there was one.
@@ -25,14 +47,14 @@ pub struct Head {
 
 impl Head {
     /// Takes a parsed head and resolves what every reader needs.
-    pub fn new(parts: Parts, client: IpAddr) -> Self {
+    pub fn new(parts: Parts, peer: Arc<Peer>) -> Arc<Self> {
         let resolved = match resolve_dots(parts.uri.path()) {
             Cow::Borrowed(_) => None,
             Cow::Owned(path) => Some(path),
         };
         let host = raw_host(&parts);
         let lower = host.bytes().any(|b| b.is_ascii_uppercase()).then(|| host.to_ascii_lowercase());
-        Head { parts, client, tls: false, tls_subject: None, resolved, lower }
+        Arc::new(Head { parts, peer, tls: false, tls_subject: None, resolved, lower })
     }
 
     /// Starts with `/`; without query; dot segments resolved, percent-encoding and case kept. `*` for `OPTIONS *`.
@@ -164,7 +186,7 @@ mod tests {
             [("Shop.Example:8080", "shop.example"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a"), ("", "")];
         for (sent, expected) in cases {
             let request = http::Request::builder().header("host", sent).uri("/x").body(()).unwrap();
-            let head = Head::new(request.into_parts().0, [127, 0, 0, 1].into());
+            let head = Head::new(request.into_parts().0, Peer::new(([127, 0, 0, 1], 1).into()));
             assert_eq!(head.host(), expected, "{sent}");
         }
     }

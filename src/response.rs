@@ -5,6 +5,7 @@ use crate::exchange::{End, Exchange};
 use crate::headers;
 use crate::policy::{Answer, HeaderEdit};
 use crate::service::InFlight;
+use crate::time::Alarm;
 use crate::upstream::{Arrived, Lease};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -13,7 +14,6 @@ use hyper::body::Incoming;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
-use tokio::time::Sleep;
 
 /// A response's body. It carries the exchange, which finishes when the body does.
 #[derive(Debug)]
@@ -36,8 +36,8 @@ struct Upstream {
     _in_flight: InFlight,
     lease: Option<Lease>,
     deadline: Option<Instant>,
-    /// Only made when the body once has to wait.
-    timer: Option<Pin<Box<Sleep>>>,
+    /// Only set when the body once has to wait.
+    alarm: Alarm,
 }
 
 /// The body ends before it is complete, so the client's connection must break off as well.
@@ -69,7 +69,7 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
             _in_flight: arrived.in_flight,
             lease: arrived.lease,
             deadline: arrived.deadline,
-            timer: None,
+            alarm: Alarm::default(),
         }))
     };
     let mut response = Response::new(Body { content, exchange });
@@ -185,13 +185,9 @@ impl Upstream {
         exchange: &mut Exchange,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline.into())));
-        match timer.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(()) => {
-                exchange.end = End::TimedOut;
-                Poll::Ready(Some(Err(Broken::TimedOut)))
-            }
-        }
+        self.alarm.poll(cx, deadline).map(|()| {
+            exchange.end = End::TimedOut;
+            Some(Err(Broken::TimedOut))
+        })
     }
 }

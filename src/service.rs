@@ -98,9 +98,9 @@ impl Service {
         self.endpoints.iter().filter(|endpoint| endpoint.usable())
     }
 
-    /// Those of them that take traffic without being named: with weight 0, only a policy can choose one.
+    /// Those of them that take traffic without being named.
     pub fn candidates(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.usable().filter(|endpoint| endpoint.weight > 0)
+        self.endpoints.iter().filter(|endpoint| endpoint.is_candidate())
     }
 
     /// The endpoint with this id.

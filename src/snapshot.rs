@@ -3,7 +3,7 @@
 use crate::policy::Scope;
 use crate::route::Route;
 use crate::service::Service;
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 /// One published state of the world.
@@ -20,7 +20,7 @@ pub struct Snapshot {
     /// What is told.
     pub telemetry: Arc<crate::config::Telemetry>,
     /// By name.
-    pub services: HashMap<Arc<str>, Arc<Service>>,
+    pub services: FxHashMap<Arc<str>, Arc<Service>>,
     /// In the config file's order; the first that fits is taken.
     pub routes: Vec<Route>,
     /// In file-name order; asked one after the other.

@@ -1,7 +1,10 @@
-//! Clocks that are cheap enough for every request.
+//! Clocks and timers that are cheap enough for every request.
 
+use std::pin::Pin;
 use std::sync::OnceLock;
+use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::time::Sleep;
 
 /// Milliseconds since the process first asked; monotonic.
 pub fn process_ms() -> u64 {
@@ -14,4 +17,63 @@ pub fn process_ms() -> u64 {
 pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A timer for deadlines that nearly always move on before they are reached. It is set for the earliest one asked for,
+/// and a later one is set only when that has passed, so that a busy connection touches the runtime's timers once in a
+/// deadline's length and not with each request.
+#[derive(Debug, Default)]
+pub struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    /// Ready when the deadline has passed; until then the task is woken at the deadline or before.
+    pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let deadline = tokio::time::Instant::from_std(deadline);
+        let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if sleep.deadline() > deadline {
+            sleep.as_mut().reset(deadline);
+        }
+        while sleep.as_mut().poll(cx).is_ready() {
+            if tokio::time::Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            sleep.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    /// What the future comes to. None: the deadline was there first.
+    pub async fn before<T>(&mut self, deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = std::pin::pin!(future);
+        std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending => self.poll(cx, deadline).map(|()| None),
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn an_alarm_that_is_used_again_rings_at_the_new_deadline() {
+        let after = |ms| Instant::now() + Duration::from_millis(ms);
+        let mut alarm = Alarm::default();
+        assert_eq!(alarm.before(after(60_000), std::future::ready(7)).await, Some(7));
+        assert!(poll_once(&mut alarm, after(60_000)).await.is_pending());
+        // Set for much later than the first of these, and for earlier than the second.
+        for ms in [1, 20] {
+            let deadline = after(ms);
+            assert_eq!(alarm.before(deadline, std::future::pending::<()>()).await, None);
+            assert!(Instant::now() >= deadline);
+            assert!(poll_once(&mut alarm, after(60_000)).await.is_pending());
+        }
+    }
+
+    async fn poll_once(alarm: &mut Alarm, deadline: Instant) -> Poll<()> {
+        std::future::poll_fn(|cx| Poll::Ready(alarm.poll(cx, deadline))).await
+    }
 }

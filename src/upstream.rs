@@ -11,9 +11,11 @@ use crate::error::Error;
 use crate::exchange::{AttemptError, Exchange};
 use crate::headers;
 use crate::policy::{Edits, Plan};
+use crate::request::Head;
 use crate::service::{Endpoint, InFlight, Service, Settings};
+use crate::telemetry::Context;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -89,8 +91,8 @@ impl<'a> Terms<'a> {
     }
 
     /// When an attempt that starts now must have its response head.
-    fn attempt_deadline(&self) -> Option<Instant> {
-        let own = (!self.attempt_timeout.is_zero()).then(|| Instant::now() + self.attempt_timeout);
+    fn attempt_deadline(&self, now: Instant) -> Option<Instant> {
+        let own = (!self.attempt_timeout.is_zero()).then(|| now + self.attempt_timeout);
         match (own, self.deadline) {
             (Some(own), Some(whole)) => Some(own.min(whole)),
             (own, whole) => own.or(whole),
@@ -112,9 +114,10 @@ pub async fn send(
     let service = &*forwarded.service;
     let plan = forwarded.plan.as_ref();
     let terms = Terms::new(&service.settings, plan, gateway, exchange.started);
-    let Some(head) = &exchange.head else { return Err(Error::UpstreamProtocol) };
-    let key = key(service, plan, head);
-    let mut outgoing = Outgoing::new(head, forwarded)?;
+    // The proxy has noted it before it decided.
+    let Some(head) = exchange.head.clone() else { return Err(Error::NoRoute) };
+    let key = key(service, plan, &head);
+    let outgoing = Outgoing::new(&head, forwarded)?;
     let mut tried: Vec<u32> = Vec::new();
     let mut last = Error::NoEndpoint;
     let pick = |tried: &[u32]| {
@@ -123,18 +126,20 @@ pub async fn send(
     };
     let mut next = pick(&tried);
     loop {
-        if terms.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        let now = Instant::now();
+        if terms.deadline.is_some_and(|deadline| now >= deadline) {
             return Err(Error::Timeout);
         }
         let Some(picked) = next else { return Err(last) };
         tried.push(picked.endpoint.id);
-        let span_id = exchange.attempt(&picked);
+        let span_id = exchange.attempt(&picked, now);
         let endpoint = &picked.endpoint;
         let in_flight = InFlight::enter(&endpoint.live);
-        exchange.trace.inject(span_id, &mut outgoing.headers);
-        let result = try_once(&worker.pools, endpoint, service, &outgoing, body, &terms).await;
+        let deadline = terms.attempt_deadline(now);
+        let trace = (&exchange.trace, span_id);
+        let result = try_once(&worker.pools, endpoint, service, &outgoing, trace, body, (now, deadline)).await;
         let may_go_on = (tried.len() as u32) < terms.max_attempts;
-        let safe = is_idempotent(&outgoing.method) && !body.started();
+        let safe = is_idempotent(&head.parts.method) && !body.started();
         match result {
             Ok((response, lease)) => {
                 let status = response.status().as_u16();
@@ -183,65 +188,62 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 /// What `hash` and `sticky` go by; only read where one of them is used.
-fn key(service: &Service, plan: Option<&Plan>, head: &crate::request::Head) -> String {
+fn key(service: &Service, plan: Option<&Plan>, head: &Head) -> String {
     use crate::balance::Strategy::{Hash, Sticky};
     match (balance::strategy(service, plan), plan.and_then(|plan| plan.key.as_ref())) {
         (Hash | Sticky, Some(key)) => key.clone(),
-        (Hash | Sticky, None) => default_key(&service.settings.hash_on, &head.parts.headers, head.client),
+        (Hash | Sticky, None) => default_key(&service.settings.hash_on, &head.parts.headers, head.peer.ip),
         _ => String::new(),
     }
 }
 
-/// The request's head as it is sent, each attempt with a trace parent of its own.
-struct Outgoing {
-    method: Method,
+/// The request's head as it is sent. Each time it is made anew: hyper keeps what it sends, and each attempt has a trace
+/// parent of its own.
+struct Outgoing<'a> {
+    head: &'a Head,
+    edits: Option<&'a Edits>,
     uri: Uri,
     version: Version,
-    headers: HeaderMap,
+    /// HTTP/1: for the `Host` header.
+    host: Option<HeaderValue>,
 }
 
-impl Outgoing {
-    fn new(head: &crate::request::Head, forwarded: &Forwarded) -> Result<Self, Error> {
+impl<'a> Outgoing<'a> {
+    fn new(head: &'a Head, forwarded: &'a Forwarded) -> Result<Self, Error> {
         let edits = forwarded.edits.as_ref();
-        let http2 = forwarded.service.settings.http2;
-        // An IP address is always a good header value.
-        let client =
-            HeaderValue::from_str(&head.client.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        let mut headers = headers::for_upstream(head, &client);
-        if let Some(edits) = edits {
-            headers::edit(&mut headers, &edits.request);
-        }
         let host = edits.and_then(|edits| edits.host.clone()).or_else(|| headers::authority(head));
         let target = target(head, edits)?;
-        let bad = |_| Error::BadRequest("The request's target or host is not valid.");
-        let (uri, version) = if http2 {
-            // `:authority` carries the host (RFC 9113 §8.3.1).
-            headers.remove(header::HOST);
-            let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-            let parts = Uri::builder().scheme("http").authority(authority).path_and_query(target);
-            (parts.build().map_err(bad)?, Version::HTTP_2)
-        } else {
-            if let Some(host) = host {
-                headers.insert(header::HOST, host);
-            }
-            (Uri::from(target), Version::HTTP_11)
-        };
-        Ok(Outgoing { method: head.parts.method.clone(), uri, version, headers })
+        if !forwarded.service.settings.http2 {
+            return Ok(Outgoing { head, edits, uri: Uri::from(target), version: Version::HTTP_11, host });
+        }
+        // `:authority` carries the host (RFC 9113 §8.3.1).
+        let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        let uri = Uri::builder().scheme("http").authority(authority).path_and_query(target).build();
+        let uri = uri.map_err(|_| Error::BadRequest("The request's target or host is not valid."))?;
+        Ok(Outgoing { head, edits, uri, version: Version::HTTP_2, host: None })
     }
 
-    /// A request of its own: hyper takes what it sends, and the head may have to be sent again.
-    fn request(&self, body: RequestBody) -> Request<RequestBody> {
+    fn request(&self, (trace, span_id): (&Context, u64), body: RequestBody) -> Request<RequestBody> {
+        let mut headers = headers::for_upstream(self.head);
+        if let Some(edits) = self.edits {
+            headers::edit(&mut headers, &edits.request);
+        }
+        match &self.host {
+            Some(host) => headers.insert(header::HOST, host.clone()),
+            None => headers.remove(header::HOST),
+        };
+        trace.inject(span_id, &mut headers);
         let mut request = Request::new(body);
-        *request.method_mut() = self.method.clone();
+        *request.method_mut() = self.head.parts.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
-        *request.headers_mut() = self.headers.clone();
+        *request.headers_mut() = headers;
         request
     }
 }
 
 /// Path and query as the upstream gets them: as sent, unless the path had dot segments or a policy changed something.
-fn target(head: &crate::request::Head, edits: Option<&Edits>) -> Result<PathAndQuery, Error> {
+fn target(head: &Head, edits: Option<&Edits>) -> Result<PathAndQuery, Error> {
     let path = edits.and_then(|edits| edits.path.as_deref());
     let query = edits.and_then(|edits| edits.query.as_deref());
     if path.is_none()
@@ -263,31 +265,33 @@ fn target(head: &crate::request::Head, edits: Option<&Edits>) -> Result<PathAndQ
 /// One attempt at one endpoint: a connection, the request, the response's head.
 async fn try_once(
     pools: &Rc<Pools>,
-    endpoint: &Arc<Endpoint>,
+    endpoint: &Endpoint,
     service: &Service,
-    outgoing: &Outgoing,
+    outgoing: &Outgoing<'_>,
+    trace: (&Context, u64),
     body: &Rc<Source>,
-    terms: &Terms<'_>,
+    (began, deadline): (Instant, Option<Instant>),
 ) -> Result<(Response<Incoming>, Option<Lease>), AttemptError> {
-    let deadline = terms.attempt_deadline();
     let mut fresh = false;
+    let mut now = began;
     loop {
-        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
         let within = left.min(service.settings.connect_timeout);
         let connection = pools.connection(endpoint, service, fresh, within).await.map_err(|error| match error {
             ConnectError::Failed => AttemptError::Connect,
             ConnectError::Timeout => AttemptError::ConnectTimeout,
         })?;
-        let request = outgoing.request(body.reader());
+        let request = outgoing.request(trace, body.reader());
         let (sent, lease) = match connection {
             Connection::Http1 { mut sender, reused } => {
-                let sent = within_deadline(deadline, sender.try_send_request(request)).await?;
-                (sent.map_err(|e| (reused, e)), Some(Lease { pools: Rc::clone(pools), endpoint: endpoint.id, sender }))
+                let sent = pools.before(deadline, sender.try_send_request(request)).await;
+                let sent = sent.ok_or(AttemptError::Timeout)?.map_err(|error| (reused, error));
+                (sent, Some(Lease { pools: Rc::clone(pools), endpoint: endpoint.id, sender }))
             }
             Connection::Http2(mut sender) => {
                 // A shared connection may be closing: hyper says so by handing the request back.
-                let sent = within_deadline(deadline, sender.try_send_request(request)).await?;
-                (sent.map_err(|e| (!fresh, e)), None)
+                let sent = pools.before(deadline, sender.try_send_request(request)).await;
+                (sent.ok_or(AttemptError::Timeout)?.map_err(|error| (!fresh, error)), None)
             }
         };
         let (reused, mut failed) = match sent {
@@ -302,8 +306,10 @@ async fn try_once(
         }
         // The endpoint closed a connection that was kept: not its failure, and once more on a fresh one is safe if
         // nothing was sent, or if sending twice does no harm.
-        if reused && !fresh && (unsent || (is_idempotent(&outgoing.method) && !body.started() && !error.is_parse())) {
+        let safe = || is_idempotent(&outgoing.head.parts.method) && !body.started() && !error.is_parse();
+        if reused && !fresh && (unsent || safe()) {
             fresh = true;
+            now = Instant::now();
             continue;
         }
         return Err(if unsent {
@@ -313,12 +319,5 @@ async fn try_once(
         } else {
             AttemptError::Reset
         });
-    }
-}
-
-async fn within_deadline<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Result<T, AttemptError> {
-    match deadline {
-        None => Ok(future.await),
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), future).await.map_err(|_| AttemptError::Timeout),
     }
 }

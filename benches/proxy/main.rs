@@ -2,7 +2,8 @@
 //! interleaved, and what counts is the median of the ratios, so that a machine that is busy with other things for a
 //! while does not decide.
 //!
-//! `cargo bench --bench proxy`, with `-- --quick` for a short one, `-- --workers N` for other than a thread per core.
+//! `cargo bench --bench proxy`, with `-- --quick` for a short one, `-- --workers N` for other than a thread per core,
+//! `-- --only TEXT` for the rows whose names begin so, to profile one of them.
 #![allow(missing_docs, unreachable_pub, reason = "a program of its own, not an interface")]
 
 mod bare;
@@ -31,13 +32,18 @@ fn main() -> anyhow::Result<()> {
         _ => {}
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
-    let workers = match arguments.iter().position(|argument| argument == "--workers") {
-        Some(place) => arguments.get(place + 1).context("--workers N")?.parse()?,
+    let option = |name: &str| match arguments.iter().position(|argument| argument == name) {
+        Some(place) => arguments.get(place + 1).map(Some).with_context(|| format!("{name} needs a value")),
+        None => Ok(None),
+    };
+    let workers = match option("--workers")? {
+        Some(workers) => workers.parse()?,
         None => std::thread::available_parallelism()?.get(),
     };
+    let only = option("--only")?.map_or("", String::as_str);
     let options = tokio::runtime::LocalOptions::default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(options)?;
-    let failed = runtime.block_on(measure(workers, if quick { (3, 20_000) } else { (5, 100_000) }))?;
+    let failed = runtime.block_on(measure(workers, only, if quick { (3, 20_000) } else { (5, 100_000) }))?;
     anyhow::ensure!(failed == 0, "{failed} requests failed");
     Ok(())
 }
@@ -53,7 +59,7 @@ fn subject<'a>(
 }
 
 /// Runs everything, and gives the number of failed requests.
-async fn measure(workers: usize, (rounds, requests): (usize, usize)) -> anyhow::Result<usize> {
+async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize)) -> anyhow::Result<usize> {
     let this = std::env::current_exe()?;
     let origin = Process::start(&this, &["origin".to_owned()])?;
     let (endpoints, sink) = origin.addresses.split_at(3);
@@ -72,16 +78,20 @@ async fn measure(workers: usize, (rounds, requests): (usize, usize)) -> anyhow::
     ];
     println!("{workers} worker threads, {CLIENTS} clients; warming up");
     let mut failed = 0;
-    for subject in &mut subjects {
+    let asked = |subject: &&mut Subject<'_>| subject.name.starts_with(only);
+    for subject in subjects.iter_mut().filter(asked) {
         failed += subject.run(CLIENTS, requests / 10).await?;
         subject.costs.clear();
     }
     for round in 1..=rounds {
         println!("\nround {round} of {rounds}");
         println!("{:<24} requests failed  CPU µs/req     req/s  p50 µs  p99 µs", "");
-        for subject in &mut subjects {
+        for subject in subjects.iter_mut().filter(asked) {
             failed += subject.run(CLIENTS, requests).await?;
         }
+    }
+    if !only.is_empty() {
+        return Ok(failed);
     }
     println!("\nCPU time per request as a multiple of the bare proxy's, median of {rounds} (lowest to highest)");
     for subject in subjects.iter().enumerate().filter(|(index, s)| s.baseline != *index).map(|(_, s)| s) {

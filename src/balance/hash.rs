@@ -2,12 +2,12 @@
 //! endpoint gets a score from key and address, the highest wins: when one goes, only its own keys move, and when one
 //! comes, it takes its share from all others alike.
 
+use super::Candidates;
 use crate::service::Endpoint;
 use std::hash::Hasher;
-use std::sync::Arc;
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
-pub(super) fn pick(candidates: &[Arc<Endpoint>], key: &str) -> usize {
+pub(super) fn pick(candidates: Candidates<'_>, key: &str) -> usize {
     let key = xxh64(key.as_bytes(), 0);
     let mut best = (f64::NEG_INFINITY, 0);
     for (index, endpoint) in candidates.iter().enumerate() {

@@ -1,14 +1,13 @@
 //! peak-ewma: the one with less latency × in flight of two drawn at random (Finagle's "aperture" papers; tower's load
 //! measure of the same name).
 
-use super::Chance;
+use super::{Candidates, Chance};
 use crate::service::Endpoint;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(super) fn pick(candidates: &[Arc<Endpoint>], chance: &mut Chance) -> usize {
+pub(super) fn pick(candidates: Candidates<'_>, chance: &mut Chance) -> usize {
     let (a, b) = chance.two(candidates.len());
-    if cost(&candidates[b]) < cost(&candidates[a]) { b } else { a }
+    if cost(candidates.get(b)) < cost(candidates.get(a)) { b } else { a }
 }
 
 /// An endpoint that was never measured costs nothing but its load, so it is tried soon, and not by all at once.

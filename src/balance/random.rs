@@ -1,10 +1,8 @@
 //! random: any, in proportion to weight.
 
-use super::Chance;
-use crate::service::Endpoint;
-use std::sync::Arc;
+use super::{Candidates, Chance};
 
-pub(super) fn pick(candidates: &[Arc<Endpoint>], chance: &mut Chance) -> usize {
+pub(super) fn pick(candidates: Candidates<'_>, chance: &mut Chance) -> usize {
     let total: usize = candidates.iter().map(|e| e.weight as usize).sum();
     let mut left = chance.below(total);
     for (index, endpoint) in candidates.iter().enumerate() {

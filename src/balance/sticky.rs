@@ -1,11 +1,10 @@
 //! sticky: a key keeps the endpoint that it was once given, while that is usable. The gateway remembers it, all workers
 //! alike; a key that is not known yet is hashed.
 
-use super::{Wanted, hash};
-use crate::service::Endpoint;
+use super::{Candidates, Wanted, hash};
 use lru::LruCache;
 use std::num::NonZero;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use xxhash_rust::xxh64::xxh64;
 
 /// Which endpoint each key was given, by service. A bounded cache: the key longest unused goes first.
@@ -31,7 +30,7 @@ impl Default for Memory {
     }
 }
 
-pub(super) fn pick(candidates: &[Arc<Endpoint>], wanted: &Wanted<'_>, memory: &Memory) -> usize {
+pub(super) fn pick(candidates: Candidates<'_>, wanted: &Wanted<'_>, memory: &Memory) -> usize {
     // Two keys that share all 64 bits share an endpoint, which hurts nobody.
     let slot = xxh64(wanted.key.as_bytes(), xxh64(wanted.service.name.as_bytes(), 0));
     let ttl = u64::try_from(wanted.service.settings.sticky_ttl.as_millis()).unwrap_or(u64::MAX);
@@ -45,6 +44,6 @@ pub(super) fn pick(candidates: &[Arc<Endpoint>], wanted: &Wanted<'_>, memory: &M
         return index;
     }
     let index = hash::pick(candidates, wanted.key);
-    shard.put(slot, Kept { endpoint: candidates[index].id, until_ms });
+    shard.put(slot, Kept { endpoint: candidates.get(index).id, until_ms });
     index
 }

@@ -1,19 +1,18 @@
 //! weighted-round-robin, smooth: nginx's algorithm (commit 52327e0627f4, 2012). Each turn every endpoint gains its weight,
 //! the richest is picked and pays the total; so a 5:1:1 mix goes a a b a c a a, never a a a a a b c.
 
-use super::Chance;
-use crate::service::Endpoint;
-use std::collections::HashMap;
+use super::{Candidates, Chance};
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 /// What each endpoint has gained, by service. Per worker: a shared schedule would need a lock.
 #[derive(Debug, Default)]
 pub(super) struct Schedules {
-    services: HashMap<Arc<str>, HashMap<u32, i64>>,
+    services: FxHashMap<Arc<str>, FxHashMap<u32, i64>>,
 }
 
 impl Schedules {
-    pub(super) fn pick(&mut self, service: &Arc<str>, candidates: &[Arc<Endpoint>], chance: &mut Chance) -> usize {
+    pub(super) fn pick(&mut self, service: &Arc<str>, candidates: Candidates<'_>, chance: &mut Chance) -> usize {
         let gained = match self.services.get_mut(service) {
             Some(gained) => gained,
             None => self.services.entry(Arc::clone(service)).or_default(),
@@ -35,7 +34,7 @@ impl Schedules {
                 best = (*now, index);
             }
         }
-        if let Some(paid) = gained.get_mut(&candidates[best.1].id) {
+        if let Some(paid) = gained.get_mut(&candidates.get(best.1).id) {
             *paid -= total;
         }
         best.1

@@ -6,6 +6,7 @@ use crate::policy::Scope;
 use crate::route::Route;
 use crate::service::{Endpoint, Live, Service, ServiceLive, Settings};
 use crate::snapshot::Snapshot;
+use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -117,7 +118,7 @@ impl World {
 
     /// The next snapshot.
     pub(super) fn snapshot(&mut self) -> Snapshot {
-        let mut services = HashMap::new();
+        let mut services = FxHashMap::default();
         let mut listed = HashSet::new();
         for (name, settings) in self.named() {
             let live = Arc::clone(self.services.entry(Arc::clone(&name)).or_default());

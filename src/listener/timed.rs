@@ -3,6 +3,7 @@
 
 use super::frames::Frames;
 use crate::config::ConnectionLimits;
+use crate::time::Alarm;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
@@ -11,7 +12,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 
 /// What a connection is waiting for, and since when.
 #[derive(Debug)]
@@ -22,7 +22,8 @@ pub struct Clock {
     http2: bool,
     active: Cell<u32>,
     in_head: Cell<bool>,
-    since: Cell<Instant>,
+    /// None: since it is asked for the next time. A request whose head comes in one piece never asks.
+    since: Cell<Option<Instant>>,
     /// HTTP/2: since when a frame, other than a body's, or a header block has been coming.
     half: Cell<Option<Instant>>,
     /// Whoever reads without a timer, since an exchange is in progress. hyper may look for the next request before it
@@ -44,7 +45,7 @@ impl Clock {
             http2,
             active: Cell::new(0),
             in_head: Cell::new(true),
-            since: Cell::new(began),
+            since: Cell::new(Some(began)),
             half: Cell::new(None),
             reader: RefCell::new(None),
         }
@@ -60,7 +61,7 @@ impl Clock {
     fn read(&self) {
         if self.active.get() == 0 && !self.in_head.get() && !self.http2 {
             self.in_head.set(true);
-            self.since.set(Instant::now());
+            self.since.set(None);
         }
     }
 
@@ -72,7 +73,12 @@ impl Clock {
 
     fn deadline(&self) -> Option<Instant> {
         let wait = if self.in_head.get() { self.head_timeout } else { self.idle_timeout };
-        let quiet = (self.active.get() == 0).then(|| self.since.get() + wait);
+        let since = || {
+            let since = self.since.get().unwrap_or_else(Instant::now);
+            self.since.set(Some(since));
+            since
+        };
+        let quiet = (self.active.get() == 0).then(|| since() + wait);
         // What is half sent holds up every other exchange of the connection, so they don't excuse it.
         let half = self.half.get().map(|since| since + self.head_timeout);
         quiet.into_iter().chain(half).min()
@@ -84,7 +90,7 @@ impl Drop for Active {
         let left = self.0.active.get().saturating_sub(1);
         self.0.active.set(left);
         if left == 0 {
-            self.0.since.set(Instant::now());
+            self.0.since.set(None);
             if let Some(reader) = self.0.reader.take() {
                 reader.wake();
             }
@@ -100,32 +106,19 @@ pub(super) struct Timed {
     seen: Vec<u8>,
     clock: Rc<Clock>,
     frames: Frames,
-    /// Armed for the earliest deadline asked for; a later one is armed when it fires, so that a busy connection never
-    /// touches it.
-    timer: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     stalled: Option<Instant>,
 }
 
 impl Timed {
     /// A connection of which `seen` was read already.
     pub(super) fn new(stream: TcpStream, seen: Vec<u8>, clock: Rc<Clock>) -> Self {
-        Timed { stream, seen, clock, frames: Frames::default(), timer: None, stalled: None }
+        Timed { stream, seen, clock, frames: Frames::default(), alarm: Alarm::default(), stalled: None }
     }
 
     /// Pending until the deadline, then an error.
     fn wait<T>(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<io::Result<T>> {
-        let deadline = tokio::time::Instant::from_std(deadline);
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if timer.deadline() > deadline {
-            timer.as_mut().reset(deadline);
-        }
-        while timer.as_mut().poll(cx).is_ready() {
-            if tokio::time::Instant::now() >= deadline {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            timer.as_mut().reset(deadline);
-        }
-        Poll::Pending
+        self.alarm.poll(cx, deadline).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn written(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -160,7 +153,10 @@ impl AsyncRead for Timed {
             Poll::Pending => match this.clock.deadline() {
                 Some(deadline) => this.wait(cx, deadline),
                 None => {
-                    this.clock.reader.replace(Some(cx.waker().clone()));
+                    let mut reader = this.clock.reader.borrow_mut();
+                    if !reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+                        *reader = Some(cx.waker().clone());
+                    }
                     Poll::Pending
                 }
             },

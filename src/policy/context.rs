@@ -120,7 +120,7 @@ impl ResourceLimiter for Memory {
 }
 
 /// How long a call may take. Looking at the thread's CPU clock is a system call, so the first look is at the first tick
-/// of the epoch, up to a millisecond into the call: nearly every call is over by then and pays nothing.
+/// of the epoch, up to 2 ms into the call: nearly every call is over by then and pays nothing.
 pub(super) struct Deadline {
     cpu: Duration,
     wall: Duration,

@@ -8,11 +8,11 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What a policy is asked about. It moves into the guest's store for the call, and out again.
-#[derive(Debug)]
+/// What a policy is asked about.
+#[derive(Debug, Clone)]
 pub struct Question {
     /// The request.
-    pub head: Head,
+    pub head: Arc<Head>,
     /// The world at the exchange's start.
     pub snapshot: Arc<Snapshot>,
     /// The exchange's start, ms since 1970-01-01 UTC.

@@ -16,7 +16,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Config, Enabled, Inlining, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// From one look at the deadlines of running guests to the next.
-const TICK: Duration = Duration::from_millis(1);
+const TICK: Duration = Duration::from_millis(2);
 /// Stack of a guest; more is a trap.
 const GUEST_STACK: usize = 512 << 10;
 /// What the host's own functions have beside it.

@@ -81,14 +81,13 @@ impl Instance {
     }
 
     /// Asks it. False: it cannot be asked again.
-    pub(super) fn decide(&mut self, question: Question) -> (Question, Called, bool) {
+    pub(super) fn decide(&mut self, question: Question) -> (Called, bool) {
         let context = self.store.data_mut();
         context.wasi.set_clock(question.now_ms);
         context.call = Call::default();
         context.memory.refused = false;
         context.deadline = Deadline::new(self.limits.cpu, self.limits.wall);
-        let unasked = context.question.replace(question);
-        debug_assert!(unasked.is_none(), "the question leaves with its answer");
+        context.question = Some(question);
         self.store.set_epoch_deadline(1);
         self.calls = self.calls.saturating_add(1);
         // A panic would be a bug of the host functions; the worker must live on all the same.
@@ -119,11 +118,9 @@ impl Instance {
         };
         let call = &mut context.call;
         let (reason, logs) = (std::mem::take(&mut call.reason), std::mem::take(&mut call.logs));
-        let called = Called { outcome, reason, logs };
-        // Put in above; nothing between here and there takes it out.
-        #[expect(clippy::expect_used, reason = "see the comment before")]
-        let question = context.question.take().expect("a question was asked");
-        (question, called, fit)
+        // An idle instance keeps no snapshot alive.
+        context.question = None;
+        (Called { outcome, reason, logs }, fit)
     }
 
     /// It has answered often enough, or has grown: time for a new one.

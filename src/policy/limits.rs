@@ -13,7 +13,7 @@ pub struct Limits {
     /// Linear memory of one instance in bytes, all its memories together; at most [`MAX_MEMORY`].
     pub memory: usize,
     /// CPU time of the worker's thread in one `decide`, so that a preempted worker faults no innocent policy. Looked at
-    /// every millisecond, from the first look on.
+    /// every 2 ms, from the first look on.
     pub cpu: Duration,
     /// Wall time of one `decide`, looked at as `cpu` is.
     pub wall: Duration,

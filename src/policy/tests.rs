@@ -3,7 +3,7 @@
 mod guest;
 
 use super::*;
-use crate::request::Head;
+use crate::request::{Head, Peer};
 use crate::service::{Endpoint, Live, Service, ServiceLive};
 use crate::snapshot::Snapshot;
 use guest::Guest;
@@ -62,7 +62,7 @@ fn snapshot() -> Arc<Snapshot> {
             reported: Arc::default(),
             live: Arc::new(ServiceLive::default()),
         };
-        let services = [(Arc::from("users"), Arc::new(service))].into();
+        let services = [(Arc::from("users"), Arc::new(service))].into_iter().collect();
         Arc::new(Snapshot { services, ..Snapshot::default() })
     });
     Arc::clone(&SNAPSHOT)
@@ -72,11 +72,16 @@ fn question() -> Question {
     let request =
         http::Request::get("http://Shop.example:80/a/b?user=a%20b").header("x-canary", "1").header("x-n", "2");
     let (parts, ()) = request.body(()).unwrap().into_parts();
-    Question { head: Head::new(parts, [203, 0, 113, 7].into()), snapshot: snapshot(), now_ms: NOW_MS, seed: 42 }
+    Question {
+        head: Head::new(parts, Peer::new(([203, 0, 113, 7], 4711).into())),
+        snapshot: snapshot(),
+        now_ms: NOW_MS,
+        seed: 42,
+    }
 }
 
 fn ask(version: &Version) -> Called {
-    version.decide(0, question()).1
+    version.decide(0, question())
 }
 
 #[track_caller]

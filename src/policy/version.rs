@@ -30,6 +30,8 @@ pub struct Version {
     limits: Arc<Limits>,
     config: String,
     pre: PolicyPre<Context>,
+    /// It imports WASI, whose timers need a runtime.
+    waits: bool,
     /// One for each worker.
     seats: Vec<Seat>,
     suspension: Suspension,
@@ -81,6 +83,9 @@ impl Version {
     ) -> Result<Arc<Self>, String> {
         let (workers, ready) = (shared.settings.workers, shared.settings.ready_per_worker);
         let seat = |_| Seat { ready: ArrayQueue::new(ready), calls: AtomicU64::new(0) };
+        let component = pre.instance_pre().component();
+        let imports = component.component_type();
+        let waits = imports.imports(component.engine()).any(|(name, _)| name.starts_with("wasi:"));
         let version = Arc::new_cyclic(|me| Version {
             id,
             name,
@@ -88,6 +93,7 @@ impl Version {
             limits: Arc::new(limits),
             config,
             pre,
+            waits,
             seats: (0..workers).map(seat).collect(),
             suspension: Suspension::default(),
             faults: Default::default(),
@@ -112,19 +118,19 @@ impl Version {
     }
 
     /// Asks the policy, on a worker's thread: runs to its end without waiting, and never panics.
-    pub fn decide(&self, worker: usize, question: Question) -> (Question, Called) {
+    pub fn decide(&self, worker: usize, question: Question) -> Called {
         let seat = &self.seats[worker % self.seats.len()];
         seat.calls.fetch_add(1, Relaxed);
         if let Some(left) = self.suspended() {
             let message = format!("suspended for another {} s after too many faults", left.as_secs() + 1);
-            return (question, self.unasked(FaultKind::Suspended, message));
+            return self.unasked(FaultKind::Suspended, message);
         }
         let Some(mut instance) = self.take(worker) else {
             self.refill();
-            return (question, self.unasked(FaultKind::Starved, "no instance is ready".into()));
+            return self.unasked(FaultKind::Starved, "no instance is ready".into());
         };
-        let timers = self.shared.timers.enter();
-        let (question, called, fit) = instance.decide(question);
+        let timers = self.waits.then(|| self.shared.timers.enter());
+        let (called, fit) = instance.decide(question);
         drop(timers);
         if let Outcome::Fault(fault) = &called.outcome {
             self.count(fault.kind);
@@ -145,7 +151,7 @@ impl Version {
             // One is missing: on its way, or it could not be built, and it is time to try again.
             self.refill();
         }
-        (question, called)
+        called
     }
 
     /// What is left of a suspension.

@@ -69,6 +69,11 @@ impl Endpoint {
         self.source_healthy && self.healthy()
     }
 
+    /// It takes traffic without being named: with weight 0, only a policy can choose it.
+    pub fn is_candidate(&self) -> bool {
+        self.usable() && self.weight > 0
+    }
+
     /// Healthy by active checks and by connects. True where nothing checks.
     pub fn healthy(&self) -> bool {
         self.live.healthy.load(Relaxed)

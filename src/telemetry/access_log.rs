@@ -145,8 +145,8 @@ impl<'a> Entry<'a> {
         let call = exchange.calls.last();
         let agent = head.and_then(|head| head.parts.headers.get(http::header::USER_AGENT));
         Entry {
-            time: humantime::format_rfc3339_millis(exchange.started_at).to_string(),
-            client: head.map_or_else(|| exchange.peer.ip().to_canonical(), |head| head.client),
+            time: humantime::format_rfc3339_millis(exchange.started_at()).to_string(),
+            client: exchange.peer.ip,
             method: head.map_or("", |head| cut(head.parts.method.as_str())),
             host: head.map_or("", |head| cut(head.host())),
             path: head.map_or("", |head| cut(head.path())),

@@ -11,8 +11,9 @@ use crate::policy::{FaultKind, Scope};
 use crate::snapshot::Snapshot;
 use crate::time::process_ms;
 use numbers::{Count, Histogram};
+use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -131,7 +132,7 @@ struct Policy {
     took: Histogram,
 }
 
-type ByName<T> = HashMap<Arc<str>, T>;
+type ByName<T> = FxHashMap<Arc<str>, T>;
 
 /// By two names, looked up without taking a share in either.
 #[derive(Debug)]
@@ -181,7 +182,7 @@ impl<T> Table<T> {
             });
         }
         rows.retain(|_, rows| !rows.is_empty());
-        self.len.set(rows.values().map(HashMap::len).sum());
+        self.len.set(rows.values().map(FxHashMap::len).sum());
     }
 }
 

@@ -92,7 +92,7 @@ impl<'a> Trace<'a> {
 
     /// The calendar's time so long after the exchange's start.
     fn at(&self, after: Duration) -> SystemTime {
-        self.exchange.started_at + after
+        self.exchange.started_at() + after
     }
 }
 
@@ -120,15 +120,15 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
         if let Some(port) = port(head) {
             set("server.port", port.into());
         }
-        set("client.address", head.client.to_string().into());
+        set("client.address", head.peer.ip.to_string().into());
         set("network.protocol.name", "http".into());
         set("network.protocol.version", protocol(head.parts.version).into());
         if let Some(agent) = head.parts.headers.get(http::header::USER_AGENT) {
             set("user_agent.original", safe::header(agent).into());
         }
     }
-    set("network.peer.address", exchange.peer.ip().to_canonical().to_string().into());
-    set("network.peer.port", i64::from(exchange.peer.port()).into());
+    set("network.peer.address", exchange.peer.ip.to_string().into());
+    set("network.peer.port", i64::from(exchange.peer.address.port()).into());
     if let Some(route) = &exchange.route {
         set("http.route", text(route));
     }

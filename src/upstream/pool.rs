@@ -3,20 +3,25 @@
 
 use super::body::RequestBody;
 use crate::service::{Endpoint, Service};
+use crate::time::Alarm;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
+use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 /// A worker's upstream connections.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pools {
-    endpoints: RefCell<HashMap<u32, Pool>>,
+    endpoints: RefCell<FxHashMap<u32, Pool>>,
     idle: Cell<usize>,
+    /// Waiting for a response head takes one; those that are free are used again.
+    alarms: RefCell<Vec<Alarm>>,
+    /// As the last [`Pools::tidy`] saw it: near enough for idle connections, whose time is seconds.
+    now: Cell<Instant>,
     /// Most idle HTTP/1 connections, all endpoints together.
     pub max_idle: Cell<usize>,
     /// Idle longer than this: closed.
@@ -67,6 +72,19 @@ pub enum ConnectError {
     Timeout,
 }
 
+impl Default for Pools {
+    fn default() -> Self {
+        Pools {
+            endpoints: RefCell::default(),
+            idle: Cell::default(),
+            alarms: RefCell::default(),
+            now: Cell::new(Instant::now()),
+            max_idle: Cell::default(),
+            idle_timeout: Cell::default(),
+        }
+    }
+}
+
 impl Pools {
     /// A connection to this endpoint: an idle one unless `fresh`, else a new one.
     ///
@@ -92,13 +110,32 @@ impl Pools {
         Ok(Connection::Http1 { sender, reused: false })
     }
 
-    /// Takes an idle connection that is still open.
+    /// What the future comes to. None: the deadline was there first.
+    pub async fn before<T>(&self, deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+        let Some(deadline) = deadline else { return Some(future.await) };
+        let mut alarm = self.alarms.borrow_mut().pop().unwrap_or_default();
+        let result = alarm.before(deadline, future).await;
+        self.alarms.borrow_mut().push(alarm);
+        result
+    }
+
+    /// Takes an idle connection that can carry a request.
     fn idle(&self, endpoint: u32) -> Option<http1::SendRequest<RequestBody>> {
         let mut endpoints = self.endpoints.borrow_mut();
         let pool = endpoints.get_mut(&endpoint)?;
-        while let Some(idle) = pool.idle.pop() {
+        let mut place = pool.idle.len();
+        while place > 0 {
+            place -= 1;
+            let idle = &pool.idle[place];
+            let old = self.now.get().saturating_duration_since(idle.since) >= self.idle_timeout.get();
+            // The connection's task may have a last thing to do (the request's body, a flush) before the next request.
+            let busy = !idle.sender.is_ready() && !idle.sender.is_closed();
+            if busy && !old {
+                continue;
+            }
+            let idle = pool.idle.remove(place);
             self.idle.set(self.idle.get().saturating_sub(1));
-            if idle.sender.is_ready() && idle.since.elapsed() < self.idle_timeout.get() {
+            if idle.sender.is_ready() && !old {
                 return Some(idle.sender);
             }
         }
@@ -106,27 +143,12 @@ impl Pools {
     }
 
     /// Gives a connection back whose response was read to its end.
-    pub fn give_back(self: &Rc<Self>, endpoint: u32, mut sender: http1::SendRequest<RequestBody>) {
-        if sender.is_ready() {
-            self.keep(endpoint, sender);
-        } else if !sender.is_closed() {
-            // The connection's task has a last thing to do (the request's body, a flush) before it can take another.
-            let pools = Rc::clone(self);
-            tokio::task::spawn_local(async move {
-                let ready = tokio::time::timeout(Duration::from_secs(1), sender.ready()).await;
-                if let Ok(Ok(())) = ready {
-                    pools.keep(endpoint, sender);
-                }
-            });
-        }
-    }
-
-    fn keep(&self, endpoint: u32, sender: http1::SendRequest<RequestBody>) {
-        if self.idle.get() >= self.max_idle.get() {
+    pub fn give_back(&self, endpoint: u32, sender: http1::SendRequest<RequestBody>) {
+        if sender.is_closed() || self.idle.get() >= self.max_idle.get() {
             return;
         }
         self.idle.set(self.idle.get() + 1);
-        let idle = Idle { sender, since: Instant::now() };
+        let idle = Idle { sender, since: self.now.get() };
         self.endpoints.borrow_mut().entry(endpoint).or_default().idle.push(idle);
     }
 
@@ -165,13 +187,14 @@ impl Pools {
 
     /// Closes what is idle for too long, or belongs to an endpoint that is gone.
     pub fn tidy(&self, known: impl Fn(u32) -> bool) {
-        let timeout = self.idle_timeout.get();
+        let (now, timeout) = (Instant::now(), self.idle_timeout.get());
+        self.now.set(now);
         let mut idle = 0;
         self.endpoints.borrow_mut().retain(|id, pool| {
             if !known(*id) {
                 return false;
             }
-            pool.idle.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < timeout);
+            pool.idle.retain(|idle| !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < timeout);
             idle += pool.idle.len();
             true
         });

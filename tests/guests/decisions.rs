@@ -89,7 +89,7 @@ async fn decide(name: &str, config: &str, expected: impl Fn(&Sample) -> Option<&
     let mut forwards = 0;
     for number in 0..REQUESTS {
         let sample = Sample::new(number, &mut chance);
-        let (_, called) = prebuilt.decide(0, sample.question());
+        let called = prebuilt.decide(0, sample.question());
         let service = match &called.outcome {
             Outcome::Forward(forward) => Some(&*forward.service.name),
             Outcome::Next => None,
@@ -98,7 +98,7 @@ async fn decide(name: &str, config: &str, expected: impl Fn(&Sample) -> Option<&
         assert_eq!(service, expected(&sample), "{sample:?}");
         forwards += u32::from(service.is_some());
         if let Some(built) = &built {
-            assert_eq!(said(&built.decide(0, sample.question()).1), said(&called), "{sample:?}");
+            assert_eq!(said(&built.decide(0, sample.question())), said(&called), "{sample:?}");
         }
     }
     assert!(forwards > REQUESTS / 20, "only {forwards} forwards: the samples test little");

@@ -12,7 +12,7 @@ fn limits() -> Limits {
 
 /// Asks; the header `x-hostile` tells the guest what to do.
 fn ask(version: &Version, how: &str) -> Called {
-    version.decide(0, question(&snapshot(1), "/", &[("x-hostile", how)], [127, 0, 0, 1])).1
+    version.decide(0, question(&snapshot(1), "/", &[("x-hostile", how)], [127, 0, 0, 1]))
 }
 
 fn fault(called: Called, how: &str) -> Fault {

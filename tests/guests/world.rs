@@ -1,6 +1,5 @@
 //! A small world to decide in: three services, a loader, and requests.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,7 +7,7 @@ use tempfile::TempDir;
 use wayside::digest;
 use wayside::policy::compile::Cache;
 use wayside::policy::{Called, Engine, EngineSettings, Limits, Outcome, Question, Version};
-use wayside::request::Head;
+use wayside::request::{Head, Peer};
 use wayside::service::{Endpoint, Live, Service, ServiceLive};
 use wayside::snapshot::Snapshot;
 
@@ -69,7 +68,7 @@ pub(crate) fn snapshot(seed: u32) -> Arc<Snapshot> {
         };
         (Arc::from(name), Arc::new(service))
     };
-    let services: HashMap<_, _> = ["users", "users-v2", "users-gold"].map(service).into();
+    let services = ["users", "users-v2", "users-gold"].into_iter().map(service).collect();
     Arc::new(Snapshot { services, ..Snapshot::default() })
 }
 
@@ -80,7 +79,12 @@ pub(crate) fn question(snapshot: &Arc<Snapshot>, uri: &str, headers: &[(&str, &s
         request = request.header(*name, *value);
     }
     let parts = request.body(()).unwrap().into_parts().0;
-    Question { head: Head::new(parts, client.into()), snapshot: snapshot.clone(), now_ms: 1_700_000_000_000, seed: 7 }
+    Question {
+        head: Head::new(parts, Peer::new((client, 4711).into())),
+        snapshot: snapshot.clone(),
+        now_ms: 1_700_000_000_000,
+        seed: 7,
+    }
 }
 
 /// The outcome in a line, without what a snapshot holds.

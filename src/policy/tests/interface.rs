@@ -152,7 +152,7 @@ fn state_is_shared_by_all_instances_and_outlives_a_version() {
     for _ in 0..2 {
         let version = try_load(counting(), limits(), Arc::clone(&live), "").unwrap();
         for worker in [0, 1, 0] {
-            let Outcome::Respond(answer) = version.decide(worker, question()).1.outcome else { panic!() };
+            let Outcome::Respond(answer) = version.decide(worker, question()).outcome else { panic!() };
             seen.push(answer.body.as_bytes()[0]);
         }
     }

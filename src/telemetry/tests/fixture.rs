@@ -1,7 +1,6 @@
 //! Exchanges that never were on a wire, for the tests of what is told of them and for the bench of what that costs.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use wayside::config::{self, Gateway};
 use wayside::exchange::{Attempt, AttemptError, Exchange, PolicyCall};
 use wayside::gateway::Shared;
 use wayside::listener::Clock;
-use wayside::request::Head;
+use wayside::request::{Head, Peer};
 use wayside::service::{Endpoint, Service};
 use wayside::telemetry::Telemetry;
 use wayside::worker::Worker;
@@ -43,9 +42,9 @@ pub(crate) fn exchange(
 ) -> Box<Exchange> {
     let clock = Rc::new(Clock::new(&Gateway::default().limits, false, Instant::now()));
     let (parts, ()) = request.body(()).unwrap().into_parts();
-    let peer: SocketAddr = "127.0.0.9:4711".parse().unwrap();
-    let mut exchange = Exchange::begin(worker, peer, Clock::enter(&clock), &parts.headers, settings);
-    exchange.head = Some(Head::new(parts, peer.ip()));
+    let peer = Peer::new("127.0.0.9:4711".parse().unwrap());
+    let mut exchange = Exchange::begin(worker, Arc::clone(&peer), Clock::enter(&clock), &parts.headers, settings);
+    exchange.head = Some(Head::new(parts, peer));
     exchange
 }
 
