@@ -7,30 +7,32 @@ mod guest;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use guest::Guest;
+use std::path::Path;
 use std::sync::Arc;
 use wayside::policy::{Engine, EngineSettings, Limits, Question, Version};
 use wayside::request::{Head, Peer};
 use wayside::service::{Service, ServiceLive};
 use wayside::snapshot::Snapshot;
 
-fn load(engine: &Engine, guest: Guest) -> anyhow::Result<Arc<Version>> {
+fn load(engine: &Engine, bytes: &[u8], config: &str) -> anyhow::Result<Arc<Version>> {
     let file = tempfile::NamedTempFile::new()?;
-    std::fs::write(file.path(), Engine::precompile(&guest.module()).map_err(anyhow::Error::msg)?)?;
+    std::fs::write(file.path(), Engine::precompile(bytes).map_err(anyhow::Error::msg)?)?;
     let (id, name) = ("0123456789ab".into(), "bench".into());
-    let version = engine.load(file.path(), id, name, String::new(), Limits::default(), Arc::default());
+    let version = engine.load(file.path(), id, name, config.to_owned(), Limits::default(), Arc::default());
     version.map_err(anyhow::Error::msg)
 }
 
 fn question() -> anyhow::Result<Question> {
     let service = Service {
-        name: "users".into(),
+        name: "users-v2".into(),
         settings: Arc::new(wayside::config::default_settings(&"bench".into())),
         endpoints: Vec::new(),
         reported: Arc::default(),
         live: Arc::new(ServiceLive::default()),
     };
-    let services = [(Arc::from("users"), Arc::new(service))].into_iter().collect();
-    let mut request = http::Request::get("/api/users?page=2").header("host", "shop.example").header("x-canary", "1");
+    let services = [(Arc::from("users-v2"), Arc::new(service))].into_iter().collect();
+    let mut request = http::Request::get("/api/users?page=2").header("host", "shop.example").header("x-tier", "gold");
+    request = request.header("cookie", "theme=dark; sid=user-7");
     for n in 0..10 {
         request = request.header(format!("x-header-{n}"), "some value of usual length");
     }
@@ -45,10 +47,10 @@ fn question() -> anyhow::Result<Question> {
 }
 
 /// Reads a header, gives a reason, names a service.
-fn canary() -> Guest {
+fn header() -> Guest {
     let mut guest =
         Guest::new().import("request", "header", "(param i32 i32 i32)").import("plan", "reason", "(param i32 i32)");
-    let [name, reason, users] = ["x-canary", "asked for by header", "users"].map(|text| guest.text(text));
+    let [name, reason, users] = ["x-tier", "asked for by header", "users-v2"].map(|text| guest.text(text));
     guest.decide(&format!(
         "(call $request.header {name} (i32.const 64))
          (if (i32.eqz (i32.load8_u (i32.const 64))) (then (return (call $next))))
@@ -59,8 +61,15 @@ fn canary() -> Guest {
 fn calls(criterion: &mut Criterion) {
     let mut run = || -> anyhow::Result<()> {
         let engine = Engine::new(EngineSettings::for_workers(1))?;
-        for (name, guest) in [("next", Guest::new()), ("header, reason, forward", canary())] {
-            let version = load(&engine, guest)?;
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/prebuilt/canary.wasm");
+        let guests = [
+            ("next", Guest::new().module(), ""),
+            ("header, reason, forward", header().module(), ""),
+            // In Rust: it reads a header and a cookie, hashes the user, gives a reason, and forwards.
+            ("the canary example", std::fs::read(example)?, "100"),
+        ];
+        for (name, bytes, config) in guests {
+            let version = load(&engine, &bytes, config)?;
             let question = question()?;
             criterion.bench_function(name, |bencher| bencher.iter(|| version.decide(0, question.clone())));
         }

@@ -43,29 +43,22 @@ fn ends_here(name: &HeaderName) -> bool {
     )
 }
 
-/// Headers that [`for_upstream`] writes itself, and a few that are added later: a trace parent, the host.
-const ADDED: usize = 6;
-
 /// The headers that go upstream: a copy without what ends here, with what the gateway says about the client.
 pub fn for_upstream(head: &Head) -> HeaderMap {
-    let sent = &head.parts.headers;
-    let named = named_by_connection(sent);
-    let mut headers = HeaderMap::with_capacity(sent.len() + ADDED);
-    for (name, value) in sent {
-        // No peer is trusted to say who the client is, so what it claims is replaced.
-        let replaced = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST].contains(name);
-        if !(replaced || ends_here(name) || named.contains(name)) {
-            headers.append(name.clone(), value.clone());
-        }
-    }
-    if sent.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")) {
+    let mut headers = head.parts.headers.clone();
+    let te = headers.get(header::TE);
+    let wants_trailers = te.is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    end_hop(&mut headers);
+    if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
+    // No peer is trusted to say who the client is, so what it claims is replaced.
     headers.insert(X_FORWARDED_FOR, head.peer.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(head.scheme()));
-    if let Some(host) = authority(head) {
-        headers.insert(X_FORWARDED_HOST, host);
-    }
+    match authority(head) {
+        Some(host) => headers.insert(X_FORWARDED_HOST, host),
+        None => headers.remove(X_FORWARDED_HOST),
+    };
     headers
 }
 

@@ -41,8 +41,7 @@ pub struct Head {
     pub tls_subject: Option<Arc<str>>,
     /// The path with its dot segments resolved, where that changed it.
     resolved: Option<String>,
-    /// The host in lower case, where that changed it.
-    lower: Option<String>,
+    host: String,
 }
 
 impl Head {
@@ -52,9 +51,8 @@ impl Head {
             Cow::Borrowed(_) => None,
             Cow::Owned(path) => Some(path),
         };
-        let host = raw_host(&parts);
-        let lower = host.bytes().any(|b| b.is_ascii_uppercase()).then(|| host.to_ascii_lowercase());
-        Arc::new(Head { parts, peer, tls: false, tls_subject: None, resolved, lower })
+        let host = host(&parts).to_ascii_lowercase();
+        Arc::new(Head { parts, peer, tls: false, tls_subject: None, resolved, host })
     }
 
     /// Starts with `/`; without query; dot segments resolved, percent-encoding and case kept. `*` for `OPTIONS *`.
@@ -69,7 +67,7 @@ impl Head {
 
     /// Host of the authority, lower case, without port and user; "" where there is none.
     pub fn host(&self) -> &str {
-        self.lower.as_deref().unwrap_or_else(|| raw_host(&self.parts))
+        &self.host
     }
 
     /// `http` or `https`: how the client reached the gateway.
@@ -92,7 +90,7 @@ fn plain_path(uri: &Uri) -> &str {
 }
 
 /// The authority's host as sent: of the target (RFC 9112 §3.2.2 prefers it), else of the `Host` header.
-fn raw_host(parts: &Parts) -> &str {
+fn host(parts: &Parts) -> &str {
     if let Some(host) = parts.uri.host() {
         return host;
     }

@@ -284,13 +284,16 @@ async fn try_once(
         let request = outgoing.request(trace, body.reader());
         let (sent, lease) = match connection {
             Connection::Http1 { mut sender, reused } => {
-                let sent = pools.before(deadline, sender.try_send_request(request)).await;
+                // Pinned here, so that what is moved from hand to hand is small.
+                let sending = std::pin::pin!(sender.try_send_request(request));
+                let sent = pools.before(deadline, sending).await;
                 let sent = sent.ok_or(AttemptError::Timeout)?.map_err(|error| (reused, error));
                 (sent, Some(Lease { pools: Rc::clone(pools), endpoint: endpoint.id, sender }))
             }
             Connection::Http2(mut sender) => {
                 // A shared connection may be closing: hyper says so by handing the request back.
-                let sent = pools.before(deadline, sender.try_send_request(request)).await;
+                let sending = std::pin::pin!(sender.try_send_request(request));
+                let sent = pools.before(deadline, sending).await;
                 (sent.ok_or(AttemptError::Timeout)?.map_err(|error| (!fresh, error)), None)
             }
         };

@@ -3,7 +3,7 @@
 //! while does not decide.
 //!
 //! `cargo bench --bench proxy`, with `-- --quick` for a short one, `-- --workers N` for other than a thread per core,
-//! `-- --only TEXT` for the rows whose names begin so, to profile one of them.
+//! `-- --only NAME` for one row by its name, to profile it.
 #![allow(missing_docs, unreachable_pub, reason = "a program of its own, not an interface")]
 
 mod bare;
@@ -78,14 +78,14 @@ async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize))
     ];
     println!("{workers} worker threads, {CLIENTS} clients; warming up");
     let mut failed = 0;
-    let asked = |subject: &&mut Subject<'_>| subject.name.starts_with(only);
+    let asked = |subject: &&mut Subject<'_>| only.is_empty() || subject.name == only;
     for subject in subjects.iter_mut().filter(asked) {
         failed += subject.run(CLIENTS, requests / 10).await?;
         subject.costs.clear();
     }
     for round in 1..=rounds {
         println!("\nround {round} of {rounds}");
-        println!("{:<24} requests failed  CPU µs/req     req/s  p50 µs  p99 µs", "");
+        println!("{:<24} requests failed  CPU µs/req    user  system     req/s  p50 µs  p99 µs", "");
         for subject in subjects.iter_mut().filter(asked) {
             failed += subject.run(CLIENTS, requests).await?;
         }

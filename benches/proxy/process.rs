@@ -37,15 +37,15 @@ impl Process {
         Ok(Process { child, addresses, _stdout: stdout })
     }
 
-    /// CPU time of all its threads so far, to 10 ms.
-    fn cpu(&self) -> anyhow::Result<Duration> {
+    /// CPU time of all its threads so far, in user and in system mode, to 10 ms.
+    fn cpu(&self) -> anyhow::Result<[Duration; 2]> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("this needs Linux")?;
         // The second field, the name, may hold spaces; the 14th and 15th are time in user and in system mode.
         let after_name = stat.rsplit(") ").next().unwrap_or_default();
         let ticks: Vec<u64> = after_name.split(' ').skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
         ensure!(ticks.len() == 2, "/proc/PID/stat is not as expected: {stat}");
         // A tick of this interface is 10 ms, whatever the kernel's own is.
-        Ok(Duration::from_millis(10 * (ticks[0] + ticks[1])))
+        Ok([Duration::from_millis(10 * ticks[0]), Duration::from_millis(10 * ticks[1])])
     }
 }
 
@@ -76,13 +76,15 @@ impl Subject<'_> {
     pub async fn run(&mut self, clients: usize, requests: usize) -> anyhow::Result<usize> {
         let before = self.process.cpu()?;
         let seen = load::send(self.address, self.protocol, clients, requests).await.context(self.name)?;
-        let spent = self.process.cpu()?.saturating_sub(before);
-        let cost = spent.as_secs_f64() * 1e6 / requests as f64;
-        self.costs.push(cost);
+        let after = self.process.cpu()?;
+        let cost = |mode: usize| after[mode].saturating_sub(before[mode]).as_secs_f64() * 1e6 / requests as f64;
+        let (user, system) = (cost(0), cost(1));
+        self.costs.push(user + system);
         println!(
-            "{:<24} {requests:>8} {:>6} {cost:>11.2} {:>9.0} {:>7} {:>7}",
+            "{:<24} {requests:>8} {:>6} {:>11.2} {user:>7.2} {system:>7.2} {:>9.0} {:>7} {:>7}",
             self.name,
             seen.failed,
+            user + system,
             requests as f64 / seen.took.as_secs_f64(),
             seen.quantile(0.5).as_micros(),
             seen.quantile(0.99).as_micros()

@@ -67,7 +67,7 @@ pub(super) struct Shared {
     /// WASI's timers panic where there is no runtime. Nobody drives this one: a guest that waits is never woken.
     pub(super) timers: Timers,
     engine: wasmtime::Engine,
-    linker: Linker<Context>,
+    linkers: Linkers,
     /// Dropped after `jobs`, whose end ends the first thread.
     _threads: Threads,
 }
@@ -84,13 +84,13 @@ impl Engine {
             wasmtime::Engine::new(&config(InstanceAllocationStrategy::OnDemand))
         });
         let engine = engine.map_err(|error| anyhow::anyhow!("{error:#}"))?;
-        let linker = linker(&engine).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+        let linkers = Linkers::new(&engine).map_err(|error| anyhow::anyhow!("{error:#}"))?;
         let stop = Arc::new(AtomicBool::new(false));
         let ticker = ticker(&engine, Arc::clone(&stop))?;
         let (jobs, refill) = refill::start()?;
         let timers = Timers::new()?;
         let threads = Threads { stop, threads: vec![ticker, refill] };
-        Ok(Engine { shared: Arc::new(Shared { settings, jobs, timers, engine, linker, _threads: threads }) })
+        Ok(Engine { shared: Arc::new(Shared { settings, jobs, timers, engine, linkers, _threads: threads }) })
     }
 
     /// What compiled code depends on beside its component: this program's and wasmtime's versions, the settings, the
@@ -123,8 +123,8 @@ impl Engine {
         let engine = compiler()?;
         let compiled =
             Component::new(&engine, &prepared.bytes).map_err(|error| format!("does not compile: {error:#}"))?;
-        let linker = linker(&engine).map_err(|error| format!("{error:#}"))?;
-        link(&linker, &compiled).map_err(|problem| prepared.explain(problem))?;
+        let linkers = Linkers::new(&engine).map_err(|error| format!("{error:#}"))?;
+        linkers.link(&compiled).map_err(|problem| prepared.explain(problem))?;
         compiled.serialize().map_err(|error| format!("{error:#}"))
     }
 
@@ -151,7 +151,7 @@ impl Engine {
         #[expect(unsafe_code, reason = "mapping machine code cannot be safe")]
         let component = unsafe { Component::deserialize_file(&self.shared.engine, path) };
         let component = component.map_err(|error| format!("its compiled code cannot be loaded: {error:#}"))?;
-        let pre = link(&self.shared.linker, &component)?;
+        let pre = self.shared.linkers.link(&component)?;
         live.state.set_quota(limits.state_keys, limits.state_bytes);
         Version::new(Arc::clone(&self.shared), pre, (id, name), config, limits, live)
     }
@@ -213,17 +213,33 @@ fn pooled(settings: &EngineSettings) -> wasmtime::Result<wasmtime::Engine> {
     wasmtime::Engine::new(&config(InstanceAllocationStrategy::Pooling(pool)))
 }
 
-fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Context>> {
-    let mut linker = Linker::new(engine);
-    // Never the synchronous one: it blocks the worker, or panics in its runtime.
-    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    Policy::add_to_linker::<_, HasSelf<_>>(&mut linker, |context: &mut Context| context)?;
-    Ok(linker)
+/// What components are linked with. Those that import no WASI get none: without its functions, which may wait, a call
+/// needs no stack of its own.
+struct Linkers {
+    plain: Linker<Context>,
+    wasi: Linker<Context>,
 }
 
-fn link(linker: &Linker<Context>, component: &Component) -> Result<PolicyPre<Context>, String> {
-    let pre = linker.instantiate_pre(component).map_err(|error| format!("cannot be linked: {error:#}"))?;
-    PolicyPre::new(pre).map_err(|error| format!("does not export what a policy must: {error:#}"))
+impl Linkers {
+    fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
+        let mut plain = Linker::new(engine);
+        Policy::add_to_linker::<_, HasSelf<_>>(&mut plain, |context: &mut Context| context)?;
+        let mut wasi = plain.clone();
+        // Never the synchronous one: it blocks the worker, or panics in its runtime.
+        wasmtime_wasi::p2::add_to_linker_async(&mut wasi)?;
+        Ok(Linkers { plain, wasi })
+    }
+
+    fn link(&self, component: &Component) -> Result<PolicyPre<Context>, String> {
+        let linker = if uses_wasi(component) { &self.wasi } else { &self.plain };
+        let pre = linker.instantiate_pre(component).map_err(|error| format!("cannot be linked: {error:#}"))?;
+        PolicyPre::new(pre).map_err(|error| format!("does not export what a policy must: {error:#}"))
+    }
+}
+
+/// It imports WASI.
+pub(super) fn uses_wasi(component: &Component) -> bool {
+    component.component_type().imports(component.engine()).any(|(name, _)| name.starts_with("wasi:"))
 }
 
 /// Advances the epoch, on a thread of its own that starves less than a worker's.

@@ -1,7 +1,8 @@
 //! One running copy of a component: built, asked, and thrown away once it went wrong.
 
 use super::PolicyLive;
-use super::bindings::{Policy, PolicyPre};
+use super::bindings::PolicyPre;
+use super::bindings::exports::wayside::policy::routing::Decision;
 use super::context::{Call, Context, Deadline};
 use super::decision::{Called, Fault, FaultKind, LogLine, Outcome, Question};
 use super::host;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 use tracing::Level;
+use wasmtime::component::TypedFunc;
 use wasmtime::{PoolConcurrencyLimitError, Store};
 
 /// CPU time for instantiation and `init` together: they may parse a large configuration or start a language's runtime.
@@ -23,14 +25,40 @@ const INIT_WALL: Duration = Duration::from_secs(5);
 const HANDED_OVER: usize = 1 << 20;
 /// Bytes that are kept of what a guest says about its own error, and of names of its functions.
 const MESSAGE: usize = 4096;
+/// The interface that a policy exports.
+const ROUTING: &str = "wayside:policy/routing@0.1.0";
 
 /// A copy that answered `init` and is ready for questions.
 pub(super) struct Instance {
     store: Store<Context>,
-    policy: Policy,
+    exports: Exports,
+    /// It may try to wait, so its calls need a stack of their own.
+    waits: bool,
     limits: Arc<Limits>,
     /// Calls so far.
     calls: u32,
+}
+
+/// What a policy is asked through, looked up once.
+#[derive(Clone, Copy)]
+struct Exports {
+    init: TypedFunc<(String,), (Result<(), String>,)>,
+    decide: TypedFunc<(), (Result<Decision, String>,)>,
+}
+
+impl Exports {
+    fn find(store: &mut Store<Context>, instance: &wasmtime::component::Instance) -> wasmtime::Result<Self> {
+        let routing = instance.get_export_index(&mut *store, None, ROUTING);
+        let mut function = |name: &str| {
+            let index = instance.get_export_index(&mut *store, routing.as_ref(), name);
+            index.ok_or_else(|| wasmtime::format_err!("no export `{name}`"))
+        };
+        let (init, decide) = (function("init")?, function("decide")?);
+        Ok(Exports {
+            init: instance.get_typed_func(&mut *store, init)?,
+            decide: instance.get_typed_func(&mut *store, decide)?,
+        })
+    }
 }
 
 impl Instance {
@@ -44,6 +72,7 @@ impl Instance {
         config: &str,
         limits: &Arc<Limits>,
         live: &Arc<PolicyLive>,
+        waits: bool,
         calls: u32,
     ) -> Result<(Box<Self>, Vec<LogLine>), String> {
         let mut store = Store::new(pre.engine(), Context::new(limits, Arc::clone(live)));
@@ -52,14 +81,26 @@ impl Instance {
         store.epoch_deadline_callback(|mut store| store.data_mut().deadline.tick());
         store.data_mut().deadline = Deadline::new(INIT_CPU, INIT_WALL);
         store.set_epoch_deadline(1);
-        let made = poll_once(async {
-            let policy = pre.instantiate_async(&mut store).await?;
-            let answer = policy.wayside_policy_routing().call_init(&mut store, config).await?;
-            Ok::<_, wasmtime::Error>((policy, answer))
-        });
+        let (pre, config) = (pre.instance_pre(), (config.to_owned(),));
+        let made = if waits {
+            poll_once(async {
+                let instance = pre.instantiate_async(&mut store).await?;
+                let exports = Exports::find(&mut store, &instance)?;
+                let (answer,) = exports.init.call_async(&mut store, config).await?;
+                Ok((exports, answer))
+            })
+        } else {
+            let make = || -> wasmtime::Result<_> {
+                let instance = pre.instantiate(&mut store)?;
+                let exports = Exports::find(&mut store, &instance)?;
+                let (answer,) = exports.init.call(&mut store, config)?;
+                Ok((exports, answer))
+            };
+            Some(make())
+        };
         let context = store.data_mut();
         let printed = context.wasi.output.take();
-        let (policy, answer) = match made {
+        let (exports, answer) = match made {
             Some(Ok(made)) => made,
             Some(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
                 return Err(format!("no room for another instance, too many versions are loaded: {error}"));
@@ -77,7 +118,7 @@ impl Instance {
             return Err(with_output(fault, printed));
         }
         logs.extend(printed.map(|message| LogLine { level: Level::WARN, message }));
-        Ok((Box::new(Instance { store, policy, limits: Arc::clone(limits), calls }), logs))
+        Ok((Box::new(Instance { store, exports, waits, limits: Arc::clone(limits), calls }), logs))
     }
 
     /// Asks it. False: it cannot be asked again.
@@ -92,11 +133,15 @@ impl Instance {
         self.calls = self.calls.saturating_add(1);
         // A panic would be a bug of the host functions; the worker must live on all the same.
         let asked = catch_unwind(AssertUnwindSafe(|| {
-            poll_once(self.policy.wayside_policy_routing().call_decide(&mut self.store))
+            if self.waits {
+                poll_once(self.exports.decide.call_async(&mut self.store, ()))
+            } else {
+                Some(self.exports.decide.call(&mut self.store, ()))
+            }
         }));
         let context = self.store.data_mut();
         let (outcome, fit) = match asked {
-            Ok(Some(Ok(answer))) => (judge(context, answer), true),
+            Ok(Some(Ok((answer,)))) => (judge(context, answer), true),
             Ok(Some(Err(error))) => {
                 let Fault { kind, message } = context.name_fault(&error);
                 (fault(kind, message), false)
@@ -130,10 +175,7 @@ impl Instance {
 }
 
 /// An answer of `decide`, and what was noted meanwhile.
-fn judge(
-    context: &mut Context,
-    answer: Result<super::bindings::exports::wayside::policy::routing::Decision, String>,
-) -> Outcome {
+fn judge(context: &mut Context, answer: Result<Decision, String>) -> Outcome {
     let decision = match answer {
         Ok(decision) => decision,
         Err(message) => return fault(FaultKind::Error, message),

@@ -30,7 +30,7 @@ pub struct Version {
     limits: Arc<Limits>,
     config: String,
     pre: PolicyPre<Context>,
-    /// It imports WASI, whose timers need a runtime.
+    /// It imports WASI, so it can try to wait.
     waits: bool,
     /// One for each worker.
     seats: Vec<Seat>,
@@ -51,8 +51,25 @@ pub struct Version {
 /// A worker's own instances. On cache lines of its own, since every call writes here.
 #[repr(align(128))]
 struct Seat {
+    /// The one that was asked last, which is asked again: its memory is in the worker's caches.
+    last: ArrayQueue<Box<Instance>>,
     ready: ArrayQueue<Box<Instance>>,
     calls: AtomicU64,
+}
+
+impl Seat {
+    fn pop(&self) -> Option<Box<Instance>> {
+        self.last.pop().or_else(|| self.ready.pop())
+    }
+
+    /// Gives it back where there is no room.
+    fn push(&self, instance: Box<Instance>) -> Result<(), Box<Instance>> {
+        self.last.push(instance).or_else(|instance| self.ready.push(instance))
+    }
+
+    fn len(&self) -> usize {
+        self.last.len() + self.ready.len()
+    }
 }
 
 /// What a version has counted since it was loaded.
@@ -82,10 +99,12 @@ impl Version {
         live: Arc<PolicyLive>,
     ) -> Result<Arc<Self>, String> {
         let (workers, ready) = (shared.settings.workers, shared.settings.ready_per_worker);
-        let seat = |_| Seat { ready: ArrayQueue::new(ready), calls: AtomicU64::new(0) };
-        let component = pre.instance_pre().component();
-        let imports = component.component_type();
-        let waits = imports.imports(component.engine()).any(|(name, _)| name.starts_with("wasi:"));
+        let seat = |_| Seat {
+            last: ArrayQueue::new(1),
+            ready: ArrayQueue::new(ready.saturating_sub(1).max(1)),
+            calls: AtomicU64::new(0),
+        };
+        let waits = super::engine::uses_wasi(pre.instance_pre().component());
         let version = Arc::new_cyclic(|me| Version {
             id,
             name,
@@ -171,7 +190,7 @@ impl Version {
             suspensions: self.suspension.total(),
             replaced: self.replaced.load(Relaxed),
             failed_builds: self.failed_builds.load(Relaxed),
-            ready: self.seats.iter().map(|seat| seat.ready.len()).sum(),
+            ready: self.seats.iter().map(Seat::len).sum(),
         }
     }
 
@@ -184,7 +203,7 @@ impl Version {
     #[cfg(test)]
     pub(super) fn take_all(&self) {
         for seat in &self.seats {
-            while seat.ready.pop().is_some() {
+            while seat.pop().is_some() {
                 self.fit.fetch_sub(1, Relaxed);
             }
         }
@@ -202,12 +221,12 @@ impl Version {
 
     fn take(&self, worker: usize) -> Option<Box<Instance>> {
         // Twice: with luck, one that another worker took and put back passes by the first look.
-        (0..2).find_map(|_| self.seats_from(worker).find_map(|seat| seat.ready.pop()))
+        (0..2).find_map(|_| self.seats_from(worker).find_map(Seat::pop))
     }
 
     fn seat(&self, worker: usize, mut instance: Box<Instance>) {
         for seat in self.seats_from(worker) {
-            match seat.ready.push(instance) {
+            match seat.push(instance) {
                 Ok(()) => return,
                 // One from another worker's seat, while this one is full.
                 Err(back) => instance = back,
@@ -261,7 +280,7 @@ impl Version {
         match self.build(0) {
             Ok((instance, _)) => {
                 self.fit.fetch_add(1, Relaxed);
-                let emptiest = (0..self.seats.len()).min_by_key(|seat| self.seats[*seat].ready.len());
+                let emptiest = (0..self.seats.len()).min_by_key(|seat| self.seats[*seat].len());
                 self.seat(emptiest.unwrap_or(0), instance);
                 missing() && !self.refilling.swap(true, Relaxed)
             }
@@ -275,8 +294,8 @@ impl Version {
     }
 
     fn build(&self, calls: u32) -> Result<(Box<Instance>, Vec<LogLine>), String> {
-        let _timers = self.shared.timers.enter();
-        Instance::build(&self.pre, &self.config, &self.limits, &self.live, calls)
+        let _timers = self.waits.then(|| self.shared.timers.enter());
+        Instance::build(&self.pre, &self.config, &self.limits, &self.live, self.waits, calls)
     }
 
     /// What `init` logged.
@@ -297,7 +316,7 @@ impl Drop for Version {
     fn drop(&mut self) {
         // The last snapshot that held it may go on a worker, which shall not pay for unmapping.
         for seat in &self.seats {
-            while let Some(instance) = seat.ready.pop() {
+            while let Some(instance) = seat.pop() {
                 self.shared.jobs.discard(instance);
             }
         }

@@ -71,12 +71,13 @@ fn parse(line: &[u8]) -> Option<(u128, u64, bool)> {
 fn format(trace_id: u128, span_id: u64, sampled: bool) -> HeaderValue {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut line = *b"00-00000000000000000000000000000000-0000000000000000-00";
-    for (i, place) in line[3..35].iter_mut().enumerate() {
-        *place = DIGITS[(trace_id >> (124 - 4 * i)) as usize & 15];
-    }
-    for (i, place) in line[36..52].iter_mut().enumerate() {
-        *place = DIGITS[(span_id >> (60 - 4 * i)) as usize & 15];
-    }
+    let mut write = |at: usize, bytes: &[u8]| {
+        for (place, byte) in line[at..].chunks_exact_mut(2).zip(bytes) {
+            place.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+    };
+    write(3, &trace_id.to_be_bytes());
+    write(36, &span_id.to_be_bytes());
     line[54] = if sampled { b'1' } else { b'0' };
     // Hex digits and dashes are all visible ASCII.
     HeaderValue::from_bytes(&line).unwrap_or_else(|_| HeaderValue::from_static(""))
