@@ -83,6 +83,16 @@ impl Program {
         (self.output.iter().collect(), self.log.iter().collect())
     }
 
+    /// Sends it a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Waits for its end; it must exit with 0.
+    pub fn ended(mut self) {
+        assert!(self.child.wait().unwrap().success());
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
@@ -107,9 +117,13 @@ pub fn until(what: &str, mut so: impl FnMut() -> bool) {
 
 /// Ends a process by SIGTERM, upon which it must exit with 0.
 pub fn terminate(child: &mut Child) {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    signal(child, "TERM");
     assert!(child.wait().unwrap().success());
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
 /// The whole answer to a GET with these headers.
