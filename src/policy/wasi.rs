@@ -5,19 +5,21 @@
 use crate::balance::Chance;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task;
 use std::time::Duration;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::{
     Deterministic, HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxView, WasiView, async_trait,
 };
 
 /// Bytes of output that are kept, the last ones.
 const OUTPUT: usize = 4096;
+/// Bytes of output in one call, at most; more is a trap, or printing would be a way to keep a worker busy for free.
+const PRINTED: usize = 64 << 10;
 /// Resources that an instance can have open, such as streams; a guest that leaks them traps.
 const RESOURCES: usize = 1024;
 /// Random bytes in one call, at most.
@@ -100,28 +102,31 @@ pub(super) struct Output(Arc<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    /// Something is in it: cheaper to ask than the lock.
-    any: AtomicBool,
+    /// Bytes that were printed since it was taken last. 0: nothing is in it, which is cheaper to ask than the lock.
+    printed: AtomicUsize,
     bytes: Mutex<Vec<u8>>,
 }
 
 impl Output {
-    fn keep(&self, new: &[u8]) {
+    /// False: that was too much.
+    fn keep(&self, new: &[u8]) -> bool {
         let mut bytes = self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let printed = self.0.printed.load(Relaxed).saturating_add(new.len());
+        self.0.printed.store(printed, Relaxed);
         let new = &new[new.len().saturating_sub(OUTPUT)..];
         let over = (bytes.len() + new.len()).saturating_sub(OUTPUT);
         bytes.drain(..over);
         bytes.extend_from_slice(new);
-        self.0.any.store(true, Relaxed);
+        printed <= PRINTED
     }
 
     /// What was printed since this was asked last, if anything.
     pub(super) fn take(&self) -> Option<String> {
-        if !self.0.any.load(Relaxed) {
+        if self.0.printed.load(Relaxed) == 0 {
             return None;
         }
         let mut bytes = self.0.bytes.lock().unwrap_or_else(PoisonError::into_inner);
-        self.0.any.store(false, Relaxed);
+        self.0.printed.store(0, Relaxed);
         let text = String::from_utf8_lossy(&bytes).trim().to_owned();
         bytes.clear();
         (!text.is_empty()).then_some(text)
@@ -146,8 +151,10 @@ impl IsTerminal for Output {
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
-        self.keep(&bytes);
-        Ok(())
+        match self.keep(&bytes) {
+            true => Ok(()),
+            false => Err(StreamError::Trap(wasmtime::format_err!("it printed more than {PRINTED} bytes in one call"))),
+        }
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -155,7 +162,7 @@ impl OutputStream for Output {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        // Always room: what is too much pushes out what is old.
+        // Always room: what is new pushes out what is old.
         Ok(64 << 10)
     }
 }
@@ -191,10 +198,11 @@ mod tests {
         for i in 0..100_000 {
             output.keep(format!("line {i}\n").as_bytes());
         }
+        assert!(!output.keep(b"line 99999\n"), "too much for one call");
         assert!(output.0.bytes.lock().unwrap().capacity() <= 4 * OUTPUT);
         let text = output.take().unwrap();
         assert!(text.len() <= OUTPUT && text.ends_with("line 99999"));
-        output.keep(&[b'x'; 1 << 20]);
+        assert!(output.keep(&[b'x'; PRINTED]) && !output.keep(b"x"));
         assert_eq!(output.take().unwrap().len(), OUTPUT);
         assert_eq!(output.take(), None);
     }

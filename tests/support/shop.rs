@@ -16,7 +16,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const POLICY: &str = r#"//! Sends everything to the shop, and says in each answer who decided.
 wit_bindgen::generate!({ path: "wit" });
@@ -149,11 +149,18 @@ pub struct Load {
 impl Load {
     /// Asks for the shop: every answer must be good.
     pub fn start(address: &str, clients: usize) -> Self {
-        Self::asking(address, clients, "/shop", "", |answer| answer.starts_with("HTTP/1.1 200"))
+        Self::asking(address, clients, "/shop", "", Duration::ZERO, |answer| answer.starts_with("HTTP/1.1 200"))
     }
 
-    /// Asks for `path` with this header line, if any.
-    pub fn asking(address: &str, clients: usize, path: &str, header: &str, good: fn(&str) -> bool) -> Self {
+    /// Asks for `path` with this header line, if any; each client once in `pace`, or when it can.
+    pub fn asking(
+        address: &str,
+        clients: usize,
+        path: &str,
+        header: &str,
+        pace: Duration,
+        good: fn(&str) -> bool,
+    ) -> Self {
         let end = if header.is_empty() { "" } else { "\r\n" };
         let asked = format!("GET {path} HTTP/1.1\r\nhost: shop.example\r\n{header}{end}\r\n");
         let took = Arc::new(Mutex::new(Vec::new()));
@@ -164,8 +171,11 @@ impl Load {
             let (failures, took, asked) = (Arc::clone(&failures), Arc::clone(&took), asked.clone());
             std::thread::spawn(move || {
                 let mut connection = connect(&address);
+                let mut due = Instant::now();
                 while !stop.load(Relaxed) {
-                    let began = std::time::Instant::now();
+                    due += pace;
+                    std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                    let began = Instant::now();
                     let answer = request(&mut connection, &asked);
                     took.lock().unwrap().push(began.elapsed().as_micros());
                     sent.fetch_add(1, Relaxed);

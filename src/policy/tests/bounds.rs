@@ -143,8 +143,13 @@ fn printing(times: usize, end: &str) -> Guest {
 }
 
 #[test]
-fn a_guest_that_prints_a_mebibyte_is_none_the_worse_for_it() {
-    let version = load_with(printing(1024, "(call $next)"), Limits { cpu: Duration::from_secs(5), ..limits() });
+fn what_a_guest_prints_is_kept_up_to_a_bound_and_a_flood_of_it_is_a_fault() {
+    let patient = || Limits { cpu: Duration::from_secs(5), ..limits() };
+    let (kind, message) = fault(ask(&load_with(printing(65, "(call $next)"), patient())));
+    assert_eq!(kind, FaultKind::Trap);
+    assert!(message.contains("it printed more than 65536 bytes in one call"), "{message}");
+    let version = load_with(printing(64, "(call $next)"), patient());
+    ask(&version);
     let called = ask(&version);
     assert!(matches!(called.outcome, Outcome::Next), "{:?}", called.outcome);
     assert_eq!(called.logs.len(), 1);
