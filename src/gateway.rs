@@ -69,7 +69,7 @@ fn serve(config: Config, shared: &Arc<Shared>, ready: impl FnOnce(&[SocketAddr],
     }
     let shared = Arc::clone(shared);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(async move {
+    let ended = runtime.block_on(async move {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let admin = crate::control::start(config, Arc::clone(&shared)).await?;
@@ -94,12 +94,16 @@ fn serve(config: Config, shared: &Arc<Shared>, ready: impl FnOnce(&[SocketAddr],
         let ended: Vec<_> = tokio::select! {
             ended = joined => ended?,
             _ = interrupt.recv() => anyhow::bail!("interrupted again while draining"),
+            _ = terminate.recv() => anyhow::bail!("told again to end while draining"),
         };
         for worker in ended {
             worker.map_err(|_| anyhow::anyhow!("a worker panicked"))??;
         }
         Ok(())
-    })
+    });
+    // A second interrupt waits for no worker.
+    runtime.shutdown_background();
+    ended
 }
 
 /// One socket a worker on the same port. Bound once without sharing first, so that a second gateway on the port fails.

@@ -85,6 +85,11 @@ impl Recorder {
         self.metrics.begin();
     }
 
+    /// The share of new traces that is sampled. None: no spans are exported.
+    pub fn sample(&self, settings: &config::Telemetry) -> Option<f64> {
+        self.traces.as_ref().map(|_| settings.sample)
+    }
+
     /// Takes in an exchange that is over.
     pub fn finish(&self, exchange: &Exchange) {
         let took = exchange.started.elapsed();

@@ -4,7 +4,7 @@
 #[path = "support/program.rs"]
 mod program;
 
-use program::Program;
+use program::{Program, nobody};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
@@ -50,14 +50,10 @@ fn origin(name: &'static str) -> String {
     address
 }
 
-/// An address where nobody listens.
-fn nobody() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
 #[test]
 fn requests_go_round_and_a_dead_endpoint_fails_none() {
-    let gateway = start(&[origin("one"), nobody(), origin("two")], "");
+    let dead = nobody();
+    let gateway = start(&[origin("one"), dead.address.to_string(), origin("two")], "");
     let answers: Vec<String> = (0..12).map(|_| gateway.get("/users", &[])).collect();
     assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200")), "{answers:?}");
     for name in ["one", "two"] {
@@ -78,7 +74,8 @@ fn the_gateways_own_answers_are_json_with_a_stable_code() {
 
 #[test]
 fn a_service_that_cannot_be_reached_is_a_502() {
-    let gateway = start(&[nobody()], "");
+    let dead = nobody();
+    let gateway = start(&[dead.address.to_string()], "");
     assert!(gateway.get("/users", &[]).contains("connect_failed"));
 }
 

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Frame;
 use origin::Protocol::{self, Http1, Http2};
 use origin::{Client, Origin, empty, full, streamed, whole};
-use program::{Program, until};
+use program::{Program, nobody, until};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,11 +33,6 @@ fn gateway(endpoints: &[SocketAddr], upstream: Protocol, gateway: &str, service:
          [[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
     );
     Program::start(folder, &config, &[])
-}
-
-/// An address where nobody listens.
-fn nobody() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]
@@ -186,8 +181,8 @@ async fn a_connect_that_takes_too_long_is_tried_elsewhere() {
 async fn a_failed_connect_is_tried_elsewhere_for_any_method_and_the_body_goes_along() {
     for (downstream, upstream) in PROTOCOLS {
         let origin = Origin::start(upstream).await;
-        let endpoints = [nobody(), nobody(), origin.address];
-        let gateway = gateway(&endpoints, upstream, "", "max_attempts = 3");
+        let dead = [nobody(), nobody()];
+        let gateway = gateway(&[dead[0].address, dead[1].address, origin.address], upstream, "", "max_attempts = 3");
         let mut client = Client::connect(&gateway.address, downstream).await;
         for turn in 0..6 {
             let response = client.send("POST", "/echo", &[], full(&format!("body {turn}"))).await;
@@ -200,7 +195,8 @@ async fn a_failed_connect_is_tried_elsewhere_for_any_method_and_the_body_goes_al
 
 #[tokio::test]
 async fn attempts_end_with_max_attempts() {
-    let endpoints: Vec<SocketAddr> = (0..5).map(|_| nobody()).collect();
+    let dead: Vec<_> = (0..5).map(|_| nobody()).collect();
+    let endpoints: Vec<SocketAddr> = dead.iter().map(|nobody| nobody.address).collect();
     for most in [1, 2, 3] {
         let gateway = gateway(&endpoints, Http1, "", &format!("max_attempts = {most}"));
         assert!(gateway.get("/a", &[]).contains("connect_failed"));
@@ -317,7 +313,7 @@ async fn a_drain_lets_what_is_in_flight_end_and_takes_nothing_more() {
         }
         assert_eq!(whole(response).await.0, "let go", "{downstream:?} to {upstream:?}");
         tokio::time::timeout(Duration::from_secs(20), client.closed()).await.expect("closed");
-        gateway.ended();
+        assert_eq!(gateway.ended(), Some(0));
     }
 }
 
@@ -329,6 +325,20 @@ async fn a_drain_has_a_deadline() {
     let asked = tokio::spawn(async move { client.try_send("GET", "/held", &[], empty()).await });
     origin.holding.notified().await;
     gateway.signal("TERM");
-    gateway.ended();
+    assert_eq!(gateway.ended(), Some(0));
+    assert!(asked.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_second_interrupt_waits_for_nobody() {
+    let origin = Origin::start(Http1).await;
+    let gateway = gateway(&[origin.address], Http1, "drain_timeout = \"1h\"", "");
+    let mut client = Client::connect(&gateway.address, Http1).await;
+    let asked = tokio::spawn(async move { client.try_send("GET", "/held", &[], empty()).await });
+    origin.holding.notified().await;
+    gateway.signal("INT");
+    until("it says that it drains", || gateway.ask("/readyz").contains("draining"));
+    gateway.signal("INT");
+    assert_eq!(gateway.ended(), Some(1));
     assert!(asked.await.unwrap().is_err());
 }

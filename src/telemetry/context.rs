@@ -19,30 +19,38 @@ pub struct Context {
     pub parent: Option<u64>,
     /// Spans are recorded and exported.
     pub sampled: bool,
+    /// The gateway takes part in traces: what goes upstream has a parent of the gateway's. Where nothing is exported,
+    /// the caller's passes through as it is, since nobody would ever see a span that others name as their parent.
+    pub takes_part: bool,
     /// What other tracers want carried along.
     pub state: Option<HeaderValue>,
 }
 
 impl Context {
     /// Continues the caller's trace, or starts one that is sampled with the probability `ratio`. A sampled parent is
-    /// always followed, and so is one that is not.
-    pub fn begin(headers: &HeaderMap, ratio: f64, chance: &mut Chance) -> Self {
+    /// always followed, and so is one that is not. None: no spans are exported.
+    pub fn begin(headers: &HeaderMap, ratio: Option<f64>, chance: &mut Chance) -> Self {
+        let takes_part = ratio.is_some();
         let span_id = chance.next_u64().max(1);
         let mut lines = headers.get_all(TRACEPARENT).iter();
         if let (Some(line), None) = (lines.next(), lines.next())
             && let Some((trace_id, parent, sampled)) = parse(line.as_bytes())
         {
             let state = headers.get(TRACESTATE).filter(|state| state.len() <= MAX_STATE).cloned();
-            return Context { trace_id, span_id, parent: Some(parent), sampled, state };
+            return Context { trace_id, span_id, parent: Some(parent), sampled, takes_part, state };
         }
         let trace_id = (u128::from(chance.next_u64().max(1)) << 64) | u128::from(chance.next_u64());
         // The top 53 bits, as a number from 0 to 1.
+        let ratio = ratio.unwrap_or(0.0);
         let sampled = ratio > 0.0 && ((chance.next_u64() >> 11) as f64) < ratio * (1u64 << 53) as f64;
-        Context { trace_id, span_id, parent: None, sampled, state: None }
+        Context { trace_id, span_id, parent: None, sampled, takes_part, state: None }
     }
 
     /// Puts the context into a request that goes upstream, with the attempt's span as its parent.
     pub fn inject(&self, span_id: u64, headers: &mut HeaderMap) {
+        if !self.takes_part {
+            return;
+        }
         headers.insert(TRACEPARENT, format(self.trace_id, span_id, self.sampled));
         match &self.state {
             Some(state) => headers.insert(TRACESTATE, state.clone()),
@@ -91,7 +99,7 @@ mod tests {
 
     fn begin(line: &str) -> Context {
         let headers = [(TRACEPARENT, HeaderValue::from_str(line).unwrap())].into_iter().collect();
-        Context::begin(&headers, 0.0, &mut Chance(1))
+        Context::begin(&headers, Some(0.0), &mut Chance(1))
     }
 
     #[test]
@@ -129,9 +137,19 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_is_exported_the_callers_context_passes_as_it_is() {
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, HeaderValue::from_static(GOOD));
+        headers.insert(TRACESTATE, HeaderValue::from_static("a=1"));
+        let sent = headers.clone();
+        Context::begin(&headers, None, &mut Chance(1)).inject(7, &mut headers);
+        assert_eq!(headers, sent);
+    }
+
+    #[test]
     fn the_share_of_new_traces_is_as_asked() {
         let mut chance = Chance(3);
-        let sampled = (0..10_000).filter(|_| Context::begin(&HeaderMap::new(), 0.1, &mut chance).sampled).count();
+        let sampled = (0..10_000).filter(|_| Context::begin(&HeaderMap::new(), Some(0.1), &mut chance).sampled).count();
         // Three standard deviations of a binomial with p = 0.1 are 90.
         assert!(sampled.abs_diff(1000) < 90, "{sampled}");
     }

@@ -9,7 +9,7 @@
 )]
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -88,9 +88,9 @@ impl Program {
         signal(&self.child, name);
     }
 
-    /// Waits for its end; it must exit with 0.
-    pub fn ended(mut self) {
-        assert!(self.child.wait().unwrap().success());
+    /// Waits for its end: its exit code.
+    pub fn ended(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 
     /// Its folder.
@@ -135,6 +135,18 @@ pub fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
+}
+
+/// An address where connections are refused. It is held, so that no other server can get it meanwhile.
+pub struct Nobody {
+    pub address: SocketAddr,
+    _bound: socket2::Socket,
+}
+
+pub fn nobody() -> Nobody {
+    let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    Nobody { address: bound.local_addr().unwrap().as_socket().unwrap(), _bound: bound }
 }
 
 /// Reads lines on a thread that ends with the stream.
