@@ -2,6 +2,7 @@
 
 use crate::balance::Memory;
 use crate::config::Config;
+use crate::listener::{Fresh, Spread};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use anyhow::Context;
@@ -9,8 +10,8 @@ use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 /// What all workers see.
@@ -18,8 +19,8 @@ use tokio::sync::watch;
 pub struct Shared {
     /// The world; control alone publishes here.
     pub snapshot: ArcSwap<Snapshot>,
-    /// Downstream connections open, all workers together.
-    pub connections: AtomicUsize,
+    /// Downstream connections of each worker.
+    pub spread: Spread,
     /// True once the drain began.
     pub drain: watch::Sender<bool>,
     /// What the sticky strategy remembers.
@@ -37,14 +38,15 @@ const BACKLOG: i32 = 4096;
 /// # Errors
 /// A socket is taken, a source's settings cannot be used, a thread cannot be started.
 pub fn run(config: Config, ready: impl FnOnce(&[SocketAddr], SocketAddr)) -> anyhow::Result<()> {
+    let (spread, fresh) = Spread::new(config.gateway.workers);
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(Snapshot::default()),
-        connections: AtomicUsize::new(0),
+        spread,
         drain: watch::Sender::new(false),
         sticky: Arc::new(Memory::default()),
         telemetry: Telemetry::start(&config.telemetry)?,
     });
-    let ended = serve(config, &shared, ready);
+    let ended = serve(config, &shared, fresh, ready);
     // The workers' last lines and spans are told.
     shared.telemetry.stop();
     ended
@@ -56,7 +58,12 @@ pub fn ready_line(listeners: &[SocketAddr], admin: SocketAddr) -> String {
     format!("ready {} admin http://{admin}", urls.join(" "))
 }
 
-fn serve(config: Config, shared: &Arc<Shared>, ready: impl FnOnce(&[SocketAddr], SocketAddr)) -> anyhow::Result<()> {
+fn serve(
+    config: Config,
+    shared: &Arc<Shared>,
+    fresh: Vec<UnboundedReceiver<Fresh>>,
+    ready: impl FnOnce(&[SocketAddr], SocketAddr),
+) -> anyhow::Result<()> {
     let workers = config.gateway.workers;
     let mut addresses = Vec::new();
     let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
@@ -75,10 +82,11 @@ fn serve(config: Config, shared: &Arc<Shared>, ready: impl FnOnce(&[SocketAddr],
         let admin = crate::control::start(config, Arc::clone(&shared)).await?;
         let threads: Vec<_> = sockets
             .into_iter()
+            .zip(fresh)
             .enumerate()
-            .map(|(index, sockets)| {
+            .map(|(index, (sockets, fresh))| {
                 let shared = Arc::clone(&shared);
-                let work = move || crate::worker::run(index, shared, sockets);
+                let work = move || crate::worker::run(index, shared, sockets, fresh);
                 std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)
             })
             .collect::<std::io::Result<_>>()?;

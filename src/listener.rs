@@ -1,6 +1,7 @@
 //! Accepting clients, finding out what they speak, and handing their requests to the proxy.
 
 mod frames;
+mod spread;
 mod timed;
 
 use crate::config::ConnectionLimits;
@@ -8,17 +9,19 @@ use crate::request::Peer;
 use crate::worker::{LocalExec, Worker};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use spread::Open;
+pub use spread::{Fresh, Spread};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use timed::Timed;
 pub use timed::{Active, Clock};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -56,14 +59,46 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     }
 }
 
-/// Serves a connection, unless too many are open.
+/// Serves a connection or hands it to another worker, unless too many are open.
 fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
-    let limits = worker.shared.snapshot.load().gateway.limits.clone();
-    let open = Open::enter(worker);
-    if worker.shared.connections.load(Relaxed) > limits.connections {
+    let shared = &worker.shared;
+    let limits = shared.snapshot.load().gateway.limits.clone();
+    if shared.spread.open() >= limits.connections {
         tracing::warn!(%peer, "closed: gateway.max_connections are open");
         return;
     }
+    let server = shared.spread.server(worker.index);
+    // Before the drain is asked for: a worker that drains stays while anything is open.
+    let open = Open::enter(shared, server);
+    if server == worker.index || *shared.drain.borrow() {
+        return spawn(worker, stream, peer, limits, open);
+    }
+    let stream = match stream.into_std() {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%peer, %error, "cannot be handed over"),
+    };
+    if let Some(fresh) = shared.spread.hand_over(Fresh { stream, peer, open }) {
+        take_over(worker, fresh);
+    }
+}
+
+/// Serves what other workers hand over.
+pub async fn receive(worker: Rc<Worker>, mut fresh: UnboundedReceiver<Fresh>) {
+    while let Some(fresh) = fresh.recv().await {
+        take_over(&worker, fresh);
+    }
+}
+
+fn take_over(worker: &Rc<Worker>, fresh: Fresh) {
+    let Fresh { stream, peer, open } = fresh;
+    let limits = worker.shared.snapshot.load().gateway.limits.clone();
+    match TcpStream::from_std(stream) {
+        Ok(stream) => spawn(worker, stream, peer, limits, open),
+        Err(error) => tracing::debug!(%peer, %error, "cannot be taken over"),
+    }
+}
+
+fn spawn(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, limits: ConnectionLimits, open: Open) {
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         if let Err(error) = serve(worker, stream, peer, limits).await {
@@ -71,22 +106,6 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
         }
         drop(open);
     });
-}
-
-/// Counts one open connection.
-struct Open(Rc<Worker>);
-
-impl Open {
-    fn enter(worker: &Rc<Worker>) -> Self {
-        worker.shared.connections.fetch_add(1, Relaxed);
-        Open(Rc::clone(worker))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.shared.connections.fetch_sub(1, Relaxed);
-    }
 }
 
 async fn serve(

@@ -2,12 +2,14 @@
 
 use crate::balance::{Balancer, Chance};
 use crate::gateway::Shared;
+use crate::listener::Fresh;
 use crate::telemetry::Recorder;
 use crate::upstream::Pools;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 /// What a worker has for itself. Nothing in here is shared with another thread but `shared`.
 #[derive(Debug)]
@@ -40,7 +42,12 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
 ///
 /// # Errors
 /// The runtime or a socket cannot be set up.
-pub fn run(index: usize, shared: Arc<Shared>, sockets: Vec<std::net::TcpListener>) -> anyhow::Result<()> {
+pub fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    sockets: Vec<std::net::TcpListener>,
+    fresh: UnboundedReceiver<Fresh>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
@@ -60,6 +67,7 @@ pub fn run(index: usize, shared: Arc<Shared>, sockets: Vec<std::net::TcpListener
             let listener = tokio::net::TcpListener::from_std(socket)?;
             accepting.push(tokio::task::spawn_local(crate::listener::accept(Rc::clone(&worker), listener)));
         }
+        tokio::task::spawn_local(crate::listener::receive(Rc::clone(&worker), fresh));
         tokio::task::spawn_local(tidy(Rc::clone(&worker)));
         let mut drain = worker.shared.drain.subscribe();
         // An error: the gateway is gone, which ends the worker as well.
@@ -69,7 +77,7 @@ pub fn run(index: usize, shared: Arc<Shared>, sockets: Vec<std::net::TcpListener
             let _ = accepts.await;
         }
         let deadline = tokio::time::Instant::now() + worker.shared.snapshot.load().gateway.drain_timeout;
-        while worker.shared.connections.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+        while worker.shared.spread.open() > 0 {
             let tick = Duration::from_millis(10);
             if tokio::time::Instant::now() + tick > deadline {
                 tracing::warn!("the drain's time is over; cutting off what is in flight");

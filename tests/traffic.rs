@@ -289,6 +289,31 @@ async fn connections_have_a_bound_and_a_place_is_free_again_when_one_ends() {
 }
 
 #[tokio::test]
+async fn every_connection_is_served_whichever_worker_accepted_it() {
+    const MANY: usize = 200;
+    let origin = Origin::start(Http1).await;
+    let gateway = gateway(&[origin.address], Http1, "", "");
+    let mut clients = Vec::new();
+    for turn in 0..MANY {
+        // In runs that differ, so that workers have to hand over what the kernel gave them.
+        if turn % 3 == 2 {
+            clients.remove(turn % clients.len());
+        }
+        let mut client = Client::connect(&gateway.address, Http1).await;
+        assert_eq!(whole(client.send("GET", "/a", &[], empty()).await).await.0, "/a");
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(whole(client.send("GET", "/b", &[], empty()).await).await.0, "/b");
+    }
+    drop(clients);
+    let gone = tokio::task::spawn_blocking(move || {
+        until("none is open", || gateway.metric("wayside_connections") == Some(0.0));
+    });
+    gone.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_drain_lets_what_is_in_flight_end_and_takes_nothing_more() {
     for (downstream, upstream) in PROTOCOLS {
         let origin = Origin::start(upstream).await;

@@ -29,7 +29,7 @@ pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Op
     live_policies(&mut text, &snapshot);
     services(&mut text, &snapshot);
     text.single("wayside_exchanges_in_flight", "gauge", "Exchanges that have begun and not ended.", in_flight);
-    let connections = shared.connections.load(Relaxed);
+    let connections = shared.spread.open();
     text.single("wayside_connections", "gauge", "Downstream connections that are open.", connections);
     text.single("wayside_snapshot_generation", "gauge", "Number of the published snapshot.", snapshot.generation);
     let get = |count: fn(&Counts) -> &std::sync::atomic::AtomicU64| spans.map_or(0, |spans| count(spans).load(Relaxed));

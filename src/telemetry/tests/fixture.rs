@@ -8,7 +8,7 @@ use wayside::balance::{Balancer, Chance, Memory, Strategy};
 use wayside::config::{self, Gateway};
 use wayside::exchange::{Attempt, AttemptError, Exchange, PolicyCall};
 use wayside::gateway::Shared;
-use wayside::listener::Clock;
+use wayside::listener::{Clock, Spread};
 use wayside::request::{Head, Peer};
 use wayside::service::{Endpoint, Service};
 use wayside::telemetry::Telemetry;
@@ -19,7 +19,7 @@ pub(crate) fn worker(telemetry: Telemetry) -> Rc<Worker> {
     let sticky = Arc::new(Memory::default());
     let shared = Arc::new(Shared {
         snapshot: arc_swap::ArcSwap::from_pointee(Default::default()),
-        connections: Default::default(),
+        spread: Spread::new(1).0,
         drain: tokio::sync::watch::Sender::new(false),
         sticky: Arc::clone(&sticky),
         telemetry,
