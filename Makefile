@@ -2,7 +2,7 @@
 # make check   format, lint, unit tests: a minute
 # make test    everything, with real servers, which are installed under target/ the first time (minutes)
 # make e2e     the whole thread with a real Consul and a real Jaeger (part of make test)
-# make bench   what a pick, a route, a policy call and a whole request cost; the last beside a bare hyper proxy
+# make bench   what a head's checks, a pick, a route, a policy call and a whole request cost; the last beside a bare hyper proxy
 # make guests  the example policies from source, into target/guests/
 .PHONY: demo check test e2e guests servers bench
 demo:
@@ -22,4 +22,4 @@ test: check servers guests
 e2e: servers
 	cargo test --test e2e --test swap -- --nocapture
 bench:
-	cargo bench --bench pick --bench policy --bench route --bench telemetry --bench proxy
+	cargo bench --bench head --bench pick --bench policy --bench route --bench telemetry --bench proxy

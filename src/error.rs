@@ -8,6 +8,12 @@ use http::StatusCode;
 pub enum Error {
     /// The request's head is one that must not be forwarded.
     BadRequest(&'static str),
+    /// The request line is longer than a head may be.
+    TargetTooLong,
+    /// A head of more bytes or headers than it may have.
+    HeadTooLarge,
+    /// The head was not complete in time.
+    HeadTimeout,
     /// A method that a gateway of this kind does not carry.
     MethodRefused,
     /// No policy and no route took the request.
@@ -33,6 +39,9 @@ impl Error {
     pub fn status(self) -> StatusCode {
         match self {
             Error::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Error::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Error::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Error::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
             Error::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Error::NoRoute => StatusCode::NOT_FOUND,
             Error::PolicyUnavailable | Error::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
@@ -45,6 +54,9 @@ impl Error {
     pub fn code(self) -> &'static str {
         match self {
             Error::BadRequest(_) => "bad_request",
+            Error::TargetTooLong => "target_too_long",
+            Error::HeadTooLarge => "head_too_large",
+            Error::HeadTimeout => "head_timeout",
             Error::MethodRefused => "method_refused",
             Error::NoRoute => "no_route",
             Error::PolicyUnavailable => "policy_unavailable",
@@ -61,6 +73,9 @@ impl Error {
     pub fn reason(self) -> &'static str {
         match self {
             Error::BadRequest(what) => what,
+            Error::TargetTooLong => "The request's target is too long.",
+            Error::HeadTooLarge => "The request's headers are too many or too long.",
+            Error::HeadTimeout => "The request's headers did not come in time.",
             Error::MethodRefused => "This gateway does not carry CONNECT or TRACE requests.",
             Error::NoRoute => "No route leads from this host and path to a service.",
             Error::PolicyUnavailable => "The routing policy for this request is failing; try again soon.",

@@ -1,6 +1,7 @@
 //! Accepting clients, finding out what they speak, and handing their requests to the proxy.
 
 mod frames;
+mod scanner;
 mod spread;
 mod timed;
 
@@ -9,6 +10,7 @@ use crate::request::Peer;
 use crate::worker::{LocalExec, Worker};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+pub use scanner::{Found, Malformed, Scanner};
 use spread::Open;
 pub use spread::{Fresh, Spread};
 use std::future::poll_fn;
@@ -132,35 +134,48 @@ async fn serve(
     }
     let http2 = seen == PREFACE;
     let clock = Rc::new(Clock::new(&limits, http2, began));
-    let io = TokioIo::new(Timed::new(stream, seen, Rc::clone(&clock)));
+    let heads = (limits.head_bytes, limits.headers);
+    let io = TokioIo::new(Timed::new(stream, seen, Rc::clone(&clock), heads));
     let peer = Peer::new(peer);
+    let (by, active) = (Rc::clone(&worker), Rc::clone(&clock));
     let service = service_fn(move |request| {
-        let (worker, peer, active) = (Rc::clone(&worker), Arc::clone(&peer), Clock::enter(&clock));
+        let (worker, peer, active) = (Rc::clone(&by), Arc::clone(&peer), Clock::enter(&active));
         async move { Ok::<_, std::convert::Infallible>(crate::proxy::handle(worker, peer, active, request).await) }
     });
-    if http2 {
+    let ended = if http2 {
         let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
         builder.max_concurrent_streams(limits.streams);
         builder.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        if let Some(ended) = unless_draining(&mut drain, connection.as_mut()).await {
-            return ended.map_err(|e| e.to_string());
+        match unless_draining(&mut drain, connection.as_mut()).await {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
-        connection.as_mut().graceful_shutdown();
-        connection.await.map_err(|e| e.to_string())
     } else {
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.header_read_timeout(None).max_buf_size(limits.head_bytes);
-        // Whatever number hyper is given costs an allocation for each request; its default costs none.
-        if limits.headers != HYPER_HEADERS {
+        // The scanner counts them. Whatever number hyper is given costs an allocation for each request.
+        if limits.headers > HYPER_HEADERS {
             builder.max_headers(limits.headers);
         }
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        if let Some(ended) = unless_draining(&mut drain, connection.as_mut()).await {
-            return ended.map_err(|e| e.to_string());
+        match unless_draining(&mut drain, connection.as_mut()).await {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
-        connection.as_mut().graceful_shutdown();
-        connection.await.map_err(|e| e.to_string())
+    };
+    match clock.refused() {
+        Some(bad) => {
+            worker.recorder.refused(bad);
+            Err(format!("refused: {}", bad.name()))
+        }
+        None => ended.map_err(|error| error.to_string()),
     }
 }
 

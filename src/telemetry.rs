@@ -18,6 +18,7 @@ pub use context::Context;
 use crate::config::{self, AccessLog};
 use crate::exchange::Exchange;
 use crate::gateway::Shared;
+use crate::listener::Malformed;
 use crate::snapshot::Snapshot;
 use std::sync::Arc;
 
@@ -88,6 +89,11 @@ impl Recorder {
     /// The share of new traces that is sampled. None: no spans are exported.
     pub fn sample(&self, settings: &config::Telemetry) -> Option<f64> {
         self.traces.as_ref().map(|_| settings.sample)
+    }
+
+    /// A client sent something that never became an exchange.
+    pub fn refused(&self, bad: Malformed) {
+        self.metrics.refused(bad);
     }
 
     /// Takes in an exchange that is over.

@@ -82,9 +82,13 @@ fn a_service_that_cannot_be_reached_is_a_502() {
 #[test]
 fn a_client_that_says_nothing_or_too_little_is_let_go() {
     let gateway = start(&[origin("one")], "head_timeout = \"100ms\"\nidle_timeout = \"100ms\"");
-    let cases = ["", "G", "PRI * HTTP/2.0\r\n", "GET /users HTTP/1.1\r\nhost:"];
-    for said in cases {
+    for said in ["", "PRI * HTTP/2.0\r\n"] {
         assert_eq!(send(&gateway, said), "", "after {said:?}");
+    }
+    // Half a request: that it took too long.
+    for said in ["G", "GET /users HTTP/1.1\r\nhost:", "GET /users HTTP/1.1\r\nhost: a\r\n"] {
+        let answer = send(&gateway, said);
+        assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("\"head_timeout\""), "after {said:?}: {answer}");
     }
     // Idle after a request: the answer, then the close.
     assert!(send(&gateway, "GET /users HTTP/1.1\r\nhost: a\r\n\r\n").ends_with("one"));

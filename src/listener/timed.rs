@@ -2,6 +2,7 @@
 //! takes nothing. hyper has one timer for the first two and none for HTTP/2, so they live here.
 
 use super::frames::Frames;
+use super::scanner::{Malformed, Scanner};
 use crate::config::ConnectionLimits;
 use crate::time::Alarm;
 use std::cell::{Cell, RefCell};
@@ -26,6 +27,8 @@ pub struct Clock {
     since: Cell<Option<Instant>>,
     /// HTTP/2: since when a frame, other than a body's, or a header block has been coming.
     half: Cell<Option<Instant>>,
+    /// HTTP/1: what its client sent that was refused.
+    refused: Cell<Option<Malformed>>,
     /// Whoever reads without a timer, since an exchange is in progress. hyper may look for the next request before it
     /// lets go of the last body, so the end of an exchange has to make it look again.
     reader: RefCell<Option<Waker>>,
@@ -47,6 +50,7 @@ impl Clock {
             in_head: Cell::new(true),
             since: Cell::new(Some(began)),
             half: Cell::new(None),
+            refused: Cell::new(None),
             reader: RefCell::new(None),
         }
     }
@@ -56,6 +60,19 @@ impl Clock {
         clock.active.set(clock.active.get() + 1);
         clock.in_head.set(false);
         Active(Rc::clone(clock))
+    }
+
+    /// Why the connection was closed, where its client sent something that must not be forwarded.
+    pub(super) fn refused(&self) -> Option<Malformed> {
+        self.refused.get()
+    }
+
+    /// Whoever reads is woken when no exchange is in progress any more.
+    fn wake_when_idle(&self, cx: &Context<'_>) {
+        let mut reader = self.reader.borrow_mut();
+        if !reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+            *reader = Some(cx.waker().clone());
+        }
     }
 
     fn read(&self) {
@@ -102,18 +119,118 @@ impl Drop for Active {
 #[derive(Debug)]
 pub(super) struct Timed {
     stream: TcpStream,
-    /// What was read to find out the protocol.
-    seen: Vec<u8>,
     clock: Rc<Clock>,
+    /// What was read and may be passed on.
+    ready: Vec<u8>,
+    /// HTTP/1.
+    checked: Option<Checked>,
+    /// HTTP/2.
     frames: Frames,
     alarm: Alarm,
     stalled: Option<Instant>,
 }
 
+/// What stands between an HTTP/1 client and hyper.
+#[derive(Debug)]
+struct Checked {
+    scanner: Scanner,
+    /// The beginning of a line, held back until its end comes.
+    held: Vec<u8>,
+    bad: Option<Malformed>,
+    /// It was answered; what still comes is thrown away, since closing a socket with unread bytes would reset it, and the
+    /// client might never see the answer.
+    linger: Option<Linger>,
+}
+
+#[derive(Debug)]
+struct Linger {
+    until: Instant,
+    bytes: usize,
+}
+
+/// How long, and for how many bytes, a refused client is listened to.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: usize = 1 << 20;
+
+impl Checked {
+    /// Looks at what was put into `buf` after its first `before` bytes, and leaves there what may be passed on at once.
+    fn take_in(&mut self, ready: &mut Vec<u8>, buf: &mut ReadBuf<'_>, before: usize) {
+        let new = &buf.filled()[before..];
+        if self.held.is_empty() {
+            let found = self.scanner.scan(new, 0);
+            self.bad = found.bad;
+            self.held.extend_from_slice(&new[found.good..]);
+            buf.set_filled(before + found.good);
+        } else {
+            let searched = self.held.len();
+            self.held.extend_from_slice(new);
+            buf.set_filled(before);
+            self.release(ready, searched);
+        }
+    }
+
+    /// Looks at what is held.
+    fn release(&mut self, ready: &mut Vec<u8>, searched: usize) {
+        let found = self.scanner.scan(&self.held, searched);
+        self.bad = found.bad;
+        ready.extend(self.held.drain(..found.good));
+    }
+}
+
 impl Timed {
-    /// A connection of which `seen` was read already.
-    pub(super) fn new(stream: TcpStream, seen: Vec<u8>, clock: Rc<Clock>) -> Self {
-        Timed { stream, seen, clock, frames: Frames::default(), alarm: Alarm::default(), stalled: None }
+    /// A connection of which `seen` was read already; `heads`: bytes and headers of a request's head, at most.
+    pub(super) fn new(stream: TcpStream, seen: Vec<u8>, clock: Rc<Clock>, heads: (usize, usize)) -> Self {
+        let (mut ready, mut checked) = (Vec::new(), None);
+        if clock.http2 {
+            ready = seen;
+        } else {
+            let scanner = Scanner::new(heads.0, heads.1);
+            let mut check = Checked { scanner, held: seen, bad: None, linger: None };
+            check.release(&mut ready, 0);
+            checked = Some(check);
+        }
+        Timed { stream, clock, ready, checked, frames: Frames::default(), alarm: Alarm::default(), stalled: None }
+    }
+
+    /// Answers what must not be forwarded, once everything before it was answered.
+    fn refuse(&mut self, cx: &mut Context<'_>, bad: Malformed, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(checked) = &mut self.checked else { return Poll::Ready(Err(io::ErrorKind::InvalidData.into())) };
+        self.clock.refused.set(Some(bad));
+        if checked.scanner.is_inside_body() {
+            // It breaks off for whoever reads it.
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        if self.clock.active.get() > 0 {
+            self.clock.wake_when_idle(cx);
+            return Poll::Pending;
+        }
+        let linger = match &mut checked.linger {
+            Some(linger) => linger,
+            None => {
+                // In the middle of what a slow client has not taken yet there is no room for an answer.
+                if self.stalled.is_none() {
+                    let _ = self.stream.try_write(bad.answer().as_bytes());
+                }
+                let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
+                checked.linger.insert(Linger { until: Instant::now() + LINGER, bytes: LINGER_BYTES })
+            }
+        };
+        loop {
+            let before = buf.filled().len();
+            match Pin::new(&mut self.stream).poll_read(cx, buf) {
+                Poll::Pending => {
+                    return self.alarm.poll(cx, linger.until).map(|()| Err(io::ErrorKind::InvalidData.into()));
+                }
+                Poll::Ready(read) => {
+                    let more = buf.filled().len() - before;
+                    buf.set_filled(before);
+                    linger.bytes = linger.bytes.saturating_sub(more);
+                    if read.is_err() || more == 0 || linger.bytes == 0 || Instant::now() >= linger.until {
+                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                    }
+                }
+            }
+        }
     }
 
     /// Pending until the deadline, then an error.
@@ -134,32 +251,57 @@ impl Timed {
 impl AsyncRead for Timed {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.seen.is_empty() {
-            let take = this.seen.len().min(buf.remaining());
-            buf.put_slice(&this.seen[..take]);
-            this.seen.drain(..take);
-            return Poll::Ready(Ok(()));
-        }
-        let before = buf.filled().len();
-        match Pin::new(&mut this.stream).poll_read(cx, buf) {
-            Poll::Ready(read) => {
-                this.clock.read();
-                if this.clock.http2 {
-                    let advanced = this.frames.read(&buf.filled()[before..]);
-                    this.clock.framed(&this.frames, advanced);
-                }
-                Poll::Ready(read)
+        loop {
+            if !this.ready.is_empty() {
+                let take = this.ready.len().min(buf.remaining());
+                buf.put_slice(&this.ready[..take]);
+                this.ready.drain(..take);
+                return Poll::Ready(Ok(()));
             }
-            Poll::Pending => match this.clock.deadline() {
-                Some(deadline) => this.wait(cx, deadline),
-                None => {
-                    let mut reader = this.clock.reader.borrow_mut();
-                    if !reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
-                        *reader = Some(cx.waker().clone());
+            if let Some(bad) = this.checked.as_ref().and_then(|checked| checked.bad) {
+                return this.refuse(cx, bad, buf);
+            }
+            let before = buf.filled().len();
+            match Pin::new(&mut this.stream).poll_read(cx, buf) {
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) if buf.filled().len() == before => {
+                    // A client that has said all may close its half and wait for the answer (RFC 9112 §9.6); only a
+                    // reset says that it is gone. hyper's own way to allow this would not see the reset.
+                    let said_all = this.checked.as_ref().is_some_and(|checked| !checked.scanner.is_inside_body());
+                    if said_all && this.clock.active.get() > 0 {
+                        this.clock.wake_when_idle(cx);
+                        return Poll::Pending;
                     }
-                    Poll::Pending
+                    return Poll::Ready(Ok(()));
                 }
-            },
+                Poll::Ready(Ok(())) => {
+                    this.clock.read();
+                    let Some(checked) = &mut this.checked else {
+                        let advanced = this.frames.read(&buf.filled()[before..]);
+                        this.clock.framed(&this.frames, advanced);
+                        return Poll::Ready(Ok(()));
+                    };
+                    checked.take_in(&mut this.ready, buf, before);
+                    if buf.filled().len() > before {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Pending => {
+                    let Some(deadline) = this.clock.deadline() else {
+                        this.clock.wake_when_idle(cx);
+                        return Poll::Pending;
+                    };
+                    match this.wait::<()>(cx, deadline) {
+                        Poll::Pending => return Poll::Pending,
+                        Poll::Ready(over) => match &mut this.checked {
+                            Some(checked) if checked.scanner.is_inside_head(!checked.held.is_empty()) => {
+                                checked.bad = Some(Malformed::HeadTimeout);
+                            }
+                            _ => return Poll::Ready(over),
+                        },
+                    }
+                }
+            }
         }
     }
 }

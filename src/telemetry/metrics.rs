@@ -7,6 +7,7 @@ mod text;
 pub(super) use page::page;
 
 use crate::exchange::{AttemptError, Exchange};
+use crate::listener::Malformed;
 use crate::policy::{FaultKind, Scope};
 use crate::snapshot::Snapshot;
 use crate::time::process_ms;
@@ -14,6 +15,7 @@ use numbers::{Count, Histogram};
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
@@ -77,6 +79,8 @@ const DECISIONS: [&str; 4] = ["next", "forward", "respond", "fault"];
 #[derive(Debug)]
 pub(super) struct Registry {
     started: SystemTime,
+    /// By kind. All workers', since it is no common thing.
+    refused: [AtomicU64; Malformed::ALL.len()],
     lists: Mutex<Lists>,
 }
 
@@ -90,7 +94,7 @@ struct Lists {
 
 impl Default for Registry {
     fn default() -> Self {
-        Registry { started: SystemTime::now(), lists: Mutex::default() }
+        Registry { started: SystemTime::now(), refused: Default::default(), lists: Mutex::default() }
     }
 }
 
@@ -204,6 +208,10 @@ impl Recorder {
 
     pub(super) fn begin(&self) {
         self.load.begun.add(1);
+    }
+
+    pub(super) fn refused(&self, bad: Malformed) {
+        self.registry.refused[bad as usize].fetch_add(1, Relaxed);
     }
 
     pub(super) fn finish(&self, exchange: &Exchange, took: Duration) {

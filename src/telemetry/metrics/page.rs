@@ -6,6 +6,7 @@ use super::text::Text;
 use super::{CODES, DECISIONS, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry};
 use crate::exchange::AttemptError;
 use crate::gateway::Shared;
+use crate::listener::Malformed;
 use crate::policy::{BOUNDS, FaultKind, GuestMetrics, SeriesValue, Version};
 use crate::snapshot::Snapshot;
 use std::collections::BTreeMap;
@@ -24,6 +25,11 @@ pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Op
         (in_flight, alive(pairs), alive(policies))
     };
     requests(&mut text, &pairs);
+    let refused = "wayside_refused_requests_total";
+    text.family(refused, "counter", "What clients sent that could not be read as one request, by what was wrong.");
+    for (kind, count) in Malformed::ALL.into_iter().zip(&registry.refused) {
+        text.sample(refused, &[("kind", kind.name())], count.load(Relaxed));
+    }
     attempts(&mut text, &pairs);
     decisions(&mut text, &policies);
     live_policies(&mut text, &snapshot);

@@ -1,0 +1,498 @@
+//! A strict reader of HTTP/1 framing (RFC 9112), between the socket and hyper. hyper hides what another parser could
+//! read differently (two lengths, bare line feeds, a fragment in the target) or forgives it; what passes here has one
+//! meaning only. Nothing of a line reaches hyper before the whole line was found good, and the last line of a head not
+//! before the whole head was.
+
+use crate::error::Error;
+
+/// What a client sent that must not be forwarded. Each names its rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Malformed {
+    /// A line that ends in a line feed alone (RFC 9112 §2.2).
+    BareLineFeed,
+    /// A carriage return inside a line (RFC 9112 §2.2).
+    BareCarriageReturn,
+    /// More than one empty line before a request (RFC 9112 §2.2).
+    EmptyLines,
+    /// No method, target and version with single spaces between (RFC 9112 §3).
+    RequestLine,
+    /// A method that is no token (RFC 9110 §9.1).
+    Method,
+    /// A control, a byte that is no ASCII, or a fragment in the target (RFC 9112 §3.2).
+    Target,
+    /// A version other than HTTP/1.0 and HTTP/1.1.
+    Version,
+    /// A line that begins with whitespace (RFC 9112 §5.2).
+    Folded,
+    /// A name that is no token, or whitespace before its colon (RFC 9112 §5.1).
+    HeaderName,
+    /// A control in a value (RFC 9110 §5.5).
+    HeaderValue,
+    /// Not one number (RFC 9112 §6.3, RFC 9110 §8.6).
+    ContentLength,
+    /// Other than `chunked` alone, or with HTTP/1.0 (RFC 9112 §6.1).
+    TransferEncoding,
+    /// Both lengths (RFC 9112 §6.3).
+    BothLengths,
+    /// A chunk whose size is no hexadecimal number, or too long a line (RFC 9112 §7.1).
+    ChunkSize,
+    /// A chunk that goes on past its size (RFC 9112 §7.1).
+    ChunkEnd,
+    /// The request line is longer than the head may be.
+    TargetTooLong,
+    /// More bytes or headers than a head may have.
+    HeadTooLarge,
+    /// The head did not come in time.
+    HeadTimeout,
+}
+
+impl Malformed {
+    /// Each once, in the order of their declaration.
+    pub const ALL: [Malformed; 18] = [
+        Malformed::BareLineFeed,
+        Malformed::BareCarriageReturn,
+        Malformed::EmptyLines,
+        Malformed::RequestLine,
+        Malformed::Method,
+        Malformed::Target,
+        Malformed::Version,
+        Malformed::Folded,
+        Malformed::HeaderName,
+        Malformed::HeaderValue,
+        Malformed::ContentLength,
+        Malformed::TransferEncoding,
+        Malformed::BothLengths,
+        Malformed::ChunkSize,
+        Malformed::ChunkEnd,
+        Malformed::TargetTooLong,
+        Malformed::HeadTooLarge,
+        Malformed::HeadTimeout,
+    ];
+
+    /// As metrics and the log call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Malformed::BareLineFeed => "bare_line_feed",
+            Malformed::BareCarriageReturn => "bare_carriage_return",
+            Malformed::EmptyLines => "empty_lines",
+            Malformed::RequestLine => "request_line",
+            Malformed::Method => "method",
+            Malformed::Target => "target",
+            Malformed::Version => "version",
+            Malformed::Folded => "folded_header",
+            Malformed::HeaderName => "header_name",
+            Malformed::HeaderValue => "header_value",
+            Malformed::ContentLength => "content_length",
+            Malformed::TransferEncoding => "transfer_encoding",
+            Malformed::BothLengths => "both_lengths",
+            Malformed::ChunkSize => "chunk_size",
+            Malformed::ChunkEnd => "chunk_end",
+            Malformed::TargetTooLong => "target_too_long",
+            Malformed::HeadTooLarge => "head_too_large",
+            Malformed::HeadTimeout => "head_timeout",
+        }
+    }
+
+    /// What its client is told.
+    pub fn error(self) -> Error {
+        Error::BadRequest(match self {
+            Malformed::BareLineFeed => "A line of the request ends in a line feed without a carriage return.",
+            Malformed::BareCarriageReturn => "A line of the request has a carriage return in it.",
+            Malformed::EmptyLines => "There are empty lines before the request.",
+            Malformed::RequestLine => "The request's first line is not a method, a target and a version.",
+            Malformed::Method => "The request's method has a character that is not allowed.",
+            Malformed::Target => "The request's target has a character that is not allowed.",
+            Malformed::Version => "The request's version is neither HTTP/1.1 nor HTTP/1.0.",
+            Malformed::Folded => "A header of the request goes on in a second line.",
+            Malformed::HeaderName => "A header's name has a character that is not allowed, or no colon follows it.",
+            Malformed::HeaderValue => "A header's value has a character that is not allowed.",
+            Malformed::ContentLength => "The request's Content-Length is not one number.",
+            Malformed::TransferEncoding => "The request's Transfer-Encoding is not just chunked.",
+            Malformed::BothLengths => "The request has both Content-Length and Transfer-Encoding.",
+            Malformed::ChunkSize => "A chunk's size is not a hexadecimal number.",
+            Malformed::ChunkEnd => "A chunk is longer than its size says.",
+            Malformed::TargetTooLong => return Error::TargetTooLong,
+            Malformed::HeadTooLarge => return Error::HeadTooLarge,
+            Malformed::HeadTimeout => return Error::HeadTimeout,
+        })
+    }
+
+    /// The whole answer, after which the connection closes.
+    pub fn answer(self) -> String {
+        let error = self.error();
+        let (status, body) = (error.status(), error.body());
+        format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n{body}",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or(""),
+            body.len()
+        )
+    }
+}
+
+/// Where in a request the next byte is.
+#[derive(Debug, Clone, Copy)]
+enum Expect {
+    RequestLine,
+    Header,
+    /// So many bytes of a body with a known length.
+    Body(u64),
+    ChunkSize,
+    /// So many bytes of a chunk.
+    Chunk(u64),
+    ChunkEnd,
+    Trailer,
+}
+
+/// What was found in some bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// So many bytes are good and may be passed on; what follows is the beginning of a line, or bad.
+    pub good: usize,
+    /// What is wrong with what follows.
+    pub bad: Option<Malformed>,
+}
+
+/// Bytes of a line with a chunk's size, extensions included. They mean nothing to anybody, so they need no room.
+const CHUNK_LINE: usize = 256;
+
+/// One connection's place in what its client sends.
+#[derive(Debug)]
+pub struct Scanner {
+    head_bytes: usize,
+    most_headers: usize,
+    expect: Expect,
+    /// Of this head, or of these trailers, so far.
+    bytes: usize,
+    headers: usize,
+    empty_lines: usize,
+    http_10: bool,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl Scanner {
+    /// At the beginning of a connection; each head has so many bytes and headers at most.
+    pub fn new(head_bytes: usize, most_headers: usize) -> Self {
+        Scanner {
+            head_bytes,
+            most_headers,
+            expect: Expect::RequestLine,
+            bytes: 0,
+            headers: 0,
+            empty_lines: 0,
+            http_10: false,
+            length: None,
+            chunked: false,
+        }
+    }
+
+    /// A head has begun and not ended; `held`: the beginning of a line is held back.
+    pub fn is_inside_head(&self, held: bool) -> bool {
+        matches!(self.expect, Expect::Header) || matches!(self.expect, Expect::RequestLine) && held
+    }
+
+    /// A head has ended, and its body has not.
+    pub fn is_inside_body(&self) -> bool {
+        !matches!(self.expect, Expect::RequestLine | Expect::Header)
+    }
+
+    /// Looks at what came next. After something bad, nothing more may be asked. `searched`: of the first line so many
+    /// bytes were looked at before, and held no line feed.
+    pub fn scan(&mut self, bytes: &[u8], searched: usize) -> Found {
+        let (mut good, mut searched) = (0, searched);
+        while good < bytes.len() {
+            let rest = &bytes[good..];
+            if let Expect::Body(left) | Expect::Chunk(left) = &mut self.expect {
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(rest.len());
+                *left -= taken as u64;
+                good += taken;
+                match self.expect {
+                    Expect::Body(0) => self.next_request(),
+                    Expect::Chunk(0) => self.expect = Expect::ChunkEnd,
+                    _ => {}
+                }
+                continue;
+            }
+            let end = memchr::memchr(b'\n', &rest[searched.min(rest.len())..]).map(|at| at + searched);
+            searched = 0;
+            let length = end.map_or(rest.len(), |end| end + 1);
+            if let Err(bad) = self.room_for(length) {
+                return Found { good, bad: Some(bad) };
+            }
+            let Some(end) = end else { break };
+            if let Err(bad) = self.line(&rest[..end]) {
+                return Found { good, bad: Some(bad) };
+            }
+            good += length;
+        }
+        Found { good, bad: None }
+    }
+
+    /// Is there room for a line of this length, or the part of it that has come?
+    fn room_for(&self, length: usize) -> Result<(), Malformed> {
+        match self.expect {
+            Expect::ChunkSize | Expect::ChunkEnd if length > CHUNK_LINE => Err(Malformed::ChunkSize),
+            Expect::ChunkSize | Expect::ChunkEnd => Ok(()),
+            _ if self.bytes + length < self.head_bytes => Ok(()),
+            Expect::RequestLine => Err(Malformed::TargetTooLong),
+            _ => Err(Malformed::HeadTooLarge),
+        }
+    }
+
+    /// A whole line, without its line feed.
+    fn line(&mut self, line: &[u8]) -> Result<(), Malformed> {
+        let Some((b'\r', content)) = line.split_last() else { return Err(Malformed::BareLineFeed) };
+        if memchr::memchr(b'\r', content).is_some() {
+            return Err(Malformed::BareCarriageReturn);
+        }
+        self.bytes += line.len() + 1;
+        match self.expect {
+            Expect::RequestLine if content.is_empty() => {
+                // Old clients send one after a body.
+                self.empty_lines += 1;
+                if self.empty_lines > 1 { Err(Malformed::EmptyLines) } else { Ok(()) }
+            }
+            Expect::RequestLine => {
+                self.http_10 = request_line(content)?;
+                self.expect = Expect::Header;
+                Ok(())
+            }
+            Expect::Header if content.is_empty() => self.end_of_head(),
+            Expect::Header => self.header(content),
+            Expect::Trailer if content.is_empty() => {
+                self.next_request();
+                Ok(())
+            }
+            Expect::Trailer => self.count_header().and_then(|()| field(content).map(|_| ())),
+            Expect::ChunkSize => {
+                let size = chunk_size(content)?;
+                (self.bytes, self.headers) = (0, 0);
+                self.expect = if size == 0 { Expect::Trailer } else { Expect::Chunk(size) };
+                Ok(())
+            }
+            Expect::ChunkEnd => {
+                self.expect = Expect::ChunkSize;
+                if content.is_empty() { Ok(()) } else { Err(Malformed::ChunkEnd) }
+            }
+            // Taken before any line is looked for.
+            Expect::Body(_) | Expect::Chunk(_) => Ok(()),
+        }
+    }
+
+    fn count_header(&mut self) -> Result<(), Malformed> {
+        self.headers += 1;
+        if self.headers > self.most_headers { Err(Malformed::HeadTooLarge) } else { Ok(()) }
+    }
+
+    fn header(&mut self, line: &[u8]) -> Result<(), Malformed> {
+        self.count_header()?;
+        let (name, value) = field(line)?;
+        // Both names that matter are long, so nearly every header is passed by its length.
+        if name.len() == 14 && name.eq_ignore_ascii_case(b"content-length") {
+            // Also two equal ones: whoever takes the first and whoever takes the last must not be told apart by chance.
+            let length = decimal(value).filter(|_| self.length.is_none());
+            self.length = Some(length.ok_or(Malformed::ContentLength)?);
+        } else if name.len() == 17 && name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Malformed::TransferEncoding);
+            }
+            self.chunked = true;
+        }
+        Ok(())
+    }
+
+    fn end_of_head(&mut self) -> Result<(), Malformed> {
+        match (self.chunked, self.length) {
+            (true, Some(_)) => return Err(Malformed::BothLengths),
+            (true, None) if self.http_10 => return Err(Malformed::TransferEncoding),
+            (true, None) => self.expect = Expect::ChunkSize,
+            (false, Some(length)) if length > 0 => self.expect = Expect::Body(length),
+            (false, _) => self.next_request(),
+        }
+        Ok(())
+    }
+
+    fn next_request(&mut self) {
+        *self = Scanner::new(self.head_bytes, self.most_headers);
+    }
+}
+
+/// `METHOD target HTTP/1.x`; true for HTTP/1.0.
+fn request_line(line: &[u8]) -> Result<bool, Malformed> {
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(Malformed::RequestLine);
+    };
+    if !is_token(method) {
+        return Err(Malformed::Method);
+    }
+    if target.is_empty() || !target.iter().all(|byte| matches!(byte, b'!'..=b'~') && *byte != b'#') {
+        return Err(Malformed::Target);
+    }
+    match version {
+        b"HTTP/1.1" => Ok(false),
+        b"HTTP/1.0" => Ok(true),
+        _ => Err(Malformed::Version),
+    }
+}
+
+/// `name: value`, the value without the whitespace around it.
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(Malformed::Folded);
+    }
+    let colon = memchr::memchr(b':', line).ok_or(Malformed::HeaderName)?;
+    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if !is_token(name) {
+        return Err(Malformed::HeaderName);
+    }
+    if !value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
+        return Err(Malformed::HeaderValue);
+    }
+    Ok((name, value.trim_ascii()))
+}
+
+/// RFC 9110 §5.6.2.
+fn is_token(text: &[u8]) -> bool {
+    const TOKEN: [bool; 256] = {
+        let mut table = [false; 256];
+        let marks = b"!#$%&'*+-.^_`|~";
+        let mut at = 0;
+        while at < marks.len() {
+            table[marks[at] as usize] = true;
+            at += 1;
+        }
+        let mut byte = 0;
+        while byte < 128 {
+            if (byte as u8).is_ascii_alphanumeric() {
+                table[byte] = true;
+            }
+            byte += 1;
+        }
+        table
+    };
+    !text.is_empty() && text.iter().all(|byte| TOKEN[usize::from(*byte)])
+}
+
+/// Digits only, no sign, no list.
+fn decimal(text: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
+}
+
+/// Hexadecimal digits, then nothing or extensions, which are not looked at further.
+fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (size, rest) = line.split_at(digits);
+    let extensions = matches!(rest.first(), None | Some(b';'))
+        && rest.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..));
+    let size = std::str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
+    // The top bits are left free: sums of sizes must not overflow anywhere behind.
+    size.filter(|size| extensions && digits <= 15 && *size <= u64::MAX >> 4).ok_or(Malformed::ChunkSize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many bytes are good when they come in pieces of these sizes, and what is bad after them.
+    fn scan(bytes: &[u8], pieces: &[usize]) -> (usize, Option<Malformed>) {
+        let mut scanner = Scanner::new(1000, 5);
+        let (mut held, mut good, mut at) = (Vec::new(), 0, 0);
+        let mut sizes = pieces.iter().copied().chain(std::iter::repeat(bytes.len().max(1)));
+        while at < bytes.len() {
+            let more = sizes.next().unwrap_or(1).clamp(1, bytes.len() - at);
+            let searched = held.len();
+            held.extend_from_slice(&bytes[at..at + more]);
+            at += more;
+            let found = scanner.scan(&held, searched);
+            held.drain(..found.good);
+            good += found.good;
+            if found.bad.is_some() {
+                return (good, found.bad);
+            }
+        }
+        (good, None)
+    }
+
+    fn bad(bytes: &[u8]) -> Option<Malformed> {
+        scan(bytes, &[]).1
+    }
+
+    const GOOD: [&[u8]; 9] = [
+        b"GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        b"\r\nGET /a?b=c HTTP/1.0\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nhost:a\r\nx:\r\ny: \t b \xe9\t\r\n\r\n",
+        b"GET http://a/b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 5 \r\n\r\nab\r\ncGET / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: 0\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\nA;x=y\r\n0123456789\r\n00\r\nx-sum: 1\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding:chunked\r\n\r\n1\r\n\r\r\n1\r\n\n\r\n0\r\n\r\n",
+        b"!#$%&'*+-.^_`|~aZ9 /~ HTTP/1.1\r\n!#$%&'*+-.^_`|~aZ9: 1\r\n\r\n",
+    ];
+
+    #[test]
+    fn good_requests_pass_whole_however_they_are_cut() {
+        for request in GOOD {
+            for size in 1..=request.len() {
+                let pieces = vec![size; request.len()];
+                assert_eq!(scan(request, &pieces), (request.len(), None), "{}", request.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_line_of_a_bad_head_is_never_passed_on() {
+        let request = b"POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert_eq!(scan(request, &[]), (request.len() - 2, Some(Malformed::BothLengths)));
+    }
+
+    #[test]
+    fn heads_and_chunk_lines_have_bounds() {
+        let long = |before: &str, after: &str| [before, &"x".repeat(1000), after].concat().into_bytes();
+        assert_eq!(bad(&long("GET /", "")), Some(Malformed::TargetTooLong));
+        assert_eq!(bad(&long("GET / HTTP/1.1\r\nx: ", "")), Some(Malformed::HeadTooLarge));
+        let chunked = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+        assert_eq!(bad(&long(&format!("{chunked}1;"), "")), Some(Malformed::ChunkSize));
+        assert_eq!(bad(&long(&format!("{chunked}0\r\nx: "), "")), Some(Malformed::HeadTooLarge));
+        let headers = |count| format!("GET / HTTP/1.1\r\n{}\r\n", "x: 1\r\n".repeat(count)).into_bytes();
+        assert_eq!((bad(&headers(5)), bad(&headers(6))), (None, Some(Malformed::HeadTooLarge)));
+        assert_eq!(bad(&format!("{chunked}0\r\n{}", "x: 1\r\n".repeat(6)).into_bytes()), Some(Malformed::HeadTooLarge));
+        // Each request has its own.
+        assert_eq!(bad(&headers(5).repeat(20)), None);
+    }
+
+    fn nearly_http() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
+        use proptest::prelude::{Just, any, prop, prop_oneof};
+        use proptest::strategy::Strategy as _;
+        let part = |text: &'static [u8]| Just(text.to_vec());
+        let piece = prop_oneof![
+            4 => proptest::sample::select(GOOD.to_vec()).prop_map(<[u8]>::to_vec),
+            4 => part(b"\r\n"),
+            2 => part(b"POST / HTTP/1.1\r\n"),
+            2 => part(b"transfer-encoding: chunked\r\n"),
+            2 => part(b"content-length: 3\r\n"),
+            2 => part(b"3\r\nabc\r\n0\r\n\r\n"),
+            1 => part(b"\n"),
+            1 => part(b" "),
+            2 => prop::collection::vec(any::<u8>(), 0..8),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn how_bytes_are_cut_changes_nothing(bytes in nearly_http(), pieces in proptest::collection::vec(1_usize..40, 0..60)) {
+            proptest::prop_assert_eq!(scan(&bytes, &pieces), scan(&bytes, &[]));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>) {
+            let (good, _) = scan(&bytes, &[]);
+            proptest::prop_assert!(good <= bytes.len());
+        }
+    }
+}
