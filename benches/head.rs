@@ -3,6 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use wayside::headers;
 use wayside::listener::Scanner;
 
 const HEAD: &[u8] = b"GET /api/users/42/orders?page=2&size=50 HTTP/1.1\r\n\
@@ -29,6 +30,15 @@ fn checks(criterion: &mut Criterion) {
             let found = scanner.scan(black_box(HEAD), 0);
             assert!(found.good == HEAD.len() && found.bad.is_none(), "a good head");
         });
+    });
+    let mut request = http::Request::builder().uri("/api/users/42/orders?page=2&size=50");
+    for line in HEAD.split(|byte| *byte == b'\n').filter(|line| line.contains(&b':')).skip(1) {
+        let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':').unwrap_or(0));
+        request = request.header(name, value[1..].trim_ascii());
+    }
+    let mut parts = request.header("host", "shop.example").body(()).map(|request| request.into_parts().0).ok();
+    group.bench_function("host, target, method", |bencher| {
+        bencher.iter(|| parts.as_mut().map(|parts| headers::check(black_box(parts)).is_ok()));
     });
     group.finish();
 }

@@ -39,7 +39,7 @@ fn question() -> anyhow::Result<Question> {
     let (parts, ()) = request.body(())?.into_parts();
     let snapshot = Arc::new(Snapshot { services, ..Snapshot::default() });
     Ok(Question {
-        head: Head::new(parts, Peer::new(([203, 0, 113, 7], 4711).into())),
+        head: Head::new(parts, Peer::new(([203, 0, 113, 7], 4711).into()), &[]),
         snapshot,
         now_ms: 1_700_000_000_000,
         seed: 7,

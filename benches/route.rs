@@ -24,7 +24,7 @@ fn head(last: usize) -> http::Result<Arc<Head>> {
     for n in 0..8 {
         request = request.header(format!("x-header-{n}"), "some value of usual length");
     }
-    Ok(Head::new(request.body(())?.into_parts().0, Peer::new(([203, 0, 113, 7], 4711).into())))
+    Ok(Head::new(request.body(())?.into_parts().0, Peer::new(([203, 0, 113, 7], 4711).into()), &[]))
 }
 
 fn matches(criterion: &mut Criterion) {

@@ -3,6 +3,7 @@
 mod raw;
 
 use crate::discovery::{Lookup, SourceSettings};
+use crate::headers::Via;
 use crate::route::Match;
 use crate::service::Settings;
 use std::collections::{BTreeMap, HashSet};
@@ -49,6 +50,12 @@ pub struct Gateway {
     pub max_timeout: Duration,
     /// The most attempts that a service or policy can ask for.
     pub max_attempts: u32,
+    /// Proxies before the gateway, whose word about the client is taken.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Also say who the client is in `Forwarded` (RFC 7239).
+    pub forwarded: bool,
+    /// The gateway's name in `Via`; none: no such header.
+    pub via: Option<Via>,
     /// Bounds on downstream connections.
     pub limits: ConnectionLimits,
     /// Upstream connections kept idle, all workers together.

@@ -1,19 +1,14 @@
 //! Answers that the gateway makes itself when it cannot forward: a stable code for programs, a reason for people.
 //! Neither tells a client what is behind the gateway; the log and the trace do.
 
+use crate::malformed::Malformed;
 use http::StatusCode;
 
 /// Why the gateway answers itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Error {
-    /// The request's head is one that must not be forwarded.
-    BadRequest(&'static str),
-    /// The request line is longer than a head may be.
-    TargetTooLong,
-    /// A head of more bytes or headers than it may have.
-    HeadTooLarge,
-    /// The head was not complete in time.
-    HeadTimeout,
+    /// The request is one that must not be forwarded.
+    Malformed(Malformed),
     /// A method that a gateway of this kind does not carry.
     MethodRefused,
     /// No policy and no route took the request.
@@ -38,10 +33,7 @@ impl Error {
     /// The status that a client sees.
     pub fn status(self) -> StatusCode {
         match self {
-            Error::BadRequest(_) => StatusCode::BAD_REQUEST,
-            Error::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Error::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Error::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Error::Malformed(malformed) => malformed.status(),
             Error::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Error::NoRoute => StatusCode::NOT_FOUND,
             Error::PolicyUnavailable | Error::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
@@ -53,10 +45,7 @@ impl Error {
     /// Stable, for programs, metrics and traces.
     pub fn code(self) -> &'static str {
         match self {
-            Error::BadRequest(_) => "bad_request",
-            Error::TargetTooLong => "target_too_long",
-            Error::HeadTooLarge => "head_too_large",
-            Error::HeadTimeout => "head_timeout",
+            Error::Malformed(malformed) => malformed.code(),
             Error::MethodRefused => "method_refused",
             Error::NoRoute => "no_route",
             Error::PolicyUnavailable => "policy_unavailable",
@@ -72,10 +61,7 @@ impl Error {
     /// For people.
     pub fn reason(self) -> &'static str {
         match self {
-            Error::BadRequest(what) => what,
-            Error::TargetTooLong => "The request's target is too long.",
-            Error::HeadTooLarge => "The request's headers are too many or too long.",
-            Error::HeadTimeout => "The request's headers did not come in time.",
+            Error::Malformed(malformed) => malformed.reason(),
             Error::MethodRefused => "This gateway does not carry CONNECT or TRACE requests.",
             Error::NoRoute => "No route leads from this host and path to a service.",
             Error::PolicyUnavailable => "The routing policy for this request is failing; try again soon.",
@@ -93,5 +79,16 @@ impl Error {
     /// The JSON that a client gets.
     pub fn body(self) -> String {
         serde_json::json!({ "error": { "code": self.code(), "reason": self.reason() } }).to_string()
+    }
+    /// The whole answer as HTTP/1.1, after which the connection closes: for what hyper is never shown.
+    pub fn closing_answer(self) -> String {
+        let (status, body) = (self.status(), self.body());
+        format!(
+            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\ncontent-length: {}\r\n\
+             connection: close\r\n\r\n{body}",
+            status.as_u16(),
+            status.canonical_reason().unwrap_or(""),
+            body.len()
+        )
     }
 }

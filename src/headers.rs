@@ -1,32 +1,98 @@
 //! Headers on their way through: what ends at this hop, what the gateway adds, what a policy edits.
 
+pub mod client;
+
+use crate::config::Gateway;
+use crate::error::Error;
+use crate::malformed::Malformed;
 use crate::policy::HeaderEdit;
 use crate::request::Head;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Version};
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// What is wrong with a request's head, as far as hyper lets it through.
+/// Checks a request's head, as far as hyper lets it through, and brings it into the one form that routes, policies and
+/// the upstream see: `Host` says what the client asked for, and cookies are in one line.
 ///
 /// # Errors
 /// Why it must not be forwarded.
-pub fn check(parts: &http::request::Parts) -> Result<(), crate::error::Error> {
-    use crate::error::Error::{BadRequest, MethodRefused};
+pub fn check(parts: &mut Parts) -> Result<(), Error> {
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
-        return Err(MethodRefused);
+        return Err(Error::MethodRefused);
+    }
+    let asterisk = parts.uri.path() == "*";
+    if asterisk && parts.method != Method::OPTIONS || !asterisk && !parts.uri.path().starts_with('/') {
+        return Err(Error::Malformed(Malformed::Target));
     }
     let mut hosts = parts.headers.get_all(header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (_, Some(_)) => return Err(BadRequest("The request has more than one Host header.")),
-        (None, _) if parts.version == Version::HTTP_11 && parts.uri.host().is_none() => {
-            return Err(BadRequest("The request has no Host header."));
-        }
-        _ => {}
+    let host = hosts.next();
+    if hosts.next().is_some() || host.is_some_and(|host| !is_authority(host.as_bytes())) {
+        return Err(Error::Malformed(Malformed::Host));
+    }
+    let Some(authority) = parts.uri.authority() else {
+        return if host.is_some() || parts.version < Version::HTTP_11 {
+            Ok(())
+        } else {
+            Err(Error::Malformed(Malformed::Host))
+        };
+    };
+    let authority = authority.as_str();
+    // HTTP/1.1's absolute form wins over `Host` (RFC 9112 §3.2.2); in HTTP/2 the two must agree.
+    let agrees = host.is_none_or(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
+    if parts.version == Version::HTTP_2 && !agrees {
+        return Err(Error::Malformed(Malformed::Authority));
+    }
+    if !is_authority(authority.as_bytes()) {
+        return Err(Error::Malformed(Malformed::Host));
+    }
+    if host.is_none() || !agrees {
+        let host = HeaderValue::from_str(authority).map_err(|_| Error::Malformed(Malformed::Host))?;
+        parts.headers.insert(header::HOST, host);
+    }
+    if parts.version == Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
     }
     Ok(())
+}
+
+/// A host name, or an IPv4 or bracketed IPv6 address, with or without a port. Stricter than RFC 3986 §3.2: what no
+/// client uses in a name (`@` and a user above all) is read differently by different servers.
+pub fn is_authority(text: &[u8]) -> bool {
+    let (host, port) = match text.iter().rposition(|byte| *byte == b':') {
+        Some(at) if !text.ends_with(b"]") => (&text[..at], &text[at + 1..]),
+        _ => (text, &b""[..]),
+    };
+    let inner = match host.strip_prefix(b"[") {
+        Some(rest) => {
+            rest.strip_suffix(b"]").filter(|ip| ip.iter().all(|b| b.is_ascii_hexdigit() || b":.".contains(b)))
+        }
+        None => Some(host).filter(|name| name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(b))),
+    };
+    inner.is_some_and(|inner| !inner.is_empty()) && port.len() <= 5 && port.iter().all(u8::is_ascii_digit)
+}
+
+/// HTTP/2 lets a client send its cookies in several lines; HTTP/1.1 and policies see one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    if let (Some(_), Some(_)) = (lines.next(), lines.next()) {
+        let lines: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+            headers.insert(header::COOKIE, line);
+        }
+    }
+}
+
+/// What a request to look at a hop, instead of the service behind it, is answered with: `OPTIONS *`, or `OPTIONS` that
+/// may go no further (RFC 9110 §7.6.2, §9.3.7). False: it goes on, one step less far.
+pub fn ends_at_this_hop(parts: &mut Parts) -> bool {
+    if parts.method != Method::OPTIONS {
+        return false;
+    }
+    let steps = parts.headers.get(header::MAX_FORWARDS).and_then(|steps| steps.to_str().ok()?.parse::<u32>().ok());
+    if let Some(less) = steps.and_then(|steps| steps.checked_sub(1)) {
+        parts.headers.insert(header::MAX_FORWARDS, less.into());
+    }
+    parts.uri.path() == "*" || steps == Some(0)
 }
 
 /// Does this header belong to one connection, whether or not `Connection` names it (RFC 9110 §7.6.1)?
@@ -44,7 +110,7 @@ fn ends_here(name: &HeaderName) -> bool {
 }
 
 /// The headers that go upstream: a copy without what ends here, with what the gateway says about the client.
-pub fn for_upstream(head: &Head) -> HeaderMap {
+pub fn for_upstream(head: &Head, gateway: &Gateway) -> HeaderMap {
     let mut headers = head.parts.headers.clone();
     let te = headers.get(header::TE);
     let wants_trailers = te.is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
@@ -52,21 +118,81 @@ pub fn for_upstream(head: &Head) -> HeaderMap {
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    // No peer is trusted to say who the client is, so what it claims is replaced.
-    headers.insert(X_FORWARDED_FOR, head.peer.forwarded_for.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(head.scheme()));
-    match authority(head) {
-        Some(host) => headers.insert(X_FORWARDED_HOST, host),
-        None => headers.remove(X_FORWARDED_HOST),
-    };
+    client::introduce(&mut headers, head, gateway.forwarded);
+    if let Some(via) = gateway.via.as_ref() {
+        headers.append(header::VIA, via.of(head.parts.version).clone());
+    }
     headers
 }
 
-/// The authority that the client asked for, as sent: of the target, else of the `Host` header (RFC 9112 §3.2.2).
-pub fn authority(head: &Head) -> Option<HeaderValue> {
-    match head.parts.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str()).ok(),
-        None => head.parts.headers.get(header::HOST).cloned(),
+/// How the gateway calls itself in `Via` (RFC 9110 §7.6.3), behind each version that a client can speak.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Via([HeaderValue; 3]);
+
+impl Via {
+    /// None: it is no name that can stand there.
+    pub fn new(pseudonym: &str) -> Option<Self> {
+        let good = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
+        if pseudonym.is_empty() || !pseudonym.chars().all(good) {
+            return None;
+        }
+        let value = |version: &str| HeaderValue::from_str(&format!("{version} {pseudonym}")).ok();
+        Some(Via([value("1.0")?, value("1.1")?, value("2")?]))
+    }
+
+    fn of(&self, version: Version) -> &HeaderValue {
+        let [http_10, http_11, http_2] = &self.0;
+        match version {
+            Version::HTTP_2 => http_2,
+            Version::HTTP_11 => http_11,
+            _ => http_10,
+        }
+    }
+}
+
+/// Takes from trailers what must not come after a body: framing, routing, authentication, and what says how to read
+/// the message (RFC 9110 §6.5.1). Whoever merges trailers into headers would be told something that was never checked.
+pub fn end_trailers(trailers: &mut HeaderMap) {
+    let denied = |name: &HeaderName| {
+        let name = name.as_str();
+        ["content-", "x-forwarded-", "proxy-", "if-", "accept", "sec-"].iter().any(|start| name.starts_with(start))
+            || matches!(
+                name,
+                "host"
+                    | "connection"
+                    | "keep-alive"
+                    | "te"
+                    | "trailer"
+                    | "transfer-encoding"
+                    | "upgrade"
+                    | "forwarded"
+                    | "via"
+                    | "max-forwards"
+                    | "expect"
+                    | "range"
+                    | "authorization"
+                    | "www-authenticate"
+                    | "authentication-info"
+                    | "cookie"
+                    | "set-cookie"
+                    | "age"
+                    | "cache-control"
+                    | "expires"
+                    | "date"
+                    | "location"
+                    | "retry-after"
+                    | "vary"
+                    | "warning"
+                    | "pragma"
+                    | "origin"
+                    | "referer"
+                    | "traceparent"
+                    | "tracestate"
+            )
+    };
+    let end: Vec<HeaderName> = trailers.keys().filter(|name| denied(name)).cloned().collect();
+    for name in &end {
+        trailers.remove(name);
     }
 }
 
@@ -122,82 +248,4 @@ pub fn edit(headers: &mut HeaderMap, edits: &[HeaderEdit]) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::request::Peer;
-
-    fn head(lines: &[(&str, &str)]) -> std::sync::Arc<Head> {
-        let mut request = http::Request::builder().uri("/x");
-        for (name, value) in lines {
-            request = request.header(*name, *value);
-        }
-        Head::new(request.body(()).unwrap().into_parts().0, Peer::new(([10, 0, 0, 1], 4711).into()))
-    }
-
-    #[test]
-    fn what_belongs_to_the_connection_ends_here() {
-        let head = head(&[
-            ("host", "a"),
-            ("connection", "close, X-Secret"),
-            ("x-secret", "1"),
-            ("keep-alive", "5"),
-            ("te", "trailers"),
-            ("upgrade", "h2c"),
-            ("proxy-connection", "close"),
-            ("x-forwarded-for", "6.6.6.6"),
-            ("accept", "*/*"),
-        ]);
-        let headers = for_upstream(&head);
-        let mut left: Vec<String> =
-            headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
-        left.sort();
-        assert_eq!(
-            left,
-            [
-                "accept: */*",
-                "host: a",
-                "te: trailers",
-                "x-forwarded-for: 10.0.0.1",
-                "x-forwarded-host: a",
-                "x-forwarded-proto: http"
-            ]
-        );
-    }
-
-    #[test]
-    fn edits_apply_in_order() {
-        let name = HeaderName::from_static("x-a");
-        let value = HeaderValue::from_static;
-        let mut headers = HeaderMap::new();
-        edit(
-            &mut headers,
-            &[
-                HeaderEdit::Append(name.clone(), value("1")),
-                HeaderEdit::Set(name.clone(), value("2")),
-                HeaderEdit::Append(name.clone(), value("3")),
-            ],
-        );
-        assert_eq!(headers.get_all(&name).iter().collect::<Vec<_>>(), ["2", "3"]);
-        edit(&mut headers, &[HeaderEdit::Remove(name)]);
-        assert!(headers.is_empty());
-    }
-
-    #[test]
-    fn cookies_are_found_by_exact_name() {
-        let lines = [&b"xsid=0; sid=\"a b\";sid=2"[..], b"e=; q=\"; u=\xc3\xa9"];
-        let line = |line: &[u8]| (header::COOKIE, HeaderValue::from_bytes(line).unwrap());
-        let headers: HeaderMap = lines.into_iter().map(line).collect();
-        let cases = [("sid", Some("a b")), ("SID", None), ("e", Some("")), ("q", Some("\"")), ("u", Some("é"))];
-        for (name, expected) in cases {
-            assert_eq!(cookie(&headers, name).as_deref(), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_request_has_one_host() {
-        let check = |lines: &[(&str, &str)]| check(&head(lines).parts).map_err(crate::error::Error::code);
-        assert_eq!(check(&[("host", "a")]), Ok(()));
-        assert_eq!(check(&[]), Err("bad_request"));
-        assert_eq!(check(&[("host", "a"), ("host", "a")]), Err("bad_request"));
-    }
-}
+mod tests;

@@ -23,6 +23,7 @@ pub mod error;
 pub mod exchange;
 pub mod headers;
 pub mod listener;
+pub mod malformed;
 pub mod policy;
 pub mod proxy;
 pub mod request;

@@ -10,7 +10,7 @@ use crate::request::Peer;
 use crate::worker::{LocalExec, Worker};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-pub use scanner::{Found, Malformed, Scanner};
+pub use scanner::{Found, Scanner};
 use spread::Open;
 pub use spread::{Fresh, Spread};
 use std::future::poll_fn;

@@ -26,13 +26,17 @@ enum Decided {
 /// Carries one request.
 pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request: Request<Incoming>) -> Response<Body> {
     let snapshot = worker.shared.snapshot.load_full();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let mut exchange = Exchange::begin(&worker, Arc::clone(&peer), active, &parts.headers, &snapshot.telemetry);
-    let checked = headers::check(&parts);
-    let head = Head::new(parts, peer);
+    let checked = headers::check(&mut parts);
+    let asks_us = headers::ends_at_this_hop(&mut parts);
+    let head = Head::new(parts, peer, &snapshot.gateway.trusted_proxies);
     exchange.head = Some(Arc::clone(&head));
     if let Err(error) = checked {
         return response::from_error(exchange, error);
+    }
+    if asks_us {
+        return response::options(exchange);
     }
     let forwarded = match decide(&mut exchange, &snapshot, &head) {
         Decided::Forward(forwarded) => forwarded,

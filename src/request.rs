@@ -1,7 +1,9 @@
 //! The request's head as every part of the gateway sees it: checked once, path normalised once.
 
+use crate::headers::client;
 use http::request::Parts;
 use http::{HeaderValue, Uri, header};
+use ipnet::IpNet;
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -33,8 +35,12 @@ impl Peer {
 pub struct Head {
     /// As hyper parsed it.
     pub parts: Parts,
-    /// The client: the connection's peer.
+    /// The other end of the connection.
     pub peer: Arc<Peer>,
+    /// That is a proxy whose word about the client is taken.
+    pub peer_is_trusted: bool,
+    /// The client: the peer, or who a trusted one says it is.
+    pub client: IpAddr,
     /// The client came over TLS.
     pub tls: bool,
     /// Subject of the verified client certificate (RFC 4514), if there was one.
@@ -46,13 +52,15 @@ pub struct Head {
 
 impl Head {
     /// Takes a parsed head and resolves what every reader needs.
-    pub fn new(parts: Parts, peer: Arc<Peer>) -> Arc<Self> {
+    pub fn new(parts: Parts, peer: Arc<Peer>, trusted_proxies: &[IpNet]) -> Arc<Self> {
         let resolved = match resolve_dots(parts.uri.path()) {
             Cow::Borrowed(_) => None,
             Cow::Owned(path) => Some(path),
         };
         let host = host(&parts).to_ascii_lowercase();
-        Arc::new(Head { parts, peer, tls: false, tls_subject: None, resolved, host })
+        let peer_is_trusted = client::is_trusted(trusted_proxies, peer.ip);
+        let client = client::address(&parts.headers, &peer, trusted_proxies);
+        Arc::new(Head { parts, peer, peer_is_trusted, client, tls: false, tls_subject: None, resolved, host })
     }
 
     /// Starts with `/`; without query; dot segments resolved, percent-encoding and case kept. `*` for `OPTIONS *`.
@@ -184,7 +192,7 @@ mod tests {
             [("Shop.Example:8080", "shop.example"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a"), ("", "")];
         for (sent, expected) in cases {
             let request = http::Request::builder().header("host", sent).uri("/x").body(()).unwrap();
-            let head = Head::new(request.into_parts().0, Peer::new(([127, 0, 0, 1], 1).into()));
+            let head = Head::new(request.into_parts().0, Peer::new(([127, 0, 0, 1], 1).into()), &[]);
             assert_eq!(head.host(), expected, "{sent}");
         }
     }

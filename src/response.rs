@@ -97,14 +97,34 @@ pub fn from_policy(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body
 pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response<Body> {
     exchange.status = error.status().as_u16();
     exchange.error = Some(error);
+    if let Error::Malformed(malformed) = error {
+        exchange.worker.recorder.refused(malformed);
+    }
+    let http1 = exchange.head.as_ref().is_none_or(|head| head.parts.version < http::Version::HTTP_2);
     let mut response = Response::new(full(exchange, Bytes::from(error.body())));
     *response.status_mut() = error.status();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if error == Error::MethodRefused {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"));
+        headers.insert(header::ALLOW, ALLOWED);
     }
+    if matches!(error, Error::Malformed(_)) && http1 {
+        // Whoever sends what has two meanings may already be in the middle of the other one.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Methods that are carried; any other that is a token is as well.
+const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
+
+/// What the gateway says about itself: which methods it carries (RFC 9110 §9.3.7).
+pub fn options(mut exchange: Box<Exchange>) -> Response<Body> {
+    exchange.status = StatusCode::NO_CONTENT.as_u16();
+    let mut response = Response::new(full(exchange, Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, ALLOWED);
     response
 }
 
@@ -133,9 +153,12 @@ impl http_body::Body for Body {
             }
             Content::Upstream(upstream) => {
                 let polled = Pin::new(&mut upstream.incoming).poll_frame(cx);
-                let Poll::Ready(frame) = polled else { return upstream.out_of_time(cx, &mut this.exchange) };
-                let over = match &frame {
+                let Poll::Ready(mut frame) = polled else { return upstream.out_of_time(cx, &mut this.exchange) };
+                let over = match &mut frame {
                     Some(Ok(frame)) => {
+                        if let Some(trailers) = frame.trailers_mut() {
+                            headers::end_trailers(trailers);
+                        }
                         if let Some(data) = frame.data_ref() {
                             this.exchange.response_bytes += data.len() as u64;
                         }

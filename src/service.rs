@@ -37,6 +37,8 @@ pub struct Settings {
     pub strategy: Strategy,
     /// Which request property the `hash` and `sticky` strategies use where no policy gives a key.
     pub hash_on: HashOn,
+    /// What `Host` says upstream; none: as the client sent it. A policy can say otherwise for each request.
+    pub host: Option<http::HeaderValue>,
     /// Speak HTTP/2 by prior knowledge to its endpoints instead of HTTP/1.1.
     pub http2: bool,
     /// Whole exchange, all attempts, until the last byte of the response. Zero: no limit.

@@ -18,7 +18,7 @@ pub use context::Context;
 use crate::config::{self, AccessLog};
 use crate::exchange::Exchange;
 use crate::gateway::Shared;
-use crate::listener::Malformed;
+use crate::malformed::Malformed;
 use crate::snapshot::Snapshot;
 use std::sync::Arc;
 

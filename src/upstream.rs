@@ -7,9 +7,11 @@ pub use body::{RequestBody, Source};
 pub use pool::{ConnectError, Connection, Pools};
 
 use crate::balance::{self, Wanted, default_key};
+use crate::config::Gateway;
 use crate::error::Error;
 use crate::exchange::{AttemptError, Exchange};
 use crate::headers;
+use crate::malformed::Malformed;
 use crate::policy::{Edits, Plan};
 use crate::request::Head;
 use crate::service::{Endpoint, InFlight, Service, Settings};
@@ -69,7 +71,7 @@ struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    fn new(settings: &'a Settings, plan: Option<&'a Plan>, gateway: &crate::config::Gateway, started: Instant) -> Self {
+    fn new(settings: &'a Settings, plan: Option<&'a Plan>, gateway: &Gateway, started: Instant) -> Self {
         let timeout = match plan.and_then(|plan| plan.timeout) {
             Some(asked) => asked.min(gateway.max_timeout),
             None => settings.timeout,
@@ -107,7 +109,7 @@ impl<'a> Terms<'a> {
 pub async fn send(
     exchange: &mut Exchange,
     forwarded: &Forwarded,
-    gateway: &crate::config::Gateway,
+    gateway: &Gateway,
     body: &Rc<Source>,
 ) -> Result<Arrived, Error> {
     let worker = Rc::clone(&exchange.worker);
@@ -117,7 +119,7 @@ pub async fn send(
     // The proxy has noted it before it decided.
     let Some(head) = exchange.head.clone() else { return Err(Error::NoRoute) };
     let key = key(service, plan, &head);
-    let outgoing = Outgoing::new(&head, forwarded)?;
+    let outgoing = Outgoing::new(&head, forwarded, gateway)?;
     let mut tried: Vec<u32> = Vec::new();
     let mut last = Error::NoEndpoint;
     let pick = |tried: &[u32]| {
@@ -178,7 +180,7 @@ fn answer(error: AttemptError, deadline: Option<Instant>) -> Error {
         AttemptError::Protocol => Error::UpstreamProtocol,
         AttemptError::Timeout if deadline.is_some_and(|deadline| Instant::now() >= deadline) => Error::Timeout,
         AttemptError::Timeout => Error::AttemptTimeout,
-        AttemptError::ClientGone => Error::BadRequest("The request's body broke off."),
+        AttemptError::ClientGone => Error::Malformed(Malformed::Body),
     }
 }
 
@@ -192,7 +194,7 @@ fn key(service: &Service, plan: Option<&Plan>, head: &Head) -> String {
     use crate::balance::Strategy::{Hash, Sticky};
     match (balance::strategy(service, plan), plan.and_then(|plan| plan.key.as_ref())) {
         (Hash | Sticky, Some(key)) => key.clone(),
-        (Hash | Sticky, None) => default_key(&service.settings.hash_on, &head.parts.headers, head.peer.ip),
+        (Hash | Sticky, None) => default_key(&service.settings.hash_on, &head.parts.headers, head.client),
         _ => String::new(),
     }
 }
@@ -201,6 +203,7 @@ fn key(service: &Service, plan: Option<&Plan>, head: &Head) -> String {
 /// parent of its own.
 struct Outgoing<'a> {
     head: &'a Head,
+    gateway: &'a Gateway,
     edits: Option<&'a Edits>,
     uri: Uri,
     version: Version,
@@ -209,22 +212,24 @@ struct Outgoing<'a> {
 }
 
 impl<'a> Outgoing<'a> {
-    fn new(head: &'a Head, forwarded: &'a Forwarded) -> Result<Self, Error> {
+    fn new(head: &'a Head, forwarded: &'a Forwarded, gateway: &'a Gateway) -> Result<Self, Error> {
         let edits = forwarded.edits.as_ref();
-        let host = edits.and_then(|edits| edits.host.clone()).or_else(|| headers::authority(head));
+        let own = || forwarded.service.settings.host.clone();
+        let sent = || head.parts.headers.get(header::HOST).cloned();
+        let host = edits.and_then(|edits| edits.host.clone()).or_else(own).or_else(sent);
         let target = target(head, edits)?;
         if !forwarded.service.settings.http2 {
-            return Ok(Outgoing { head, edits, uri: Uri::from(target), version: Version::HTTP_11, host });
+            return Ok(Outgoing { head, gateway, edits, uri: Uri::from(target), version: Version::HTTP_11, host });
         }
         // `:authority` carries the host (RFC 9113 §8.3.1).
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
         let uri = Uri::builder().scheme("http").authority(authority).path_and_query(target).build();
-        let uri = uri.map_err(|_| Error::BadRequest("The request's target or host is not valid."))?;
-        Ok(Outgoing { head, edits, uri, version: Version::HTTP_2, host: None })
+        let uri = uri.map_err(|_| Error::Malformed(Malformed::Target))?;
+        Ok(Outgoing { head, gateway, edits, uri, version: Version::HTTP_2, host: None })
     }
 
     fn request(&self, (trace, span_id): (&Context, u64), body: RequestBody) -> Request<RequestBody> {
-        let mut headers = headers::for_upstream(self.head);
+        let mut headers = headers::for_upstream(self.head, self.gateway);
         if let Some(edits) = self.edits {
             headers::edit(&mut headers, &edits.request);
         }
@@ -259,7 +264,7 @@ fn target(head: &Head, edits: Option<&Edits>) -> Result<PathAndQuery, Error> {
         Some(query) => format!("{path}?{query}"),
         None => path.to_owned(),
     };
-    PathAndQuery::try_from(target).map_err(|_| Error::BadRequest("The request's target is not valid."))
+    PathAndQuery::try_from(target).map_err(|_| Error::Malformed(Malformed::Target))
 }
 
 /// One attempt at one endpoint: a connection, the request, the response's head.

@@ -111,6 +111,16 @@ fn what_has_two_meanings_is_refused_and_no_origin_sees_any_of_it() {
         ("target", 400, "GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         ("target", 400, "GET /é HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         ("target_too_long", 414, format!("GET /{long} HTTP/1.1\r\nhost: a\r\n\r\n")),
+        // RFC 9112 §3.2: origin form, absolute form, or an asterisk
+        ("target", 400, "GET a HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("target", 400, "GET a:80 HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("target", 400, "GET * HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("target", 400, "GET /<script> HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("host", 400, "GET / HTTP/1.1\r\n\r\n".into()),
+        ("host", 400, "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n".into()),
+        ("host", 400, "GET / HTTP/1.1\r\nhost: a b\r\n\r\n".into()),
+        ("host", 400, "GET / HTTP/1.1\r\nhost: u@a\r\n\r\n".into()),
+        ("host", 400, "GET http://u@a/ HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         // RFC 9112 §2.3
         ("version", 400, "GET / HTTP/0.9\r\n\r\n".into()),
         ("version", 400, "GET / HTTP/1.2\r\nhost: a\r\n\r\n".into()),
@@ -269,4 +279,80 @@ fn a_client_may_close_its_half_and_wait_and_only_a_reset_says_that_it_is_gone() 
     drop(client);
     // A reset here as well, or an end: what matters is that it comes.
     assert!(matches!(upstream.read(&mut [0; 16]), Ok(0) | Err(_)));
+}
+
+/// A request as an origin gets it, and what the client gets for this answer.
+fn pass(gateway: &Program, origin: &TcpListener, request: &str, answer: &str) -> (String, String) {
+    let mut client = TcpStream::connect(&gateway.address).unwrap();
+    client.write_all(request.as_bytes()).unwrap();
+    let (upstream, _) = origin.accept().unwrap();
+    let mut upstream = BufReader::new(upstream);
+    let mut received = String::new();
+    while !received.ends_with("\r\n\r\n") {
+        assert!(upstream.read_line(&mut received).unwrap() > 0, "{received}");
+    }
+    if received.contains("transfer-encoding: chunked") {
+        while !received.ends_with("\r\n0\r\n") {
+            assert!(upstream.read_line(&mut received).unwrap() > 0, "{received}");
+        }
+        while !received.ends_with("\r\n\r\n") {
+            assert!(upstream.read_line(&mut received).unwrap() > 0, "{received}");
+        }
+    }
+    upstream.get_mut().write_all(answer.as_bytes()).unwrap();
+    drop(upstream);
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut got = String::new();
+    client.read_to_string(&mut got).unwrap();
+    (received, got)
+}
+
+#[test]
+fn what_belongs_to_a_hop_ends_there_and_the_target_names_the_host() {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = before(&origin.local_addr().unwrap().to_string());
+    let request = "POST http://shop.example/a HTTP/1.1\r\nHost: other.example\r\nConnection: close, X-One\r\nX-One: 1\r\n\
+                   Keep-Alive: 5\r\nProxy-Connection: close\r\nTE: trailers, deflate\r\nX-Forwarded-For: 6.6.6.6\r\n\
+                   Transfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n\
+                   1\r\nx\r\n0\r\nx-sum: 1\r\nHost: evil.example\r\nAuthorization: root\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\nConnection: X-Two\r\nX-Two: 2\r\nKeep-Alive: 5\r\nProxy-Connection: close\r\nUpgrade: h2c\r\nx-three: 3\r\n\r\nok";
+    let (received, got) = pass(&gateway, &origin, request, answer);
+    assert!(received.starts_with("POST /a HTTP/1.1\r\n"), "{received}");
+    for line in [
+        "host: shop.example",
+        "via: 1.1 wayside",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-host: shop.example",
+        "x-forwarded-proto: http",
+        "x-sum: 1",
+    ] {
+        assert!(received.contains(&format!("{line}\r\n")), "{line}: {received}");
+    }
+    for gone in ["other", "x-one", "keep-alive", "proxy-connection", "deflate", "6.6.6.6", "evil", "root"] {
+        assert!(!received.to_ascii_lowercase().contains(gone), "{gone}: {received}");
+    }
+    assert!(got.contains("x-three: 3\r\n") && got.ends_with("\r\n\r\nok"), "{got}");
+    for gone in ["x-two", "keep-alive", "proxy-connection", "upgrade"] {
+        assert!(!got.to_ascii_lowercase().contains(gone), "{gone}: {got}");
+    }
+}
+
+#[test]
+fn a_request_about_the_gateway_is_answered_by_it() {
+    let (gateway, served) = start();
+    for request in
+        ["OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n", "OPTIONS /a HTTP/1.1\r\nhost: a\r\nmax-forwards: 0\r\n\r\n"]
+    {
+        let answer = send(&gateway, request.as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 204 ") && answer.contains("allow: GET, "), "{answer}");
+    }
+    for method in ["TRACE", "CONNECT"] {
+        let target = if method == "CONNECT" { "a:80" } else { "/" };
+        let answer = send(&gateway, format!("{method} {target} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes());
+        assert!(answer.starts_with("HTTP/1.1 405 ") && answer.contains("allow: GET, "), "{answer}");
+    }
+    assert_eq!(served.load(Relaxed), 0);
+    assert!(
+        send(&gateway, b"OPTIONS /a HTTP/1.1\r\nhost: a\r\nmax-forwards: 1\r\n\r\n").ends_with("OPTIONS /a HTTP/1.1")
+    );
 }

@@ -3,11 +3,13 @@
 use super::{Config, ConnectionLimits, Declared, DeclaredRoute, Gateway, Policies, Telemetry};
 use crate::balance::Strategy;
 use crate::discovery::{Lookup, SourceSettings};
+use crate::headers::Via;
 use crate::route::RawMatch;
 use crate::service::{HashOn, HealthCheck, Settings};
+use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,9 @@ struct RawGateway {
     #[serde(with = "crate::duration")]
     max_timeout: Duration,
     max_attempts: u32,
+    trusted_proxies: Vec<String>,
+    forwarded: bool,
+    via: String,
     max_connections: usize,
     #[serde(with = "crate::duration")]
     head_timeout: Duration,
@@ -65,6 +70,9 @@ impl Default for RawGateway {
             drain_timeout: Duration::from_secs(30),
             max_timeout: Duration::from_secs(3600),
             max_attempts: 5,
+            trusted_proxies: Vec::new(),
+            forwarded: false,
+            via: "wayside".into(),
             max_connections: 10_000,
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
@@ -98,6 +106,7 @@ struct RawService {
     #[serde(default)]
     strategy: Strategy,
     hash_on: Option<String>,
+    host: Option<String>,
     #[serde(default)]
     protocol: Protocol,
     #[serde(default = "five_minutes", with = "crate::duration")]
@@ -174,6 +183,7 @@ pub(super) fn default_settings(source: &Arc<str>) -> Settings {
         source: Arc::clone(source),
         strategy: Strategy::default(),
         hash_on: HashOn::ClientAddress,
+        host: None,
         http2: false,
         timeout: five_minutes(),
         attempt_timeout: fifteen_seconds(),
@@ -254,6 +264,13 @@ impl RawGateway {
         if self.listen.is_empty() {
             return Err("gateway.listen: name at least one address, like [\"127.0.0.1:8080\"]".into());
         }
+        check_networks(&self.trusted_proxies)?;
+        if !self.via.is_empty() && Via::new(&self.via).is_none() {
+            return Err(format!(
+                "gateway.via: `{}` must be a name of letters, digits, `-`, `.`, `_` and `:`",
+                self.via
+            ));
+        }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let positive = [
             ("head_timeout", self.head_timeout),
@@ -283,6 +300,10 @@ impl RawGateway {
             drain_timeout: self.drain_timeout,
             max_timeout: self.max_timeout,
             max_attempts: self.max_attempts,
+            // What is no network was found before.
+            trusted_proxies: check_networks(&self.trusted_proxies).unwrap_or_default(),
+            forwarded: self.forwarded,
+            via: Via::new(&self.via),
             limits: ConnectionLimits {
                 connections: self.max_connections,
                 head_timeout: self.head_timeout,
@@ -326,6 +347,7 @@ impl RawService {
             source: Arc::clone(source),
             strategy: self.strategy,
             hash_on: check_hash_on(self.hash_on.as_deref())?,
+            host: self.host.as_deref().map(check_host).transpose()?,
             http2: self.protocol == Protocol::H2,
             timeout: self.timeout,
             attempt_timeout: self.attempt_timeout,
@@ -366,6 +388,18 @@ impl RawHealth {
             healthy_after: self.healthy_after,
         })
     }
+}
+
+fn check_host(text: &str) -> Result<http::HeaderValue, String> {
+    let good = http::HeaderValue::from_str(text).ok().filter(|_| crate::headers::is_authority(text.as_bytes()));
+    good.ok_or_else(|| format!("host: `{text}` is no host, like `shop.example` or `shop.example:8080`"))
+}
+
+fn check_networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
+    let read = |text: &String| text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    let wrong =
+        |text: &String| format!("gateway.trusted_proxies: `{text}` is no network, like `10.0.0.0/8`, and no address");
+    texts.iter().map(|text| read(text).map_err(|_| wrong(text))).collect()
 }
 
 fn check_hash_on(text: Option<&str>) -> Result<HashOn, String> {

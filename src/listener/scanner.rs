@@ -3,133 +3,7 @@
 //! meaning only. Nothing of a line reaches hyper before the whole line was found good, and the last line of a head not
 //! before the whole head was.
 
-use crate::error::Error;
-
-/// What a client sent that must not be forwarded. Each names its rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Malformed {
-    /// A line that ends in a line feed alone (RFC 9112 §2.2).
-    BareLineFeed,
-    /// A carriage return inside a line (RFC 9112 §2.2).
-    BareCarriageReturn,
-    /// More than one empty line before a request (RFC 9112 §2.2).
-    EmptyLines,
-    /// No method, target and version with single spaces between (RFC 9112 §3).
-    RequestLine,
-    /// A method that is no token (RFC 9110 §9.1).
-    Method,
-    /// A control, a byte that is no ASCII, or a fragment in the target (RFC 9112 §3.2).
-    Target,
-    /// A version other than HTTP/1.0 and HTTP/1.1.
-    Version,
-    /// A line that begins with whitespace (RFC 9112 §5.2).
-    Folded,
-    /// A name that is no token, or whitespace before its colon (RFC 9112 §5.1).
-    HeaderName,
-    /// A control in a value (RFC 9110 §5.5).
-    HeaderValue,
-    /// Not one number (RFC 9112 §6.3, RFC 9110 §8.6).
-    ContentLength,
-    /// Other than `chunked` alone, or with HTTP/1.0 (RFC 9112 §6.1).
-    TransferEncoding,
-    /// Both lengths (RFC 9112 §6.3).
-    BothLengths,
-    /// A chunk whose size is no hexadecimal number, or too long a line (RFC 9112 §7.1).
-    ChunkSize,
-    /// A chunk that goes on past its size (RFC 9112 §7.1).
-    ChunkEnd,
-    /// The request line is longer than the head may be.
-    TargetTooLong,
-    /// More bytes or headers than a head may have.
-    HeadTooLarge,
-    /// The head did not come in time.
-    HeadTimeout,
-}
-
-impl Malformed {
-    /// Each once, in the order of their declaration.
-    pub const ALL: [Malformed; 18] = [
-        Malformed::BareLineFeed,
-        Malformed::BareCarriageReturn,
-        Malformed::EmptyLines,
-        Malformed::RequestLine,
-        Malformed::Method,
-        Malformed::Target,
-        Malformed::Version,
-        Malformed::Folded,
-        Malformed::HeaderName,
-        Malformed::HeaderValue,
-        Malformed::ContentLength,
-        Malformed::TransferEncoding,
-        Malformed::BothLengths,
-        Malformed::ChunkSize,
-        Malformed::ChunkEnd,
-        Malformed::TargetTooLong,
-        Malformed::HeadTooLarge,
-        Malformed::HeadTimeout,
-    ];
-
-    /// As metrics and the log call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Malformed::BareLineFeed => "bare_line_feed",
-            Malformed::BareCarriageReturn => "bare_carriage_return",
-            Malformed::EmptyLines => "empty_lines",
-            Malformed::RequestLine => "request_line",
-            Malformed::Method => "method",
-            Malformed::Target => "target",
-            Malformed::Version => "version",
-            Malformed::Folded => "folded_header",
-            Malformed::HeaderName => "header_name",
-            Malformed::HeaderValue => "header_value",
-            Malformed::ContentLength => "content_length",
-            Malformed::TransferEncoding => "transfer_encoding",
-            Malformed::BothLengths => "both_lengths",
-            Malformed::ChunkSize => "chunk_size",
-            Malformed::ChunkEnd => "chunk_end",
-            Malformed::TargetTooLong => "target_too_long",
-            Malformed::HeadTooLarge => "head_too_large",
-            Malformed::HeadTimeout => "head_timeout",
-        }
-    }
-
-    /// What its client is told.
-    pub fn error(self) -> Error {
-        Error::BadRequest(match self {
-            Malformed::BareLineFeed => "A line of the request ends in a line feed without a carriage return.",
-            Malformed::BareCarriageReturn => "A line of the request has a carriage return in it.",
-            Malformed::EmptyLines => "There are empty lines before the request.",
-            Malformed::RequestLine => "The request's first line is not a method, a target and a version.",
-            Malformed::Method => "The request's method has a character that is not allowed.",
-            Malformed::Target => "The request's target has a character that is not allowed.",
-            Malformed::Version => "The request's version is neither HTTP/1.1 nor HTTP/1.0.",
-            Malformed::Folded => "A header of the request goes on in a second line.",
-            Malformed::HeaderName => "A header's name has a character that is not allowed, or no colon follows it.",
-            Malformed::HeaderValue => "A header's value has a character that is not allowed.",
-            Malformed::ContentLength => "The request's Content-Length is not one number.",
-            Malformed::TransferEncoding => "The request's Transfer-Encoding is not just chunked.",
-            Malformed::BothLengths => "The request has both Content-Length and Transfer-Encoding.",
-            Malformed::ChunkSize => "A chunk's size is not a hexadecimal number.",
-            Malformed::ChunkEnd => "A chunk is longer than its size says.",
-            Malformed::TargetTooLong => return Error::TargetTooLong,
-            Malformed::HeadTooLarge => return Error::HeadTooLarge,
-            Malformed::HeadTimeout => return Error::HeadTimeout,
-        })
-    }
-
-    /// The whole answer, after which the connection closes.
-    pub fn answer(self) -> String {
-        let error = self.error();
-        let (status, body) = (error.status(), error.body());
-        format!(
-            "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncache-control: no-store\r\ncontent-length: {}\r\n\
-             connection: close\r\n\r\n{body}",
-            status.as_u16(),
-            status.canonical_reason().unwrap_or(""),
-            body.len()
-        )
-    }
-}
+use crate::malformed::Malformed;
 
 /// Where in a request the next byte is.
 #[derive(Debug, Clone, Copy)]
@@ -244,10 +118,15 @@ impl Scanner {
     /// A whole line, without its line feed.
     fn line(&mut self, line: &[u8]) -> Result<(), Malformed> {
         let Some((b'\r', content)) = line.split_last() else { return Err(Malformed::BareLineFeed) };
-        if memchr::memchr(b'\r', content).is_some() {
-            return Err(Malformed::BareCarriageReturn);
-        }
-        self.bytes += line.len() + 1;
+        // Wherever a carriage return can stand, it is bad, but not for being what it is.
+        self.content(content, line.len() + 1).map_err(|bad| match memchr::memchr(b'\r', content) {
+            Some(_) => Malformed::BareCarriageReturn,
+            None => bad,
+        })
+    }
+
+    fn content(&mut self, content: &[u8], bytes: usize) -> Result<(), Malformed> {
+        self.bytes += bytes;
         match self.expect {
             Expect::RequestLine if content.is_empty() => {
                 // Old clients send one after a body.
@@ -329,7 +208,14 @@ fn request_line(line: &[u8]) -> Result<bool, Malformed> {
     if !is_token(method) {
         return Err(Malformed::Method);
     }
-    if target.is_empty() || !target.iter().all(|byte| matches!(byte, b'!'..=b'~') && *byte != b'#') {
+    if target.len() > LONGEST_TARGET {
+        return Err(Malformed::TargetTooLong);
+    }
+    // What is not simply a path is rare, so hyper's way to read it may cost something. Which form fits which method is
+    // not a matter of framing.
+    let plain = target.starts_with(b"/") && target.iter().all(|byte| is_plain(*byte));
+    let good = || target.is_ascii() && !target.contains(&b'#') && http::Uri::try_from(target).is_ok();
+    if !plain && !good() {
         return Err(Malformed::Target);
     }
     match version {
@@ -349,10 +235,23 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     if !is_token(name) {
         return Err(Malformed::HeaderName);
     }
-    if !value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..)) {
+    if !is_text(value) {
         return Err(Malformed::HeaderValue);
     }
     Ok((name, value.trim_ascii()))
+}
+
+/// What hyper takes; longer ones it would refuse by itself, without a word.
+const LONGEST_TARGET: usize = (u16::MAX - 1) as usize;
+
+/// What hyper takes anywhere in a path and its query: more than RFC 3986 allows, since browsers send it.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~') && !matches!(byte, b'#' | b'<' | b'>' | b'"' | b'`')
+}
+
+/// No control but a tab. Each byte is looked at, with no way out on the first bad one: many at once, that is faster.
+fn is_text(bytes: &[u8]) -> bool {
+    !bytes.iter().fold(false, |bad, byte| bad | (*byte < b' ' && *byte != b'\t') | (*byte == 0x7f))
 }
 
 /// RFC 9110 §5.6.2.
@@ -387,8 +286,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
 fn chunk_size(line: &[u8]) -> Result<u64, Malformed> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (size, rest) = line.split_at(digits);
-    let extensions = matches!(rest.first(), None | Some(b';'))
-        && rest.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~' | 0x80..));
+    let extensions = matches!(rest.first(), None | Some(b';')) && is_text(rest);
     let size = std::str::from_utf8(size).ok().and_then(|size| u64::from_str_radix(size, 16).ok());
     // The top bits are left free: sums of sizes must not overflow anywhere behind.
     size.filter(|size| extensions && digits <= 15 && *size <= u64::MAX >> 4).ok_or(Malformed::ChunkSize)
@@ -440,6 +338,18 @@ mod tests {
             for size in 1..=request.len() {
                 let pieces = vec![size; request.len()];
                 assert_eq!(scan(request, &pieces), (request.len(), None), "{}", request.escape_ascii());
+            }
+        }
+    }
+
+    #[test]
+    fn what_passes_as_a_target_is_one_to_hyper() {
+        for byte in 0..=255 {
+            for target in [[b'/', byte, b'/'], [b'/', b'?', byte]] {
+                let request = [b"GET ", &target[..], b" HTTP/1.1\r\n\r\n"].concat();
+                let passes = bad(&request).is_none();
+                let good = target.is_ascii() && byte != b'#' && http::Uri::try_from(&target[..]).is_ok();
+                assert_eq!(passes, good, "{}", target.escape_ascii());
             }
         }
     }

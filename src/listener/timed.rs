@@ -2,8 +2,10 @@
 //! takes nothing. hyper has one timer for the first two and none for HTTP/2, so they live here.
 
 use super::frames::Frames;
-use super::scanner::{Malformed, Scanner};
+use super::scanner::Scanner;
 use crate::config::ConnectionLimits;
+use crate::error::Error;
+use crate::malformed::Malformed;
 use crate::time::Alarm;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -209,7 +211,7 @@ impl Timed {
             None => {
                 // In the middle of what a slow client has not taken yet there is no room for an answer.
                 if self.stalled.is_none() {
-                    let _ = self.stream.try_write(bad.answer().as_bytes());
+                    let _ = self.stream.try_write(Error::Malformed(bad).closing_answer().as_bytes());
                 }
                 let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
                 checked.linger.insert(Linger { until: Instant::now() + LINGER, bytes: LINGER_BYTES })

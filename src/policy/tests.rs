@@ -73,7 +73,7 @@ fn question() -> Question {
         http::Request::get("http://Shop.example:80/a/b?user=a%20b").header("x-canary", "1").header("x-n", "2");
     let (parts, ()) = request.body(()).unwrap().into_parts();
     Question {
-        head: Head::new(parts, Peer::new(([203, 0, 113, 7], 4711).into())),
+        head: Head::new(parts, Peer::new(([203, 0, 113, 7], 4711).into()), &[]),
         snapshot: snapshot(),
         now_ms: NOW_MS,
         seed: 42,

@@ -7,7 +7,7 @@ mod text;
 pub(super) use page::page;
 
 use crate::exchange::{AttemptError, Exchange};
-use crate::listener::Malformed;
+use crate::malformed::Malformed;
 use crate::policy::{FaultKind, Scope};
 use crate::snapshot::Snapshot;
 use crate::time::process_ms;

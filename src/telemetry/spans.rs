@@ -3,7 +3,6 @@
 
 use super::safe::{self, cut};
 use crate::exchange::{Attempt, AttemptError, End, Exchange, PolicyCall};
-use crate::headers;
 use opentelemetry::trace::{Event, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
@@ -120,7 +119,7 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
         if let Some(port) = port(head) {
             set("server.port", port.into());
         }
-        set("client.address", head.peer.ip.to_string().into());
+        set("client.address", head.client.to_string().into());
         set("network.protocol.name", "http".into());
         set("network.protocol.version", protocol(head.parts.version).into());
         if let Some(agent) = head.parts.headers.get(http::header::USER_AGENT) {
@@ -262,7 +261,7 @@ fn url(exchange: &Exchange, attempt: &Attempt) -> String {
 
 /// The port that the client asked for, where it named one.
 fn port(head: &crate::request::Head) -> Option<i64> {
-    let authority = headers::authority(head)?;
+    let authority = head.parts.headers.get(http::header::HOST)?;
     let port = authority.to_str().ok()?.rsplit_once(':')?.1;
     port.parse::<u16>().ok().map(i64::from)
 }

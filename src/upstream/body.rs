@@ -89,7 +89,10 @@ impl Body for RequestBody {
         source.started.set(true);
         Poll::Ready(match frame {
             None => None,
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    crate::headers::end_trailers(trailers);
+                }
                 if let Some(data) = frame.data_ref() {
                     source.bytes.set(source.bytes.get() + data.len() as u64);
                 }

@@ -80,7 +80,7 @@ pub(crate) fn question(snapshot: &Arc<Snapshot>, uri: &str, headers: &[(&str, &s
     }
     let parts = request.body(()).unwrap().into_parts().0;
     Question {
-        head: Head::new(parts, Peer::new((client, 4711).into())),
+        head: Head::new(parts, Peer::new((client, 4711).into()), &[]),
         snapshot: snapshot.clone(),
         now_ms: 1_700_000_000_000,
         seed: 7,

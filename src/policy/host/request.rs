@@ -56,7 +56,7 @@ impl Host for Context {
     }
 
     fn client_address(&mut self) -> String {
-        self.question("request.client-address").map_or_else(String::new, |q| q.head.peer.ip.to_string())
+        self.question("request.client-address").map_or_else(String::new, |q| q.head.client.to_string())
     }
 
     fn tls_subject(&mut self) -> Option<String> {

@@ -6,7 +6,7 @@ use super::text::Text;
 use super::{CODES, DECISIONS, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry};
 use crate::exchange::AttemptError;
 use crate::gateway::Shared;
-use crate::listener::Malformed;
+use crate::malformed::Malformed;
 use crate::policy::{BOUNDS, FaultKind, GuestMetrics, SeriesValue, Version};
 use crate::snapshot::Snapshot;
 use std::collections::BTreeMap;

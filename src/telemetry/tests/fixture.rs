@@ -44,7 +44,7 @@ pub(crate) fn exchange(
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let peer = Peer::new("127.0.0.9:4711".parse().unwrap());
     let mut exchange = Exchange::begin(worker, Arc::clone(&peer), Clock::enter(&clock), &parts.headers, settings);
-    exchange.head = Some(Head::new(parts, peer));
+    exchange.head = Some(Head::new(parts, peer, &[]));
     exchange
 }
 
