@@ -56,12 +56,25 @@ pub struct Gateway {
     pub forwarded: bool,
     /// The gateway's name in `Via`; none: no such header.
     pub via: Option<Via>,
+    /// Times of connections that speak another protocol.
+    pub tunnels: Tunnels,
     /// Bounds on downstream connections.
     pub limits: ConnectionLimits,
     /// Upstream connections kept idle, all workers together.
     pub idle_upstream_connections: usize,
     /// How long an upstream connection is kept idle.
     pub upstream_idle_timeout: Duration,
+    /// How long an upstream connection is used at most.
+    pub upstream_lifetime: Duration,
+}
+
+/// Times of connections that were upgraded to another protocol, such as WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tunnels {
+    /// Without a byte either way.
+    pub idle_timeout: Duration,
+    /// From the beginning of the drain.
+    pub drain_timeout: Duration,
 }
 
 /// Bounds on downstream connections. They hold for connections opened after a reload.

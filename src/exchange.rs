@@ -31,7 +31,7 @@ pub struct Exchange {
     /// Where the client connected from.
     pub peer: Arc<Peer>,
     /// Keeps the connection's idle timer still.
-    _active: Active,
+    pub active: Active,
     /// The request's head, once it was checked.
     pub head: Option<Arc<Head>>,
     /// Name of the declared route, or of the policy, that took it.
@@ -190,7 +190,7 @@ impl Exchange {
             trace,
             access_log: telemetry.access_log,
             peer,
-            _active: active,
+            active,
             head: None,
             route: None,
             service: None,

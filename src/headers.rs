@@ -9,7 +9,7 @@ use crate::policy::HeaderEdit;
 use crate::request::Head;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Version};
+use http::{Method, Response, StatusCode, Version};
 
 /// Checks a request's head, as far as hyper lets it through, and brings it into the one form that routes, policies and
 /// the upstream see: `Host` says what the client asked for, and cookies are in one line.
@@ -17,7 +17,12 @@ use http::{Method, Version};
 /// # Errors
 /// Why it must not be forwarded.
 pub fn check(parts: &mut Parts) -> Result<(), Error> {
-    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+    let extended = parts.extensions.get::<hyper::ext::Protocol>().map(|protocol| protocol.as_str().to_owned());
+    if extended.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+        // As it would look in HTTP/1.1, so that policies and routes need to know one way only.
+        parts.method = Method::GET;
+        parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    } else if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Error::MethodRefused);
     }
     let asterisk = parts.uri.path() == "*";
@@ -80,6 +85,43 @@ fn join_cookies(headers: &mut HeaderMap) {
             headers.insert(header::COOKIE, line);
         }
     }
+}
+
+/// The protocol that the client wants to speak instead of HTTP. Never another HTTP: through `h2c` a client would reach
+/// the service with requests that nobody routes or checks.
+pub fn upgrade(parts: &Parts) -> Option<HeaderValue> {
+    let mut wanted = parts.headers.get_all(header::UPGRADE).iter();
+    let (Some(protocol), None) = (wanted.next(), wanted.next()) else { return None };
+    let asked = match parts.version {
+        // Only put there by `check`, since HTTP/2 has no such header.
+        Version::HTTP_2 => true,
+        Version::HTTP_11 => named_by_connection(&parts.headers).contains(&header::UPGRADE),
+        _ => false,
+    };
+    let name = protocol.to_str().ok()?.split('/').next()?.to_ascii_lowercase();
+    let is_token = HeaderName::from_bytes(name.as_bytes()).is_ok();
+    (asked && is_token && !matches!(name.as_str(), "h2c" | "h2" | "http" | "tls")).then(|| protocol.clone())
+}
+
+/// Is a response what it seems to be to everybody? Two ways to say how long it is are one too many (RFC 9112 §6.3), and
+/// it switches to another protocol only where that was asked for.
+pub fn is_good_response<B>(response: &Response<B>, may_switch: bool) -> bool {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
+        return false;
+    }
+    let one = |name| {
+        let mut lines = response.headers().get_all(name).iter();
+        (lines.next().map(HeaderValue::as_bytes), lines.next().is_none())
+    };
+    let ((length, one_length), (encoding, one_encoding)) =
+        (one(header::CONTENT_LENGTH), one(header::TRANSFER_ENCODING));
+    one_length
+        && one_encoding
+        && match (length, encoding) {
+            (Some(length), None) => !length.is_empty() && length.iter().all(u8::is_ascii_digit),
+            (None, Some(encoding)) => encoding.eq_ignore_ascii_case(b"chunked"),
+            (length, encoding) => length.is_none() && encoding.is_none(),
+        }
 }
 
 /// What a request to look at a hop, instead of the service behind it, is answered with: `OPTIONS *`, or `OPTIONS` that

@@ -31,6 +31,7 @@ pub mod response;
 pub mod route;
 pub mod service;
 pub mod telemetry;
+pub mod upgrade;
 pub mod upstream;
 
 // The control path, in order.

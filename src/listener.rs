@@ -146,6 +146,7 @@ async fn serve(
         let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
         builder.max_concurrent_streams(limits.streams);
         builder.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
+        builder.enable_connect_protocol();
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
         match unless_draining(&mut drain, connection.as_mut()).await {
             Some(ended) => ended,
@@ -161,14 +162,19 @@ async fn serve(
         if limits.headers > HYPER_HEADERS {
             builder.max_headers(limits.headers);
         }
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        match unless_draining(&mut drain, connection.as_mut()).await {
+        let mut connection = builder.serve_connection(io, service);
+        let ended = match unless_draining(&mut drain, Pin::new(&mut connection)).await {
             Some(ended) => ended,
             None => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+                Pin::new(&mut connection).graceful_shutdown();
+                (&mut connection).await
             }
+        };
+        if let Some(tunnel) = clock.tunnel() {
+            let parts = connection.into_parts();
+            tunnel.run(parts.io.into_inner().into_tunnel(), parts.read_buf).await;
         }
+        ended
     };
     match clock.refused() {
         Some(bad) => {

@@ -9,10 +9,12 @@ use crate::policy::{Answer, Called, Fault, FaultKind, Forward, OnFault, Outcome,
 use crate::request::{Head, Peer};
 use crate::response::{self, Body};
 use crate::snapshot::Snapshot;
+use crate::upgrade;
 use crate::upstream::{self, Forwarded, Source};
 use crate::worker::Worker;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -27,6 +29,8 @@ enum Decided {
 pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request: Request<Incoming>) -> Response<Body> {
     let snapshot = worker.shared.snapshot.load_full();
     let (mut parts, body) = request.into_parts();
+    // In HTTP/2 a stream can become a tunnel; of HTTP/1 the listener takes over the whole connection.
+    let upgraded = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.version == http::Version::HTTP_2);
     let mut exchange = Exchange::begin(&worker, Arc::clone(&peer), active, &parts.headers, &snapshot.telemetry);
     let checked = headers::check(&mut parts);
     let asks_us = headers::ends_at_this_hop(&mut parts);
@@ -47,11 +51,14 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     let body = Source::new(body);
     let arrived = upstream::send(&mut exchange, &forwarded, &snapshot.gateway, &body).await;
     exchange.request_bytes = body.bytes();
+    let edits = forwarded.edits.as_ref().map_or(&[][..], |edits| &edits.response);
     match arrived {
-        Ok(arrived) => {
-            let edits = forwarded.edits.as_ref().map_or(&[][..], |edits| &edits.response);
-            response::from_upstream(exchange, arrived, edits)
+        Ok(arrived) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let (response, tunnel) = response::switching(exchange, arrived, edits, snapshot.gateway.tunnels);
+            upgrade::begin(tunnel, upgraded);
+            response
         }
+        Ok(arrived) => response::from_upstream(exchange, arrived, edits),
         Err(error) => response::from_error(exchange, error),
     }
 }

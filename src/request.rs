@@ -1,6 +1,6 @@
 //! The request's head as every part of the gateway sees it: checked once, path normalised once.
 
-use crate::headers::client;
+use crate::headers::{self, client};
 use http::request::Parts;
 use http::{HeaderValue, Uri, header};
 use ipnet::IpNet;
@@ -41,6 +41,10 @@ pub struct Head {
     pub peer_is_trusted: bool,
     /// The client: the peer, or who a trusted one says it is.
     pub client: IpAddr,
+    /// The protocol that the client wants to speak instead (RFC 9110 §7.8).
+    pub upgrade: Option<HeaderValue>,
+    /// It asked so in HTTP/2's way (RFC 8441), so it is answered with 200.
+    pub extended_connect: bool,
     /// The client came over TLS.
     pub tls: bool,
     /// Subject of the verified client certificate (RFC 4514), if there was one.
@@ -58,9 +62,22 @@ impl Head {
             Cow::Owned(path) => Some(path),
         };
         let host = host(&parts).to_ascii_lowercase();
+        let upgrade = headers::upgrade(&parts);
+        let extended_connect = parts.version == http::Version::HTTP_2 && upgrade.is_some();
         let peer_is_trusted = client::is_trusted(trusted_proxies, peer.ip);
         let client = client::address(&parts.headers, &peer, trusted_proxies);
-        Arc::new(Head { parts, peer, peer_is_trusted, client, tls: false, tls_subject: None, resolved, host })
+        Arc::new(Head {
+            parts,
+            peer,
+            peer_is_trusted,
+            client,
+            upgrade,
+            extended_connect,
+            tls: false,
+            tls_subject: None,
+            resolved,
+            host,
+        })
     }
 
     /// Starts with `/`; without query; dot segments resolved, percent-encoding and case kept. `*` for `OPTIONS *`.

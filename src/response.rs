@@ -1,11 +1,13 @@
 //! What goes back to the client: an upstream's response, a policy's answer, or the gateway's own.
 
+use crate::config::Tunnels;
 use crate::error::Error;
 use crate::exchange::{End, Exchange};
 use crate::headers;
 use crate::policy::{Answer, HeaderEdit};
 use crate::service::InFlight;
 use crate::time::Alarm;
+use crate::upgrade::Tunnel;
 use crate::upstream::{Arrived, Lease};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -19,7 +21,8 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Body {
     content: Content,
-    exchange: Box<Exchange>,
+    /// None: it goes on as a tunnel.
+    exchange: Option<Box<Exchange>>,
 }
 
 #[derive(Debug)]
@@ -55,6 +58,10 @@ pub enum Broken {
 pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[HeaderEdit]) -> Response<Body> {
     let (mut parts, incoming) = arrived.response.into_parts();
     headers::end_hop(&mut parts.headers);
+    if parts.status == StatusCode::NO_CONTENT {
+        // Some say how long nothing is; HTTP/1 forbids it (RFC 9110 §8.6).
+        parts.headers.remove(header::CONTENT_LENGTH);
+    }
     headers::edit(&mut parts.headers, edits);
     exchange.status = parts.status.as_u16();
     let content = if http_body::Body::is_end_stream(&incoming) {
@@ -72,10 +79,39 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
             alarm: Alarm::default(),
         }))
     };
-    let mut response = Response::new(Body { content, exchange });
+    let mut response = Response::new(Body { content, exchange: Some(exchange) });
     *response.status_mut() = parts.status;
     *response.headers_mut() = parts.headers;
     response
+}
+
+/// The endpoint speaks another protocol from now on, and so does the client once it has this. The tunnel begins when
+/// the response is sent.
+pub fn switching(
+    mut exchange: Box<Exchange>,
+    arrived: Arrived,
+    edits: &[HeaderEdit],
+    limits: Tunnels,
+) -> (Response<Body>, Option<Tunnel>) {
+    let (mut parts, _) = arrived.response.into_parts();
+    let protocol = parts.headers.remove(header::UPGRADE);
+    headers::end_hop(&mut parts.headers);
+    headers::edit(&mut parts.headers, edits);
+    let mut response = Response::new(Body { content: Content::Empty, exchange: None });
+    if exchange.head.as_ref().is_some_and(|head| head.extended_connect) {
+        // RFC 8441 §5.
+        parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+    } else {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            parts.headers.insert(header::UPGRADE, protocol);
+        }
+    }
+    exchange.status = response.status().as_u16();
+    *response.headers_mut() = parts.headers;
+    let in_flight = arrived.in_flight;
+    (response, arrived.lease.map(|lease| Tunnel { exchange, in_flight, lease, limits }))
 }
 
 /// A policy's own answer.
@@ -134,7 +170,7 @@ fn full(mut exchange: Box<Exchange>, body: Bytes) -> Body {
         exchange.end = End::Complete;
     }
     let content = if body.is_empty() { Content::Empty } else { Content::Full(body) };
-    Body { content, exchange }
+    Body { content, exchange: Some(exchange) }
 }
 
 impl http_body::Body for Body {
@@ -143,36 +179,37 @@ impl http_body::Body for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
+        let Some(exchange) = &mut this.exchange else { return Poll::Ready(None) };
         match &mut this.content {
             Content::Empty => Poll::Ready(None),
             Content::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                this.exchange.end = End::Complete;
+                exchange.end = End::Complete;
                 this.content = Content::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Content::Upstream(upstream) => {
                 let polled = Pin::new(&mut upstream.incoming).poll_frame(cx);
-                let Poll::Ready(mut frame) = polled else { return upstream.out_of_time(cx, &mut this.exchange) };
+                let Poll::Ready(mut frame) = polled else { return upstream.out_of_time(cx, exchange) };
                 let over = match &mut frame {
                     Some(Ok(frame)) => {
                         if let Some(trailers) = frame.trailers_mut() {
                             headers::end_trailers(trailers);
                         }
                         if let Some(data) = frame.data_ref() {
-                            this.exchange.response_bytes += data.len() as u64;
+                            exchange.response_bytes += data.len() as u64;
                         }
                         // With a known length the end is known with the last byte, and hyper asks no further.
                         http_body::Body::is_end_stream(&upstream.incoming)
                     }
                     Some(Err(_)) => {
-                        this.exchange.end = End::UpstreamBroke;
+                        exchange.end = End::UpstreamBroke;
                         false
                     }
                     None => true,
                 };
                 if over {
-                    this.exchange.end = End::Complete;
+                    exchange.end = End::Complete;
                     if let Some(lease) = upstream.lease.take() {
                         lease.end();
                     }

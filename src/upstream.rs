@@ -2,9 +2,11 @@
 
 mod body;
 mod pool;
+mod wire;
 
 pub use body::{RequestBody, Source};
-pub use pool::{ConnectError, Connection, Pools};
+pub use pool::{ConnectError, Connection, Link, Pools, Switched};
+pub use wire::Wire;
 
 use crate::balance::{self, Wanted, default_key};
 use crate::config::Gateway;
@@ -37,7 +39,7 @@ pub struct Forwarded {
 /// A response's head is here, and its body can be read.
 #[derive(Debug)]
 pub struct Arrived {
-    /// As hyper parsed it.
+    /// As hyper parsed it; 101 only where the client asked for another protocol.
     pub response: Response<Incoming>,
     /// Counts the request at its endpoint until the body is over.
     pub in_flight: InFlight,
@@ -52,13 +54,18 @@ pub struct Arrived {
 pub struct Lease {
     pools: Rc<Pools>,
     endpoint: u32,
-    sender: hyper::client::conn::http1::SendRequest<RequestBody>,
+    link: Link,
 }
 
 impl Lease {
     /// The response was read to its end, so the connection can take another request.
     pub fn end(self) {
-        self.pools.give_back(self.endpoint, self.sender);
+        self.pools.give_back(self.endpoint, self.link);
+    }
+
+    /// The endpoint has switched to another protocol; none: it has closed instead.
+    pub async fn switched(self) -> Option<Switched> {
+        self.link.switched.await.ok()
     }
 }
 
@@ -209,6 +216,8 @@ struct Outgoing<'a> {
     version: Version,
     /// HTTP/1: for the `Host` header.
     host: Option<HeaderValue>,
+    /// HTTP/1: the protocol that the client wants to speak from now on.
+    upgrade: Option<&'a HeaderValue>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -219,13 +228,22 @@ impl<'a> Outgoing<'a> {
         let host = edits.and_then(|edits| edits.host.clone()).or_else(own).or_else(sent);
         let target = target(head, edits)?;
         if !forwarded.service.settings.http2 {
-            return Ok(Outgoing { head, gateway, edits, uri: Uri::from(target), version: Version::HTTP_11, host });
+            let upgrade = head.upgrade.as_ref();
+            return Ok(Outgoing {
+                head,
+                gateway,
+                edits,
+                uri: Uri::from(target),
+                version: Version::HTTP_11,
+                host,
+                upgrade,
+            });
         }
         // `:authority` carries the host (RFC 9113 §8.3.1).
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
         let uri = Uri::builder().scheme("http").authority(authority).path_and_query(target).build();
         let uri = uri.map_err(|_| Error::Malformed(Malformed::Target))?;
-        Ok(Outgoing { head, gateway, edits, uri, version: Version::HTTP_2, host: None })
+        Ok(Outgoing { head, gateway, edits, uri, version: Version::HTTP_2, host: None, upgrade: None })
     }
 
     fn request(&self, (trace, span_id): (&Context, u64), body: RequestBody) -> Request<RequestBody> {
@@ -237,6 +255,13 @@ impl<'a> Outgoing<'a> {
             Some(host) => headers.insert(header::HOST, host.clone()),
             None => headers.remove(header::HOST),
         };
+        if let Some(protocol) = self.upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol.clone());
+            if self.head.extended_connect {
+                headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key(span_id));
+            }
+        }
         trace.inject(span_id, &mut headers);
         let mut request = Request::new(body);
         *request.method_mut() = self.head.parts.method.clone();
@@ -245,6 +270,14 @@ impl<'a> Outgoing<'a> {
         *request.headers_mut() = headers;
         request
     }
+}
+
+/// HTTP/2's clients send none, and HTTP/1's servers want one: 16 random bytes in base64 (RFC 6455 §4.1), of which hex
+/// digits are a part.
+fn websocket_key(random: u64) -> HeaderValue {
+    let key = format!("{random:016x}{:05x}A==", random.rotate_left(29) & 0xfffff);
+    // Hex digits are good in any header.
+    HeaderValue::from_str(&key).unwrap_or_else(|_| HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
 }
 
 /// Path and query as the upstream gets them: as sent, unless the path had dot segments or a policy changed something.
@@ -287,13 +320,17 @@ async fn try_once(
             ConnectError::Timeout => AttemptError::ConnectTimeout,
         })?;
         let request = outgoing.request(trace, body.reader());
+        let mut nothing_written = false;
         let (sent, lease) = match connection {
-            Connection::Http1 { mut sender, reused } => {
+            Connection::Http1 { mut link, reused } => {
+                let before = link.view.written();
                 // Pinned here, so that what is moved from hand to hand is small.
-                let sending = std::pin::pin!(sender.try_send_request(request));
-                let sent = pools.before(deadline, sending).await;
-                let sent = sent.ok_or(AttemptError::Timeout)?.map_err(|error| (reused, error));
-                (sent, Some(Lease { pools: Rc::clone(pools), endpoint: endpoint.id, sender }))
+                let sending = std::pin::pin!(link.sender.try_send_request(request));
+                let sent = pools.before(deadline, sending).await.ok_or(AttemptError::Timeout)?;
+                // hyper cannot tell a request that never left from one that was lost.
+                nothing_written = sent.is_err() && link.view.written() == before;
+                let lease = Lease { pools: Rc::clone(pools), endpoint: endpoint.id, link };
+                (sent.map_err(|error| (reused, error)), Some(lease))
             }
             Connection::Http2(mut sender) => {
                 // A shared connection may be closing: hyper says so by handing the request back.
@@ -303,10 +340,13 @@ async fn try_once(
             }
         };
         let (reused, mut failed) = match sent {
+            Ok(response) if !headers::is_good_response(&response, outgoing.upgrade.is_some()) => {
+                return Err(AttemptError::Protocol);
+            }
             Ok(response) => return Ok((response, lease)),
             Err(failed) => failed,
         };
-        let unsent = failed.take_message().is_some();
+        let unsent = failed.take_message().is_some() || nothing_written && !body.started();
         let error = failed.into_error();
         tracing::debug!(endpoint = %endpoint.address, %error, unsent, reused, "no response");
         if body.broke() {

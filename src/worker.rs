@@ -98,6 +98,7 @@ async fn tidy(worker: Rc<Worker>) {
         let snapshot = worker.shared.snapshot.load_full();
         worker.pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
         worker.pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);
+        worker.pools.lifetime.set(snapshot.gateway.upstream_lifetime);
         let known: std::collections::HashSet<u32> =
             snapshot.services.values().flat_map(|service| service.endpoints.iter().map(|e| e.id)).collect();
         worker.pools.tidy(|id| known.contains(&id));

@@ -1,6 +1,6 @@
 //! The configuration as it is written, and the way from there to what is checked.
 
-use super::{Config, ConnectionLimits, Declared, DeclaredRoute, Gateway, Policies, Telemetry};
+use super::{Config, ConnectionLimits, Declared, DeclaredRoute, Gateway, Policies, Telemetry, Tunnels};
 use crate::balance::Strategy;
 use crate::discovery::{Lookup, SourceSettings};
 use crate::headers::Via;
@@ -58,6 +58,12 @@ struct RawGateway {
     idle_upstream_connections: usize,
     #[serde(with = "crate::duration")]
     upstream_idle_timeout: Duration,
+    #[serde(with = "crate::duration")]
+    upstream_lifetime: Duration,
+    #[serde(with = "crate::duration")]
+    upgrade_idle_timeout: Duration,
+    #[serde(with = "crate::duration")]
+    upgrade_drain_timeout: Duration,
 }
 
 impl Default for RawGateway {
@@ -83,6 +89,10 @@ impl Default for RawGateway {
             idle_upstream_connections: 1024,
             // Less than the 60 to 75 s after which most servers close theirs.
             upstream_idle_timeout: Duration::from_secs(45),
+            upstream_lifetime: Duration::from_secs(3600),
+            // WebSocket's libraries ping at least every minute or two.
+            upgrade_idle_timeout: Duration::from_secs(300),
+            upgrade_drain_timeout: Duration::from_secs(5),
         }
     }
 }
@@ -277,6 +287,8 @@ impl RawGateway {
             ("idle_timeout", self.idle_timeout),
             ("stall_timeout", self.stall_timeout),
             ("max_timeout", self.max_timeout),
+            ("upstream_lifetime", self.upstream_lifetime),
+            ("upgrade_idle_timeout", self.upgrade_idle_timeout),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, duration)| duration.is_zero()) {
             return Err(format!("gateway.{key}: must be more than 0"));
@@ -304,6 +316,7 @@ impl RawGateway {
             trusted_proxies: check_networks(&self.trusted_proxies).unwrap_or_default(),
             forwarded: self.forwarded,
             via: Via::new(&self.via),
+            tunnels: Tunnels { idle_timeout: self.upgrade_idle_timeout, drain_timeout: self.upgrade_drain_timeout },
             limits: ConnectionLimits {
                 connections: self.max_connections,
                 head_timeout: self.head_timeout,
@@ -315,6 +328,7 @@ impl RawGateway {
             },
             idle_upstream_connections: self.idle_upstream_connections,
             upstream_idle_timeout: self.upstream_idle_timeout,
+            upstream_lifetime: self.upstream_lifetime,
         }
     }
 }

@@ -17,6 +17,8 @@ enum Expect {
     Chunk(u64),
     ChunkEnd,
     Trailer,
+    /// What follows is another protocol or the next request, which only the response will tell.
+    Switch,
 }
 
 /// What was found in some bytes.
@@ -44,6 +46,7 @@ pub struct Scanner {
     http_10: bool,
     length: Option<u64>,
     chunked: bool,
+    upgrade: bool,
 }
 
 impl Scanner {
@@ -59,7 +62,18 @@ impl Scanner {
             http_10: false,
             length: None,
             chunked: false,
+            upgrade: false,
         }
+    }
+
+    /// It has to be told what follows: see [`Scanner::goes_on`].
+    pub fn waits(&self) -> bool {
+        matches!(self.expect, Expect::Switch)
+    }
+
+    /// The client asked for another protocol and was not given it.
+    pub fn goes_on(&mut self) {
+        self.expect = Expect::RequestLine;
     }
 
     /// A head has begun and not ended; `held`: the beginning of a line is held back.
@@ -69,7 +83,7 @@ impl Scanner {
 
     /// A head has ended, and its body has not.
     pub fn is_inside_body(&self) -> bool {
-        !matches!(self.expect, Expect::RequestLine | Expect::Header)
+        !matches!(self.expect, Expect::RequestLine | Expect::Header | Expect::Switch)
     }
 
     /// Looks at what came next. After something bad, nothing more may be asked. `searched`: of the first line so many
@@ -88,6 +102,9 @@ impl Scanner {
                     _ => {}
                 }
                 continue;
+            }
+            if self.waits() {
+                break;
             }
             let end = memchr::memchr(b'\n', &rest[searched.min(rest.len())..]).map(|at| at + searched);
             searched = 0;
@@ -155,8 +172,8 @@ impl Scanner {
                 self.expect = Expect::ChunkSize;
                 if content.is_empty() { Ok(()) } else { Err(Malformed::ChunkEnd) }
             }
-            // Taken before any line is looked for.
-            Expect::Body(_) | Expect::Chunk(_) => Ok(()),
+            // No line is looked for there.
+            Expect::Body(_) | Expect::Chunk(_) | Expect::Switch => Ok(()),
         }
     }
 
@@ -168,7 +185,7 @@ impl Scanner {
     fn header(&mut self, line: &[u8]) -> Result<(), Malformed> {
         self.count_header()?;
         let (name, value) = field(line)?;
-        // Both names that matter are long, so nearly every header is passed by its length.
+        // There are three names that matter, so nearly every header is passed by its length.
         if name.len() == 14 && name.eq_ignore_ascii_case(b"content-length") {
             // Also two equal ones: whoever takes the first and whoever takes the last must not be told apart by chance.
             let length = decimal(value).filter(|_| self.length.is_none());
@@ -178,6 +195,9 @@ impl Scanner {
                 return Err(Malformed::TransferEncoding);
             }
             self.chunked = true;
+        } else if name.len() == 7 && name.eq_ignore_ascii_case(b"upgrade") {
+            // HTTP/1.0 has none (RFC 9110 §7.8).
+            self.upgrade = !self.http_10;
         }
         Ok(())
     }
@@ -194,7 +214,11 @@ impl Scanner {
     }
 
     fn next_request(&mut self) {
+        let upgrade = self.upgrade;
         *self = Scanner::new(self.head_bytes, self.most_headers);
+        if upgrade {
+            self.expect = Expect::Switch;
+        }
     }
 }
 
@@ -358,6 +382,17 @@ mod tests {
     fn the_last_line_of_a_bad_head_is_never_passed_on() {
         let request = b"POST / HTTP/1.1\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n";
         assert_eq!(scan(request, &[]), (request.len() - 2, Some(Malformed::BothLengths)));
+    }
+
+    #[test]
+    fn after_a_wish_for_another_protocol_nothing_is_read_as_http() {
+        let request = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x81\x05hello\n";
+        let mut scanner = Scanner::new(1000, 5);
+        assert_eq!(scanner.scan(request, 0), Found { good: request.len() - 8, bad: None });
+        assert!(scanner.waits() && !scanner.is_inside_body() && !scanner.is_inside_head(true));
+        scanner.goes_on();
+        assert_eq!(scanner.scan(b"\x81\x05hello\n", 0).bad, Some(Malformed::BareLineFeed));
+        assert_eq!(bad(b"GET / HTTP/1.0\r\nUpgrade: websocket\r\n\r\n\x81\n"), Some(Malformed::BareLineFeed));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::config::ConnectionLimits;
 use crate::error::Error;
 use crate::malformed::Malformed;
 use crate::time::Alarm;
+use crate::upgrade::Tunnel;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
@@ -31,6 +32,8 @@ pub struct Clock {
     half: Cell<Option<Instant>>,
     /// HTTP/1: what its client sent that was refused.
     refused: Cell<Option<Malformed>>,
+    /// HTTP/1: what it becomes after this response.
+    tunnel: RefCell<Option<Tunnel>>,
     /// Whoever reads without a timer, since an exchange is in progress. hyper may look for the next request before it
     /// lets go of the last body, so the end of an exchange has to make it look again.
     reader: RefCell<Option<Waker>>,
@@ -39,6 +42,24 @@ pub struct Clock {
 /// One exchange in progress on a connection.
 #[derive(Debug)]
 pub struct Active(Rc<Clock>);
+
+/// A client's HTTP/1 connection, as far as an exchange may change what becomes of it.
+#[derive(Debug)]
+pub struct Handle(Rc<Clock>);
+
+impl Active {
+    /// Its connection.
+    pub fn handle(&self) -> Handle {
+        Handle(Rc::clone(&self.0))
+    }
+}
+
+impl Handle {
+    /// The connection goes on as a tunnel once the response has been sent.
+    pub fn switch(&self, tunnel: Tunnel) {
+        self.0.tunnel.replace(Some(tunnel));
+    }
+}
 
 impl Clock {
     /// A connection that began to speak.
@@ -53,6 +74,7 @@ impl Clock {
             since: Cell::new(Some(began)),
             half: Cell::new(None),
             refused: Cell::new(None),
+            tunnel: RefCell::new(None),
             reader: RefCell::new(None),
         }
     }
@@ -67,6 +89,11 @@ impl Clock {
     /// Why the connection was closed, where its client sent something that must not be forwarded.
     pub(super) fn refused(&self) -> Option<Malformed> {
         self.refused.get()
+    }
+
+    /// What the connection becomes, where it does not end.
+    pub(super) fn tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.take()
     }
 
     /// Whoever reads is woken when no exchange is in progress any more.
@@ -124,19 +151,24 @@ pub(super) struct Timed {
     clock: Rc<Clock>,
     /// What was read and may be passed on.
     ready: Vec<u8>,
-    /// HTTP/1.
-    checked: Option<Checked>,
-    /// HTTP/2.
-    frames: Frames,
+    speaks: Speaks,
     alarm: Alarm,
     stalled: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum Speaks {
+    Http1(Checked),
+    Http2(Frames),
+    /// What a tunnel carries, which is not looked at.
+    Anything,
 }
 
 /// What stands between an HTTP/1 client and hyper.
 #[derive(Debug)]
 struct Checked {
     scanner: Scanner,
-    /// The beginning of a line, held back until its end comes.
+    /// The beginning of a line, held back until its end comes; or what follows a wish for another protocol.
     held: Vec<u8>,
     bad: Option<Malformed>,
     /// It was answered; what still comes is thrown away, since closing a socket with unread bytes would reset it, and the
@@ -177,62 +209,75 @@ impl Checked {
         self.bad = found.bad;
         ready.extend(self.held.drain(..found.good));
     }
+
+    /// Answers what must not be forwarded, once everything before it was answered.
+    fn refuse(
+        &mut self,
+        cx: &mut Context<'_>,
+        bad: Malformed,
+        stream: &mut TcpStream,
+        (clock, alarm, stalled): (&Clock, &mut Alarm, bool),
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let over = || Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        clock.refused.set(Some(bad));
+        if self.scanner.is_inside_body() {
+            // It breaks off for whoever reads it.
+            return over();
+        }
+        if clock.active.get() > 0 {
+            clock.wake_when_idle(cx);
+            return Poll::Pending;
+        }
+        let linger = match &mut self.linger {
+            Some(linger) => linger,
+            None => {
+                // In the middle of what a slow client has not taken yet there is no room for an answer.
+                if !stalled {
+                    let _ = stream.try_write(Error::Malformed(bad).closing_answer().as_bytes());
+                }
+                let _ = Pin::new(&mut *stream).poll_shutdown(cx);
+                self.linger.insert(Linger { until: Instant::now() + LINGER, bytes: LINGER_BYTES })
+            }
+        };
+        loop {
+            let before = buf.filled().len();
+            let Poll::Ready(read) = Pin::new(&mut *stream).poll_read(cx, buf) else {
+                return alarm.poll(cx, linger.until).map(|()| Err(io::ErrorKind::InvalidData.into()));
+            };
+            let more = buf.filled().len() - before;
+            buf.set_filled(before);
+            linger.bytes = linger.bytes.saturating_sub(more);
+            if read.is_err() || more == 0 || linger.bytes == 0 || Instant::now() >= linger.until {
+                return over();
+            }
+        }
+    }
 }
 
 impl Timed {
     /// A connection of which `seen` was read already; `heads`: bytes and headers of a request's head, at most.
     pub(super) fn new(stream: TcpStream, seen: Vec<u8>, clock: Rc<Clock>, heads: (usize, usize)) -> Self {
-        let (mut ready, mut checked) = (Vec::new(), None);
-        if clock.http2 {
-            ready = seen;
+        let (mut ready, speaks) = if clock.http2 {
+            (seen, Speaks::Http2(Frames::default()))
         } else {
             let scanner = Scanner::new(heads.0, heads.1);
-            let mut check = Checked { scanner, held: seen, bad: None, linger: None };
-            check.release(&mut ready, 0);
-            checked = Some(check);
+            (Vec::new(), Speaks::Http1(Checked { scanner, held: seen, bad: None, linger: None }))
+        };
+        let mut speaks = speaks;
+        if let Speaks::Http1(checked) = &mut speaks {
+            checked.release(&mut ready, 0);
         }
-        Timed { stream, clock, ready, checked, frames: Frames::default(), alarm: Alarm::default(), stalled: None }
+        Timed { stream, clock, ready, speaks, alarm: Alarm::default(), stalled: None }
     }
 
-    /// Answers what must not be forwarded, once everything before it was answered.
-    fn refuse(&mut self, cx: &mut Context<'_>, bad: Malformed, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Some(checked) = &mut self.checked else { return Poll::Ready(Err(io::ErrorKind::InvalidData.into())) };
-        self.clock.refused.set(Some(bad));
-        if checked.scanner.is_inside_body() {
-            // It breaks off for whoever reads it.
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+    /// From now on it carries what is no HTTP.
+    pub(super) fn into_tunnel(mut self) -> Self {
+        if let Speaks::Http1(checked) = &mut self.speaks {
+            self.ready.append(&mut checked.held);
         }
-        if self.clock.active.get() > 0 {
-            self.clock.wake_when_idle(cx);
-            return Poll::Pending;
-        }
-        let linger = match &mut checked.linger {
-            Some(linger) => linger,
-            None => {
-                // In the middle of what a slow client has not taken yet there is no room for an answer.
-                if self.stalled.is_none() {
-                    let _ = self.stream.try_write(Error::Malformed(bad).closing_answer().as_bytes());
-                }
-                let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
-                checked.linger.insert(Linger { until: Instant::now() + LINGER, bytes: LINGER_BYTES })
-            }
-        };
-        loop {
-            let before = buf.filled().len();
-            match Pin::new(&mut self.stream).poll_read(cx, buf) {
-                Poll::Pending => {
-                    return self.alarm.poll(cx, linger.until).map(|()| Err(io::ErrorKind::InvalidData.into()));
-                }
-                Poll::Ready(read) => {
-                    let more = buf.filled().len() - before;
-                    buf.set_filled(before);
-                    linger.bytes = linger.bytes.saturating_sub(more);
-                    if read.is_err() || more == 0 || linger.bytes == 0 || Instant::now() >= linger.until {
-                        return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-                    }
-                }
-            }
-        }
+        self.speaks = Speaks::Anything;
+        self
     }
 
     /// Pending until the deadline, then an error.
@@ -260,8 +305,20 @@ impl AsyncRead for Timed {
                 this.ready.drain(..take);
                 return Poll::Ready(Ok(()));
             }
-            if let Some(bad) = this.checked.as_ref().and_then(|checked| checked.bad) {
-                return this.refuse(cx, bad, buf);
+            if let Speaks::Http1(checked) = &mut this.speaks {
+                if let Some(bad) = checked.bad {
+                    let state = (&*this.clock, &mut this.alarm, this.stalled.is_some());
+                    return checked.refuse(cx, bad, &mut this.stream, state, buf);
+                }
+                if checked.scanner.waits() {
+                    if this.clock.active.get() > 0 {
+                        this.clock.wake_when_idle(cx);
+                        return Poll::Pending;
+                    }
+                    checked.scanner.goes_on();
+                    checked.release(&mut this.ready, 0);
+                    continue;
+                }
             }
             let before = buf.filled().len();
             match Pin::new(&mut this.stream).poll_read(cx, buf) {
@@ -269,38 +326,39 @@ impl AsyncRead for Timed {
                 Poll::Ready(Ok(())) if buf.filled().len() == before => {
                     // A client that has said all may close its half and wait for the answer (RFC 9112 §9.6); only a
                     // reset says that it is gone. hyper's own way to allow this would not see the reset.
-                    let said_all = this.checked.as_ref().is_some_and(|checked| !checked.scanner.is_inside_body());
+                    let said_all = matches!(&this.speaks, Speaks::Http1(checked) if !checked.scanner.is_inside_body());
                     if said_all && this.clock.active.get() > 0 {
                         this.clock.wake_when_idle(cx);
                         return Poll::Pending;
                     }
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(())) => {
-                    this.clock.read();
-                    let Some(checked) = &mut this.checked else {
-                        let advanced = this.frames.read(&buf.filled()[before..]);
-                        this.clock.framed(&this.frames, advanced);
-                        return Poll::Ready(Ok(()));
-                    };
-                    checked.take_in(&mut this.ready, buf, before);
-                    if buf.filled().len() > before {
+                Poll::Ready(Ok(())) => match &mut this.speaks {
+                    Speaks::Anything => return Poll::Ready(Ok(())),
+                    Speaks::Http2(frames) => {
+                        let advanced = frames.read(&buf.filled()[before..]);
+                        this.clock.framed(frames, advanced);
                         return Poll::Ready(Ok(()));
                     }
-                }
+                    Speaks::Http1(checked) => {
+                        this.clock.read();
+                        checked.take_in(&mut this.ready, buf, before);
+                        if buf.filled().len() > before {
+                            return Poll::Ready(Ok(()));
+                        }
+                    }
+                },
                 Poll::Pending => {
                     let Some(deadline) = this.clock.deadline() else {
                         this.clock.wake_when_idle(cx);
                         return Poll::Pending;
                     };
-                    match this.wait::<()>(cx, deadline) {
-                        Poll::Pending => return Poll::Pending,
-                        Poll::Ready(over) => match &mut this.checked {
-                            Some(checked) if checked.scanner.is_inside_head(!checked.held.is_empty()) => {
-                                checked.bad = Some(Malformed::HeadTimeout);
-                            }
-                            _ => return Poll::Ready(over),
-                        },
+                    let over = std::task::ready!(this.wait::<()>(cx, deadline));
+                    match &mut this.speaks {
+                        Speaks::Http1(checked) if checked.scanner.is_inside_head(!checked.held.is_empty()) => {
+                            checked.bad = Some(Malformed::HeadTimeout);
+                        }
+                        _ => return Poll::Ready(over),
                     }
                 }
             }

@@ -2,8 +2,10 @@
 //! time, the one used last is taken first; of HTTP/2 there is one connection an endpoint, shared.
 
 use super::body::RequestBody;
+use super::wire::{View, Wire};
 use crate::service::{Endpoint, Service};
 use crate::time::Alarm;
+use bytes::Bytes;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use rustc_hash::FxHashMap;
@@ -11,7 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// A worker's upstream connections.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct Pools {
     pub max_idle: Cell<usize>,
     /// Idle longer than this: closed.
     pub idle_timeout: Cell<Duration>,
+    /// Open longer than this: not used again.
+    pub lifetime: Cell<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +40,27 @@ struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    link: Link,
     since: Instant,
+}
+
+/// An HTTP/1 connection.
+#[derive(Debug)]
+pub struct Link {
+    pub(super) sender: http1::SendRequest<RequestBody>,
+    pub(super) view: View,
+    opened: Instant,
+    /// What is left of it when the endpoint has switched to another protocol.
+    pub(super) switched: oneshot::Receiver<Switched>,
+}
+
+/// A connection that speaks something else from now on.
+#[derive(Debug)]
+pub struct Switched {
+    /// The connection.
+    pub io: Wire,
+    /// What was read of the new protocol already.
+    pub read: Bytes,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +69,10 @@ enum Shared {
     None,
     /// Somebody is connecting; the result comes to all who wait.
     Connecting(watch::Receiver<Option<Result<http2::SendRequest<RequestBody>, ConnectError>>>),
-    Open(http2::SendRequest<RequestBody>),
+    Open {
+        sender: http2::SendRequest<RequestBody>,
+        opened: Instant,
+    },
 }
 
 /// A connection that a request can be sent on.
@@ -54,8 +80,8 @@ enum Shared {
 pub enum Connection {
     /// For one request.
     Http1 {
-        /// The way to send.
-        sender: http1::SendRequest<RequestBody>,
+        /// The connection.
+        link: Link,
         /// It carried a request before, so the endpoint may have closed it meanwhile.
         reused: bool,
     },
@@ -81,6 +107,7 @@ impl Default for Pools {
             now: Cell::new(Instant::now()),
             max_idle: Cell::default(),
             idle_timeout: Cell::default(),
+            lifetime: Cell::default(),
         }
     }
 }
@@ -101,13 +128,13 @@ impl Pools {
             let sender = tokio::time::timeout(within, self.shared(endpoint)).await;
             return sender.map_err(|_| ConnectError::Timeout)?.map(Connection::Http2);
         }
-        if !fresh && let Some(sender) = self.idle(endpoint.id) {
-            return Ok(Connection::Http1 { sender, reused: true });
+        if !fresh && let Some(link) = self.idle(endpoint.id) {
+            return Ok(Connection::Http1 { link, reused: true });
         }
         let opened = tokio::time::timeout(within, open_http1(endpoint)).await;
-        let sender = opened.map_err(|_| ConnectError::Timeout)??;
+        let link = opened.map_err(|_| ConnectError::Timeout)??;
         endpoint.live.connected();
-        Ok(Connection::Http1 { sender, reused: false })
+        Ok(Connection::Http1 { link, reused: false })
     }
 
     /// What the future comes to. None: the deadline was there first.
@@ -120,36 +147,41 @@ impl Pools {
     }
 
     /// Takes an idle connection that can carry a request.
-    fn idle(&self, endpoint: u32) -> Option<http1::SendRequest<RequestBody>> {
+    fn idle(&self, endpoint: u32) -> Option<Link> {
         let mut endpoints = self.endpoints.borrow_mut();
         let pool = endpoints.get_mut(&endpoint)?;
         let mut place = pool.idle.len();
         while place > 0 {
             place -= 1;
             let idle = &pool.idle[place];
-            let old = self.now.get().saturating_duration_since(idle.since) >= self.idle_timeout.get();
+            let old = self.is_old(idle);
             // The connection's task may have a last thing to do (the request's body, a flush) before the next request.
-            let busy = !idle.sender.is_ready() && !idle.sender.is_closed();
+            let busy = !idle.link.sender.is_ready() && !idle.link.sender.is_closed();
             if busy && !old {
                 continue;
             }
             let idle = pool.idle.remove(place);
             self.idle.set(self.idle.get().saturating_sub(1));
-            if idle.sender.is_ready() && !old {
-                return Some(idle.sender);
+            if idle.link.sender.is_ready() && !old && idle.link.view.is_quiet() {
+                return Some(idle.link);
             }
         }
         None
     }
 
     /// Gives a connection back whose response was read to its end.
-    pub fn give_back(&self, endpoint: u32, sender: http1::SendRequest<RequestBody>) {
-        if sender.is_closed() || self.idle.get() >= self.max_idle.get() {
+    pub fn give_back(&self, endpoint: u32, link: Link) {
+        if link.sender.is_closed() || self.idle.get() >= self.max_idle.get() {
             return;
         }
         self.idle.set(self.idle.get() + 1);
-        let idle = Idle { sender, since: self.now.get() };
+        let idle = Idle { link, since: self.now.get() };
         self.endpoints.borrow_mut().entry(endpoint).or_default().idle.push(idle);
+    }
+
+    fn is_old(&self, idle: &Idle) -> bool {
+        let since = |then| self.now.get().saturating_duration_since(then);
+        since(idle.since) >= self.idle_timeout.get() || since(idle.link.opened) >= self.lifetime.get()
     }
 
     async fn shared(self: &Rc<Self>, endpoint: &Endpoint) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
@@ -157,7 +189,7 @@ impl Pools {
             let mut endpoints = self.endpoints.borrow_mut();
             let pool = endpoints.entry(endpoint.id).or_default();
             match &pool.shared {
-                Shared::Open(sender) if !sender.is_closed() => return Ok(sender.clone()),
+                Shared::Open { sender, .. } if !sender.is_closed() => return Ok(sender.clone()),
                 Shared::Connecting(waiting) => waiting.clone(),
                 _ => {
                     let (done, waiting) = watch::channel(None);
@@ -172,7 +204,10 @@ impl Pools {
                             live.connected();
                         }
                         if let Some(pool) = pools.endpoints.borrow_mut().get_mut(&id) {
-                            pool.shared = opened.clone().map_or(Shared::None, Shared::Open);
+                            pool.shared = match &opened {
+                                Ok(sender) => Shared::Open { sender: sender.clone(), opened: Instant::now() },
+                                Err(_) => Shared::None,
+                            };
                         }
                         let _ = done.send(Some(opened));
                     });
@@ -187,15 +222,18 @@ impl Pools {
 
     /// Closes what is idle for too long, or belongs to an endpoint that is gone.
     pub fn tidy(&self, known: impl Fn(u32) -> bool) {
-        let (now, timeout) = (Instant::now(), self.idle_timeout.get());
-        self.now.set(now);
+        self.now.set(Instant::now());
         let mut idle = 0;
         self.endpoints.borrow_mut().retain(|id, pool| {
             if !known(*id) {
                 return false;
             }
-            pool.idle.retain(|idle| !idle.sender.is_closed() && now.saturating_duration_since(idle.since) < timeout);
+            pool.idle.retain(|idle| !idle.link.sender.is_closed() && !self.is_old(idle));
             idle += pool.idle.len();
+            // What is in flight on it goes on; the next request opens another.
+            if matches!(&pool.shared, Shared::Open { opened, .. } if self.now.get().saturating_duration_since(*opened) >= self.lifetime.get()) {
+                pool.shared = Shared::None;
+            }
             true
         });
         self.idle.set(idle);
@@ -205,11 +243,12 @@ impl Pools {
 /// A shared connection that takes longer than this is given up, whatever the services' settings say.
 const CONNECT_AT_MOST: Duration = Duration::from_secs(30);
 
-async fn open(address: std::net::SocketAddr) -> Result<TokioIo<TcpStream>, ConnectError> {
+async fn open(address: std::net::SocketAddr) -> Result<(TokioIo<Wire>, View), ConnectError> {
     let stream = TcpStream::connect(address).await.map_err(|_| ConnectError::Failed)?;
     // Nagle's algorithm would hold back the last part of each head by up to 40 ms.
     let _ = stream.set_nodelay(true);
-    Ok(TokioIo::new(stream))
+    let (wire, view) = Wire::new(stream);
+    Ok((TokioIo::new(wire), view))
 }
 
 /// Moves a connection's bytes until it ends.
@@ -219,15 +258,22 @@ async fn drive(address: std::net::SocketAddr, connection: impl Future<Output = h
     }
 }
 
-async fn open_http1(endpoint: &Endpoint) -> Result<http1::SendRequest<RequestBody>, ConnectError> {
-    let io = open(endpoint.address).await?;
-    let (sender, connection) = http1::handshake(io).await.map_err(|_| ConnectError::Failed)?;
-    tokio::task::spawn_local(drive(endpoint.address, connection));
-    Ok(sender)
+async fn open_http1(endpoint: &Endpoint) -> Result<Link, ConnectError> {
+    let (io, view) = open(endpoint.address).await?;
+    let (sender, mut connection) = http1::handshake(io).await.map_err(|_| ConnectError::Failed)?;
+    let (switch, switched) = oneshot::channel();
+    let address = endpoint.address;
+    tokio::task::spawn_local(async move {
+        drive(address, &mut connection).await;
+        // Only whoever asked for another protocol and was answered 101 still listens; for all others it closes here.
+        let parts = connection.into_parts();
+        let _ = switch.send(Switched { io: parts.io.into_inner(), read: parts.read_buf });
+    });
+    Ok(Link { sender, view, opened: Instant::now(), switched })
 }
 
 async fn open_http2(address: std::net::SocketAddr) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
-    let io = open(address).await?;
+    let (io, _) = open(address).await?;
     let (sender, connection) =
         http2::Builder::new(crate::worker::LocalExec).handshake(io).await.map_err(|_| ConnectError::Failed)?;
     tokio::task::spawn_local(drive(address, connection));
