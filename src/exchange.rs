@@ -42,7 +42,8 @@ pub struct Exchange {
     pub calls: Vec<PolicyCall>,
     /// What was tried upstream, in order.
     pub attempts: Vec<Attempt>,
-    /// The status that the client was given; 0: none.
+    /// The status that the client was given; 0: none. A gRPC client is told of an error with a 200, which would tell
+    /// nobody else; here stands what any other client would have been given.
     pub status: u16,
     /// The gateway answered itself, and why.
     pub error: Option<Error>,

@@ -21,6 +21,7 @@ pub mod worker;
 pub mod balance;
 pub mod error;
 pub mod exchange;
+pub mod grpc;
 pub mod headers;
 pub mod listener;
 pub mod malformed;

@@ -3,6 +3,7 @@
 use crate::config::Tunnels;
 use crate::error::Error;
 use crate::exchange::{End, Exchange};
+use crate::grpc;
 use crate::headers;
 use crate::policy::{Answer, HeaderEdit};
 use crate::service::InFlight;
@@ -136,6 +137,11 @@ pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response<Body> {
     if let Error::Malformed(malformed) = error {
         exchange.worker.recorder.refused(malformed);
     }
+    if exchange.head.as_deref().is_some_and(grpc::is_call) {
+        let mut response = Response::new(full(exchange, Bytes::new()));
+        grpc::tell(&mut response, error);
+        return response;
+    }
     let http1 = exchange.head.as_ref().is_none_or(|head| head.parts.version < http::Version::HTTP_2);
     let mut response = Response::new(full(exchange, Bytes::from(error.body())));
     *response.status_mut() = error.status();
@@ -247,7 +253,10 @@ impl Upstream {
         let Some(deadline) = self.deadline else { return Poll::Pending };
         self.alarm.poll(cx, deadline).map(|()| {
             exchange.end = End::TimedOut;
-            Some(Err(Broken::TimedOut))
+            // Between two messages as well as in one, gRPC's clients take what follows as the end and its reason.
+            let is_call = exchange.head.as_deref().is_some_and(grpc::is_call);
+            let told = is_call && http_body::Body::size_hint(&self.incoming).exact().is_none();
+            Some(if told { Ok(Frame::trailers(grpc::trailers(Error::Timeout))) } else { Err(Broken::TimedOut) })
         })
     }
 }

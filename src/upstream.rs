@@ -12,6 +12,7 @@ use crate::balance::{self, Wanted, default_key};
 use crate::config::Gateway;
 use crate::error::Error;
 use crate::exchange::{AttemptError, Exchange};
+use crate::grpc;
 use crate::headers;
 use crate::malformed::Malformed;
 use crate::policy::{Edits, Plan};
@@ -78,7 +79,7 @@ struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    fn new(settings: &'a Settings, plan: Option<&'a Plan>, gateway: &Gateway, started: Instant) -> Self {
+    fn new(settings: &'a Settings, plan: Option<&'a Plan>, gateway: &Gateway, head: &Head, started: Instant) -> Self {
         let timeout = match plan.and_then(|plan| plan.timeout) {
             Some(asked) => asked.min(gateway.max_timeout),
             None => settings.timeout,
@@ -95,7 +96,10 @@ impl<'a> Terms<'a> {
             Some(plan) if !plan.retry_status.is_empty() => &plan.retry_status,
             _ => &settings.retry_status,
         };
-        let deadline = (!timeout.is_zero()).then(|| started + timeout);
+        let whole = Some(timeout).filter(|timeout| !timeout.is_zero());
+        // A client's own deadline can only be the earlier one.
+        let asked = if grpc::is_call(head) { grpc::timeout(head) } else { None };
+        let deadline = whole.into_iter().chain(asked).min().map(|timeout| started + timeout);
         Terms { max_attempts, attempt_timeout, deadline, retry_status }
     }
 
@@ -122,9 +126,9 @@ pub async fn send(
     let worker = Rc::clone(&exchange.worker);
     let service = &*forwarded.service;
     let plan = forwarded.plan.as_ref();
-    let terms = Terms::new(&service.settings, plan, gateway, exchange.started);
     // The proxy has noted it before it decided.
     let Some(head) = exchange.head.clone() else { return Err(Error::NoRoute) };
+    let terms = Terms::new(&service.settings, plan, gateway, &head, exchange.started);
     let key = key(service, plan, &head);
     let outgoing = Outgoing::new(&head, forwarded, gateway)?;
     let mut tried: Vec<u32> = Vec::new();
