@@ -37,7 +37,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gateway {
     /// Where clients connect. Needs a restart.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Listen>,
     /// Where operators connect. Needs a restart.
     pub admin: SocketAddr,
     /// Threads that carry traffic. Needs a restart.
@@ -66,6 +66,15 @@ pub struct Gateway {
     pub upstream_idle_timeout: Duration,
     /// How long an upstream connection is used at most.
     pub upstream_lifetime: Duration,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// None: without TLS.
+    pub tls: Option<crate::tls::Settings>,
 }
 
 /// Times of connections that were upgraded to another protocol, such as WebSocket.

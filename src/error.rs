@@ -9,6 +9,8 @@ use http::StatusCode;
 pub enum Error {
     /// The request is one that must not be forwarded.
     Malformed(Malformed),
+    /// No TLS where TLS is spoken.
+    PlainHttp,
     /// A method that a gateway of this kind does not carry.
     MethodRefused,
     /// No policy and no route took the request.
@@ -34,6 +36,7 @@ impl Error {
     pub fn status(self) -> StatusCode {
         match self {
             Error::Malformed(malformed) => malformed.status(),
+            Error::PlainHttp => StatusCode::BAD_REQUEST,
             Error::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Error::NoRoute => StatusCode::NOT_FOUND,
             Error::PolicyUnavailable | Error::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
@@ -46,6 +49,7 @@ impl Error {
     pub fn code(self) -> &'static str {
         match self {
             Error::Malformed(malformed) => malformed.code(),
+            Error::PlainHttp => "plain_http",
             Error::MethodRefused => "method_refused",
             Error::NoRoute => "no_route",
             Error::PolicyUnavailable => "policy_unavailable",
@@ -62,6 +66,7 @@ impl Error {
     pub fn reason(self) -> &'static str {
         match self {
             Error::Malformed(malformed) => malformed.reason(),
+            Error::PlainHttp => "This port speaks HTTPS; use https:// instead of http://.",
             Error::MethodRefused => "This gateway does not carry CONNECT or TRACE requests.",
             Error::NoRoute => "No route leads from this host and path to a service.",
             Error::PolicyUnavailable => "The routing policy for this request is failing; try again soon.",
@@ -80,6 +85,7 @@ impl Error {
     pub fn body(self) -> String {
         serde_json::json!({ "error": { "code": self.code(), "reason": self.reason() } }).to_string()
     }
+
     /// The whole answer as HTTP/1.1, after which the connection closes: for what hyper is never shown.
     pub fn closing_answer(self) -> String {
         let (status, body) = (self.status(), self.body());

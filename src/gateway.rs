@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::listener::{Fresh, Spread};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
+use crate::tls::Acceptor;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -32,12 +33,15 @@ pub struct Shared {
 /// Connections that the kernel holds for a worker that is busy.
 const BACKLOG: i32 = 4096;
 
+/// Where a listener is, and whether it speaks TLS.
+pub type Listening = (SocketAddr, bool);
+
 /// Runs the gateway until a signal ends it and the drain is over. Once it serves, `ready` is given the addresses of
 /// the listeners, in config order, and of the admin.
 ///
 /// # Errors
 /// A socket is taken, a source's settings cannot be used, a thread cannot be started.
-pub fn run(config: Config, ready: impl FnOnce(&[SocketAddr], SocketAddr)) -> anyhow::Result<()> {
+pub fn run(config: Config, ready: impl FnOnce(&[Listening], SocketAddr)) -> anyhow::Result<()> {
     let (spread, fresh) = Spread::new(config.gateway.workers);
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(Snapshot::default()),
@@ -53,8 +57,9 @@ pub fn run(config: Config, ready: impl FnOnce(&[SocketAddr], SocketAddr)) -> any
 }
 
 /// The one line that scripts wait for.
-pub fn ready_line(listeners: &[SocketAddr], admin: SocketAddr) -> String {
-    let urls: Vec<String> = listeners.iter().map(|address| format!("http://{address}")).collect();
+pub fn ready_line(listeners: &[Listening], admin: SocketAddr) -> String {
+    let url = |(address, tls): &Listening| format!("{}://{address}", if *tls { "https" } else { "http" });
+    let urls: Vec<String> = listeners.iter().map(url).collect();
     format!("ready {} admin http://{admin}", urls.join(" "))
 }
 
@@ -62,23 +67,28 @@ fn serve(
     config: Config,
     shared: &Arc<Shared>,
     fresh: Vec<UnboundedReceiver<Fresh>>,
-    ready: impl FnOnce(&[SocketAddr], SocketAddr),
+    ready: impl FnOnce(&[Listening], SocketAddr),
 ) -> anyhow::Result<()> {
     let workers = config.gateway.workers;
     let mut addresses = Vec::new();
-    let mut sockets: Vec<Vec<TcpListener>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut sockets: Vec<Vec<(TcpListener, Option<Acceptor>)>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut acceptors = Vec::new();
     for listen in &config.gateway.listen {
-        let (address, group) = bind(*listen, workers)?;
-        addresses.push(address);
+        let (address, group) = bind(listen.address, workers)?;
+        let tls = listen.tls.as_ref().map(Acceptor::new).transpose();
+        let tls = tls.map_err(|problem| anyhow::anyhow!("gateway.listen: {}: {problem}", listen.address))?;
+        addresses.push((address, tls.is_some()));
         for (worker, socket) in sockets.iter_mut().zip(group) {
-            worker.push(socket);
+            worker.push((socket, tls.clone()));
         }
+        acceptors.extend(tls);
     }
     let shared = Arc::clone(shared);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let ended = runtime.block_on(async move {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        acceptors.iter().for_each(Acceptor::watch);
         let admin = crate::control::start(config, Arc::clone(&shared)).await?;
         let threads: Vec<_> = sockets
             .into_iter()

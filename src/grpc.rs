@@ -38,9 +38,9 @@ pub fn timeout(head: &Head) -> Option<Duration> {
 /// The status of gRPC that says what this error says.
 fn status(error: Error) -> u16 {
     match error {
-        Error::AttemptTimeout | Error::Timeout => 4,         // DEADLINE_EXCEEDED
-        Error::NoRoute | Error::MethodRefused => 12,         // UNIMPLEMENTED
-        Error::Malformed(_) | Error::UpstreamProtocol => 13, // INTERNAL
+        Error::AttemptTimeout | Error::Timeout => 4, // DEADLINE_EXCEEDED
+        Error::NoRoute | Error::MethodRefused => 12, // UNIMPLEMENTED
+        Error::Malformed(_) | Error::PlainHttp | Error::UpstreamProtocol => 13, // INTERNAL
         Error::PolicyUnavailable | Error::NoEndpoint | Error::ConnectFailed | Error::UpstreamReset => 14, // UNAVAILABLE
     }
 }
@@ -122,6 +122,7 @@ mod tests {
         let good = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'%');
         assert!(Malformed::ALL.iter().all(|malformed| good(malformed.reason())));
         for error in [
+            Error::PlainHttp,
             Error::MethodRefused,
             Error::NoRoute,
             Error::PolicyUnavailable,

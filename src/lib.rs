@@ -32,6 +32,7 @@ pub mod response;
 pub mod route;
 pub mod service;
 pub mod telemetry;
+pub mod tls;
 pub mod upgrade;
 pub mod upstream;
 

@@ -2,15 +2,19 @@
 
 mod frames;
 mod scanner;
+mod socket;
 mod spread;
 mod timed;
 
 use crate::config::ConnectionLimits;
+use crate::error::Error;
 use crate::request::Peer;
+use crate::tls::{self, Acceptor};
 use crate::worker::{LocalExec, Worker};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 pub use scanner::{Found, Scanner};
+use socket::Socket;
 use spread::Open;
 pub use spread::{Fresh, Spread};
 use std::future::poll_fn;
@@ -22,6 +26,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use timed::Timed;
 pub use timed::{Active, Clock};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -32,11 +37,13 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const GRACE: Duration = Duration::from_millis(500);
 /// Connections that are accepted at most once the drain began.
 const QUEUED: usize = 4096;
+/// What is read at most of a plain request to a port of TLS.
+const PLAIN_BYTES: u64 = 1 << 20;
 /// Headers of a request that hyper takes unless told otherwise.
 const HYPER_HEADERS: usize = 100;
 
 /// Accepts until the drain begins, and then what is queued. An accept error never ends it.
-pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
+pub async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<Acceptor>) {
     let mut drain = worker.shared.drain.subscribe();
     loop {
         let accepted = tokio::select! {
@@ -45,7 +52,7 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&worker, stream, peer),
+            Ok((stream, peer)) => admit(&worker, stream, peer, tls.as_ref()),
             Err(error) => {
                 // EMFILE and friends pass when connections end; spinning would not help them.
                 tracing::warn!(%error, "cannot accept");
@@ -57,12 +64,12 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener) {
     for _ in 0..QUEUED {
         let queued = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
         let Poll::Ready(Ok((stream, peer))) = queued else { return };
-        admit(&worker, stream, peer);
+        admit(&worker, stream, peer, tls.as_ref());
     }
 }
 
 /// Serves a connection or hands it to another worker, unless too many are open.
-fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
+fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, tls: Option<&Acceptor>) {
     let shared = &worker.shared;
     let limits = shared.snapshot.load().gateway.limits.clone();
     if shared.spread.open() >= limits.connections {
@@ -73,13 +80,13 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr) {
     // Before the drain is asked for: a worker that drains stays while anything is open.
     let open = Open::enter(shared, server);
     if server == worker.index || *shared.drain.borrow() {
-        return spawn(worker, stream, peer, limits, open);
+        return spawn(worker, (stream, tls.cloned()), peer, limits, open);
     }
     let stream = match stream.into_std() {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%peer, %error, "cannot be handed over"),
     };
-    if let Some(fresh) = shared.spread.hand_over(Fresh { stream, peer, open }) {
+    if let Some(fresh) = shared.spread.hand_over(Fresh { stream, peer, tls: tls.cloned(), open }) {
         take_over(worker, fresh);
     }
 }
@@ -92,18 +99,20 @@ pub async fn receive(worker: Rc<Worker>, mut fresh: UnboundedReceiver<Fresh>) {
 }
 
 fn take_over(worker: &Rc<Worker>, fresh: Fresh) {
-    let Fresh { stream, peer, open } = fresh;
+    let Fresh { stream, peer, tls, open } = fresh;
     let limits = worker.shared.snapshot.load().gateway.limits.clone();
     match TcpStream::from_std(stream) {
-        Ok(stream) => spawn(worker, stream, peer, limits, open),
+        Ok(stream) => spawn(worker, (stream, tls), peer, limits, open),
         Err(error) => tracing::debug!(%peer, %error, "cannot be taken over"),
     }
 }
 
-fn spawn(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, limits: ConnectionLimits, open: Open) {
+type Accepted = (TcpStream, Option<Acceptor>);
+
+fn spawn(worker: &Rc<Worker>, accepted: Accepted, peer: SocketAddr, limits: ConnectionLimits, open: Open) {
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
-        if let Err(error) = serve(worker, stream, peer, limits).await {
+        if let Err(error) = serve(worker, accepted, peer, limits).await {
             tracing::debug!(%peer, error, "connection ended");
         }
         drop(open);
@@ -112,7 +121,7 @@ fn spawn(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, limits: Conne
 
 async fn serve(
     worker: Rc<Worker>,
-    stream: TcpStream,
+    (stream, tls): Accepted,
     peer: SocketAddr,
     limits: ConnectionLimits,
 ) -> Result<(), String> {
@@ -125,18 +134,21 @@ async fn serve(
         tokio::time::sleep(GRACE).await;
     };
     let sniffed = tokio::select! {
-        sniffed = tokio::time::timeout(limits.head_timeout, sniff(&stream)) => sniffed,
+        sniffed = tokio::time::timeout(limits.head_timeout, open(stream, tls)) => sniffed,
         () = leaving => return Ok(()),
     };
-    let seen = sniffed.map_err(|_| "no request in time")?.map_err(|e| e.to_string())?;
+    let (stream, seen) = sniffed.map_err(|_| "no request in time")?.map_err(|e| e.to_string())?;
     if seen.is_empty() {
         return Ok(());
     }
     let http2 = seen == PREFACE;
+    let peer = match &stream {
+        Socket::Plain(_) => Peer::new(peer),
+        Socket::Tls(stream) => Peer::over_tls(peer, tls::subject(stream)),
+    };
     let clock = Rc::new(Clock::new(&limits, http2, began));
     let heads = (limits.head_bytes, limits.headers);
     let io = TokioIo::new(Timed::new(stream, seen, Rc::clone(&clock), heads));
-    let peer = Peer::new(peer);
     let (by, active) = (Rc::clone(&worker), Rc::clone(&clock));
     let service = service_fn(move |request| {
         let (worker, peer, active) = (Rc::clone(&by), Arc::clone(&peer), Clock::enter(&active));
@@ -208,21 +220,36 @@ async fn unless_draining<T>(
     .await
 }
 
-/// Reads until it is clear whether this is HTTP/2's preface; gives back what was read.
-async fn sniff(stream: &TcpStream) -> std::io::Result<Vec<u8>> {
+/// The connection once its first bytes are here, which tell whether this is HTTP/2's preface; with these bytes.
+async fn open(stream: TcpStream, tls: Option<Acceptor>) -> std::io::Result<(Socket, Vec<u8>)> {
+    let mut stream = match tls {
+        None => Socket::Plain(stream),
+        Some(tls) => {
+            let mut first = [0];
+            if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+                return refuse_plain(stream).await;
+            }
+            Socket::Tls(Box::new(tls.accept(stream).await?))
+        }
+    };
     let mut seen = Vec::with_capacity(PREFACE.len());
-    loop {
-        stream.readable().await?;
+    while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
         let mut buffer = [0; PREFACE.len()];
         let room = PREFACE.len() - seen.len();
-        match stream.try_read(&mut buffer[..room]) {
-            Ok(0) => return Ok(seen),
-            Ok(read) => seen.extend_from_slice(&buffer[..read]),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
-        }
-        if seen.len() == PREFACE.len() || !PREFACE.starts_with(&seen) {
-            return Ok(seen);
+        match stream.read(&mut buffer[..room]).await? {
+            0 => break,
+            read => seen.extend_from_slice(&buffer[..read]),
         }
     }
+    Ok((stream, seen))
+}
+
+/// No handshake begins with a letter, but every request does: whoever sends one to a port of TLS is told so.
+async fn refuse_plain(mut stream: TcpStream) -> std::io::Result<(Socket, Vec<u8>)> {
+    stream.write_all(Error::PlainHttp.closing_answer().as_bytes()).await?;
+    stream.shutdown().await?;
+    // Closing with unread bytes would reset the connection before the client has read this.
+    let rest = stream.take(PLAIN_BYTES);
+    let _ = tokio::time::timeout(GRACE, tokio::io::copy(&mut { rest }, &mut tokio::io::sink())).await;
+    Err(std::io::Error::other("plain HTTP on a port of TLS"))
 }

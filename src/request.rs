@@ -17,16 +17,29 @@ pub struct Peer {
     pub ip: IpAddr,
     /// The same for `x-forwarded-for`: written once, since it goes with every request.
     pub forwarded_for: HeaderValue,
+    /// It came over TLS.
+    pub tls: bool,
+    /// Subject of its verified certificate (RFC 4514), if it has one.
+    pub tls_subject: Option<Arc<str>>,
 }
 
 impl Peer {
-    /// Who connected from there.
+    /// Who connected from there, without TLS.
     pub fn new(address: SocketAddr) -> Arc<Self> {
+        Arc::new(Peer::from(address))
+    }
+
+    /// Who connected from there over TLS, and who it proved to be.
+    pub fn over_tls(address: SocketAddr, subject: Option<Arc<str>>) -> Arc<Self> {
+        Arc::new(Peer { tls: true, tls_subject: subject, ..Peer::from(address) })
+    }
+
+    fn from(address: SocketAddr) -> Self {
         let ip = address.ip().to_canonical();
         // An IP address is always a good header value.
         let forwarded_for =
             HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Arc::new(Peer { address, ip, forwarded_for })
+        Peer { address, ip, forwarded_for, tls: false, tls_subject: None }
     }
 }
 
@@ -45,10 +58,6 @@ pub struct Head {
     pub upgrade: Option<HeaderValue>,
     /// It asked so in HTTP/2's way (RFC 8441), so it is answered with 200.
     pub extended_connect: bool,
-    /// The client came over TLS.
-    pub tls: bool,
-    /// Subject of the verified client certificate (RFC 4514), if there was one.
-    pub tls_subject: Option<Arc<str>>,
     /// The path with its dot segments resolved, where that changed it.
     resolved: Option<String>,
     host: String,
@@ -66,18 +75,7 @@ impl Head {
         let extended_connect = parts.version == http::Version::HTTP_2 && upgrade.is_some();
         let peer_is_trusted = client::is_trusted(trusted_proxies, peer.ip);
         let client = client::address(&parts.headers, &peer, trusted_proxies);
-        Arc::new(Head {
-            parts,
-            peer,
-            peer_is_trusted,
-            client,
-            upgrade,
-            extended_connect,
-            tls: false,
-            tls_subject: None,
-            resolved,
-            host,
-        })
+        Arc::new(Head { parts, peer, peer_is_trusted, client, upgrade, extended_connect, resolved, host })
     }
 
     /// Starts with `/`; without query; dot segments resolved, percent-encoding and case kept. `*` for `OPTIONS *`.
@@ -97,7 +95,7 @@ impl Head {
 
     /// `http` or `https`: how the client reached the gateway.
     pub fn scheme(&self) -> &'static str {
-        if self.tls { "https" } else { "http" }
+        if self.peer.tls { "https" } else { "http" }
     }
 
     /// The path differs from what the client sent, so the upstream's target has to be written anew.

@@ -4,6 +4,7 @@ use crate::balance::{Balancer, Chance};
 use crate::gateway::Shared;
 use crate::listener::Fresh;
 use crate::telemetry::Recorder;
+use crate::tls::Acceptor;
 use crate::upstream::Pools;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -45,7 +46,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
 pub fn run(
     index: usize,
     shared: Arc<Shared>,
-    sockets: Vec<std::net::TcpListener>,
+    sockets: Vec<(std::net::TcpListener, Option<Acceptor>)>,
     fresh: UnboundedReceiver<Fresh>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -62,10 +63,10 @@ pub fn run(
             shared,
         });
         let mut accepting = Vec::new();
-        for socket in sockets {
+        for (socket, tls) in sockets {
             socket.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(socket)?;
-            accepting.push(tokio::task::spawn_local(crate::listener::accept(Rc::clone(&worker), listener)));
+            accepting.push(tokio::task::spawn_local(crate::listener::accept(Rc::clone(&worker), listener, tls)));
         }
         tokio::task::spawn_local(crate::listener::receive(Rc::clone(&worker), fresh));
         tokio::task::spawn_local(tidy(Rc::clone(&worker)));

@@ -2,11 +2,12 @@
 
 use crate::config::{Config, Policies};
 use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
+use crate::tls::Acceptor;
 use anyhow::{Context, bail};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Checks the configuration file, builds its sources without asking them anything, and compiles, loads and initializes
+/// Checks the configuration file, reads its certificates, builds its sources without asking them anything, and compiles, loads and initializes
 /// each policy as the gateway would.
 ///
 /// # Errors
@@ -15,6 +16,11 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
     let config = Config::read(file)?;
     for (name, settings) in &config.sources {
         settings.build().map_err(|problem| anyhow::anyhow!("{}: sources.{name}: {problem}", file.display()))?;
+    }
+    for listen in &config.gateway.listen {
+        let address = listen.address;
+        let tls = listen.tls.as_ref().map(Acceptor::new).transpose();
+        tls.map_err(|problem| anyhow::anyhow!("{}: gateway.listen: {address}: {problem}", file.display()))?;
     }
     let (sources, services, routes) = (config.sources.len(), config.services.len(), config.routes.len());
     println!("{}: good: {sources} sources, {services} services, {routes} routes", file.display());

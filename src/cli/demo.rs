@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = write(folder.path(), args, &origins(&runtime)?)?;
     gateway::run(Config::read(&config)?, |listeners, admin| {
         if let Some(listener) = listeners.first() {
-            println!("{}", introduction(*listener, admin, folder.path()));
+            println!("{}", introduction(listener.0, admin, folder.path()));
         }
         println!("{}", gateway::ready_line(listeners, admin));
     })

@@ -1,11 +1,12 @@
 //! The configuration as it is written, and the way from there to what is checked.
 
-use super::{Config, ConnectionLimits, Declared, DeclaredRoute, Gateway, Policies, Telemetry, Tunnels};
+use super::{Config, ConnectionLimits, Declared, DeclaredRoute, Gateway, Listen, Policies, Telemetry, Tunnels};
 use crate::balance::Strategy;
 use crate::discovery::{Lookup, SourceSettings};
 use crate::headers::Via;
 use crate::route::RawMatch;
 use crate::service::{HashOn, HealthCheck, Settings};
+use crate::tls::{self, Pair};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,7 +34,7 @@ struct Raw {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawGateway {
-    listen: Vec<SocketAddr>,
+    listen: Vec<toml::Value>,
     admin: SocketAddr,
     workers: Option<usize>,
     zone: Option<String>,
@@ -66,10 +67,35 @@ struct RawGateway {
     upgrade_drain_timeout: Duration,
 }
 
+/// A listener that is more than an address.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListen {
+    address: String,
+    #[serde(default)]
+    certificates: Vec<RawPair>,
+    client_ca: Option<PathBuf>,
+    client_certificates: Option<ClientCertificates>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPair {
+    chain: PathBuf,
+    key: PathBuf,
+}
+
+#[derive(Deserialize, Clone, Copy, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum ClientCertificates {
+    Required,
+    Optional,
+}
+
 impl Default for RawGateway {
     fn default() -> Self {
         RawGateway {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
+            listen: vec!["127.0.0.1:8080".into()],
             admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
             workers: None,
             zone: None,
@@ -207,13 +233,13 @@ pub(super) fn default_settings(source: &Arc<str>) -> Settings {
 
 /// A gateway of which nothing is declared.
 pub(super) fn default_gateway() -> Gateway {
-    RawGateway::default().checked(1)
+    RawGateway::default().checked(Path::new(""), 1)
 }
 
 pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
     let raw: Raw = toml::from_str(text).map_err(|e| crate::place::toml_problem(text, &e))?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let gateway = raw.gateway.check()?;
+    let gateway = raw.gateway.check(folder)?;
     let sources = raw
         .sources
         .into_iter()
@@ -264,7 +290,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
 }
 
 impl RawGateway {
-    fn check(self) -> Result<Gateway, String> {
+    fn check(self, folder: &Path) -> Result<Gateway, String> {
         let between = |key: &str, value: usize, low: usize, high: usize| {
             if (low..=high).contains(&value) {
                 return Ok(());
@@ -299,13 +325,15 @@ impl RawGateway {
         // hyper's smallest buffer is 8 KiB.
         between("max_head_bytes", self.max_head_bytes, 8 << 10, 1 << 20)?;
         between("max_headers", self.max_headers, 1, 10_000)?;
-        Ok(self.checked(cores))
+        check_listeners(&self.listen, folder)?;
+        Ok(self.checked(folder, cores))
     }
 
     /// The same, once every number was checked.
-    fn checked(self, cores: usize) -> Gateway {
+    fn checked(self, folder: &Path, cores: usize) -> Gateway {
         Gateway {
-            listen: self.listen,
+            // What is no listener was found before.
+            listen: check_listeners(&self.listen, folder).unwrap_or_default(),
             admin: self.admin,
             workers: self.workers.unwrap_or(cores),
             zone: self.zone.map(Arc::from),
@@ -404,6 +432,41 @@ impl RawHealth {
     }
 }
 
+fn check_listeners(listen: &[toml::Value], folder: &Path) -> Result<Vec<Listen>, String> {
+    let one = |value: &toml::Value| match value {
+        toml::Value::String(text) => Ok(Listen { address: check_address(text)?, tls: None }),
+        toml::Value::Table(table) => {
+            RawListen::deserialize(table.clone()).map_err(|e| e.message().to_owned())?.check(folder)
+        }
+        _ => Err("must be an address, or a table with one".to_owned()),
+    };
+    let at = |number: usize, problem: String| format!("gateway.listen, number {}: {problem}", number + 1);
+    listen.iter().enumerate().map(|(number, value)| one(value).map_err(|problem| at(number, problem))).collect()
+}
+
+fn check_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is no address with a port, like `127.0.0.1:8080`"))
+}
+
+impl RawListen {
+    fn check(self, folder: &Path) -> Result<Listen, String> {
+        let address = check_address(&self.address)?;
+        if self.certificates.is_empty() && (self.client_ca.is_some() || self.client_certificates.is_some()) {
+            return Err("`client_ca` and `client_certificates` need `certificates`".into());
+        }
+        if self.client_ca.is_none() && self.client_certificates.is_some() {
+            return Err("`client_certificates` needs `client_ca`: who says that a client's certificate is good?".into());
+        }
+        let pair = |pair: RawPair| Pair { chain: folder.join(pair.chain), key: folder.join(pair.key) };
+        let tls = (!self.certificates.is_empty()).then(|| tls::Settings {
+            certificates: self.certificates.into_iter().map(pair).collect(),
+            client_ca: self.client_ca.map(|file| folder.join(file)),
+            client_required: self.client_certificates != Some(ClientCertificates::Optional),
+        });
+        Ok(Listen { address, tls })
+    }
+}
+
 fn check_host(text: &str) -> Result<http::HeaderValue, String> {
     let good = http::HeaderValue::from_str(text).ok().filter(|_| crate::headers::is_authority(text.as_bytes()));
     good.ok_or_else(|| format!("host: `{text}` is no host, like `shop.example` or `shop.example:8080`"))
@@ -428,3 +491,7 @@ fn check_hash_on(text: Option<&str>) -> Result<HashOn, String> {
         },
     }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

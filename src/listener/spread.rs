@@ -3,6 +3,7 @@
 //! mean hands a fresh one to the worker that has the fewest.
 
 use crate::gateway::Shared;
+use crate::tls::Acceptor;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -26,6 +27,7 @@ struct Seat {
 pub struct Fresh {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
+    pub(super) tls: Option<Acceptor>,
     pub(super) open: Open,
 }
 

@@ -3,6 +3,7 @@
 
 use super::frames::Frames;
 use super::scanner::Scanner;
+use super::socket::Socket;
 use crate::config::ConnectionLimits;
 use crate::error::Error;
 use crate::malformed::Malformed;
@@ -15,7 +16,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// What a connection is waiting for, and since when.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ impl Drop for Active {
 /// The connection.
 #[derive(Debug)]
 pub(super) struct Timed {
-    stream: TcpStream,
+    stream: Socket,
     clock: Rc<Clock>,
     /// What was read and may be passed on.
     ready: Vec<u8>,
@@ -215,7 +215,7 @@ impl Checked {
         &mut self,
         cx: &mut Context<'_>,
         bad: Malformed,
-        stream: &mut TcpStream,
+        stream: &mut Socket,
         (clock, alarm, stalled): (&Clock, &mut Alarm, bool),
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
@@ -234,7 +234,9 @@ impl Checked {
             None => {
                 // In the middle of what a slow client has not taken yet there is no room for an answer.
                 if !stalled {
-                    let _ = stream.try_write(Error::Malformed(bad).closing_answer().as_bytes());
+                    let answer = Error::Malformed(bad).closing_answer();
+                    let _ = Pin::new(&mut *stream).poll_write(cx, answer.as_bytes());
+                    let _ = Pin::new(&mut *stream).poll_flush(cx);
                 }
                 let _ = Pin::new(&mut *stream).poll_shutdown(cx);
                 self.linger.insert(Linger { until: Instant::now() + LINGER, bytes: LINGER_BYTES })
@@ -257,7 +259,7 @@ impl Checked {
 
 impl Timed {
     /// A connection of which `seen` was read already; `heads`: bytes and headers of a request's head, at most.
-    pub(super) fn new(stream: TcpStream, seen: Vec<u8>, clock: Rc<Clock>, heads: (usize, usize)) -> Self {
+    pub(super) fn new(stream: Socket, seen: Vec<u8>, clock: Rc<Clock>, heads: (usize, usize)) -> Self {
         let (mut ready, speaks) = if clock.http2 {
             (seen, Speaks::Http2(Frames::default()))
         } else {
@@ -285,7 +287,7 @@ impl Timed {
         self.alarm.poll(cx, deadline).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn written(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn written<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.stalled = None;
             return polled;
@@ -386,7 +388,8 @@ impl AsyncWrite for Timed {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -100,6 +100,8 @@ fn write(queued: &Receiver<String>, to: impl Write, dropped: &AtomicU64) {
 struct Entry<'a> {
     time: String,
     client: std::net::IpAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_subject: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
     method: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -147,6 +149,7 @@ impl<'a> Entry<'a> {
         Entry {
             time: humantime::format_rfc3339_millis(exchange.started_at()).to_string(),
             client: exchange.peer.ip,
+            tls_subject: exchange.peer.tls_subject.as_deref().map(cut),
             method: head.map_or("", |head| cut(head.parts.method.as_str())),
             host: head.map_or("", |head| cut(head.host())),
             path: head.map_or("", |head| cut(head.path())),
@@ -197,6 +200,7 @@ impl<'a> Entry<'a> {
             ("decision", self.decision),
             ("reason", self.reason),
             ("trace", Some(&*self.trace_id)),
+            ("subject", self.tls_subject),
             ("agent", self.user_agent.as_deref()),
         ];
         for (key, value) in pairs {

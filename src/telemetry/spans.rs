@@ -120,6 +120,9 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
             set("server.port", port.into());
         }
         set("client.address", head.client.to_string().into());
+        if let Some(subject) = &head.peer.tls_subject {
+            set("tls.client.subject", cut(subject).to_owned().into());
+        }
         set("network.protocol.name", "http".into());
         set("network.protocol.version", protocol(head.parts.version).into());
         if let Some(agent) = head.parts.headers.get(http::header::USER_AGENT) {

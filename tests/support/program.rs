@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Program {
     child: Child,
-    /// Where clients connect.
+    /// Where clients connect, at the first listener.
     pub address: String,
     /// Where operators connect.
     pub admin: String,
@@ -35,11 +35,12 @@ pub struct Program {
 
 impl Program {
     /// Starts it with this configuration, besides its addresses, in a folder with the files that it names. More keys of
-    /// `[gateway]` may come first.
+    /// `[gateway]` may come first; `listen` is not added where it is the first of them.
     pub fn start(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Self {
         let file = folder.path().join("wayside.toml");
-        let addresses = "[gateway]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n";
-        std::fs::write(&file, format!("{addresses}{config}")).unwrap();
+        let listen = if config.starts_with("listen") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
+        let gateway = format!("[gateway]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n{listen}");
+        std::fs::write(&file, format!("{gateway}{config}")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_wayside"));
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
             command.env_remove(name);
@@ -54,7 +55,8 @@ impl Program {
             let _ = child.wait();
             panic!("not ready: {:?}", log.iter().collect::<Vec<_>>());
         };
-        let mut urls = ready.split_whitespace().filter_map(|word| word.strip_prefix("http://")).map(str::to_owned);
+        let mut urls =
+            ready.split_whitespace().filter_map(|word| word.split_once("://")).map(|(_, address)| address.to_owned());
         let (address, admin) = (urls.next().expect("an address"), urls.next().expect("the admin's address"));
         Program { child, address, admin, output, log, folder }
     }
@@ -91,6 +93,16 @@ impl Program {
     /// Waits for its end: its exit code.
     pub fn ended(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
+    }
+
+    /// The next line of its log that contains this; those before it are not seen again.
+    pub fn logged(&self, text: &str) -> String {
+        loop {
+            let line = self.log.recv_timeout(WAIT).expect(text);
+            if line.contains(text) {
+                return line;
+            }
+        }
     }
 
     /// Its folder.

@@ -60,7 +60,7 @@ impl Host for Context {
     }
 
     fn tls_subject(&mut self) -> Option<String> {
-        self.question("request.tls-subject")?.head.tls_subject.as_deref().map(str::to_owned)
+        self.question("request.tls-subject")?.head.peer.tls_subject.as_deref().map(str::to_owned)
     }
 }
 

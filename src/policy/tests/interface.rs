@@ -37,6 +37,21 @@ fn the_request_is_read_by_calls() {
     }
 }
 
+#[test]
+fn who_a_client_proved_to_be_is_told() {
+    let ask = |guest: Guest, peer| {
+        let asked = question();
+        let head = Head::new(asked.head.parts.clone(), peer, &[]);
+        let called = load(guest).decide(0, Question { head, ..asked });
+        called.logs.into_iter().next().unwrap().message
+    };
+    let address = ([203, 0, 113, 7], 4711).into();
+    let subject = || show("request", "tls-subject", "(param i32)", "", 4);
+    assert_eq!(ask(subject(), Peer::over_tls(address, Some("CN=ada".into()))), "CN=ada");
+    assert_eq!(ask(subject(), Peer::over_tls(address, None)), "");
+    assert_eq!(ask(show("request", "scheme", "(param i32)", "", 0), Peer::over_tls(address, None)), "https");
+}
+
 /// A guest that stores up to four numbers as its answer's body: the digits are the host's to read.
 fn numbers(guest: Guest, version: impl FnOnce(Guest) -> Arc<Version>) -> Vec<u8> {
     let version = version(guest);

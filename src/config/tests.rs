@@ -1,0 +1,43 @@
+use super::*;
+
+fn config(gateway: &str) -> Result<Gateway, String> {
+    let text = format!("[gateway]\n{gateway}\n");
+    parse(Path::new("/etc/wayside/wayside.toml"), &text).map(|config| config.gateway)
+}
+
+#[test]
+fn a_listener_is_an_address_or_a_table() {
+    let gateway = config(
+        r#"listen = ["127.0.0.1:80", { address = "127.0.0.1:443", certificates = [{ chain = "a.pem", key = "/keys/a.pem" }],
+             client_ca = "ca.pem", client_certificates = "optional" }]"#,
+    );
+    let listen = gateway.unwrap().listen;
+    assert_eq!(listen[0], Listen { address: ([127, 0, 0, 1], 80).into(), tls: None });
+    let tls = tls::Settings {
+        certificates: vec![Pair { chain: "/etc/wayside/a.pem".into(), key: "/keys/a.pem".into() }],
+        client_ca: Some("/etc/wayside/ca.pem".into()),
+        client_required: false,
+    };
+    assert_eq!(listen[1], Listen { address: ([127, 0, 0, 1], 443).into(), tls: Some(tls) });
+}
+
+#[test]
+fn what_is_no_listener_is_named() {
+    let pair = "certificates = [{ chain = 'a', key = 'b' }]";
+    for (listen, problem) in [
+        ("['127.0.0.1']".to_owned(), "number 1: `127.0.0.1` is no address with a port, like `127.0.0.1:8080`"),
+        ("['127.0.0.1:80', 3]".to_owned(), "number 2: must be an address, or a table with one"),
+        ("[{}]".to_owned(), "number 1: missing field `address`"),
+        ("[{ address = '127.0.0.1:80', tsl = 1 }]".to_owned(), "number 1: unknown field `tsl`"),
+        ("[{ address = '127.0.0.1:80', certificates = [{ chain = 'a' }] }]".to_owned(), "missing field `key`"),
+        ("[{ address = '127.0.0.1:80', client_ca = 'a' }]".to_owned(), "need `certificates`"),
+        (format!("[{{ address = '127.0.0.1:80', {pair}, client_certificates = 'required' }}]"), "needs `client_ca`"),
+        (
+            format!("[{{ address = '127.0.0.1:80', {pair}, client_ca = 'c', client_certificates = 'maybe' }}]"),
+            "unknown variant `maybe`, expected `required` or `optional`",
+        ),
+    ] {
+        let told = config(&format!("listen = {listen}")).unwrap_err();
+        assert!(told.starts_with("gateway.listen, number ") && told.contains(problem), "{listen}: {told}");
+    }
+}
