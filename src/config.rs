@@ -74,7 +74,7 @@ pub struct Listen {
     /// Where clients connect.
     pub address: SocketAddr,
     /// None: without TLS.
-    pub tls: Option<crate::tls::Settings>,
+    pub tls: Option<crate::tls::server::Settings>,
 }
 
 /// Times of connections that were upgraded to another protocol, such as WebSocket.

@@ -1,6 +1,7 @@
 //! Control: the only writer. Reports of sources, lists of policies and configuration files come in, one immutable
 //! snapshot goes out.
 
+mod files;
 mod sources;
 mod world;
 
@@ -10,8 +11,8 @@ use crate::discovery::Report;
 use crate::gateway::Shared;
 use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
 use crate::service::Checks;
-use crate::watch::{self, Changes};
 use anyhow::Context;
+use files::Files;
 use sources::Sources;
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -37,8 +38,8 @@ struct Control {
     checks: Checks,
     /// Where sources report.
     reports: mpsc::Receiver<(Arc<str>, Report)>,
-    /// The configuration file may have changed.
-    changes: Changes,
+    /// What the configuration was read from.
+    files: Files,
     hangup: Signal,
     tick: tokio::time::Interval,
     /// What must be answered for before the gateway is ready: a source's declared services, or all that it names.
@@ -80,7 +81,7 @@ pub async fn start(config: Config, shared: Arc<Shared>) -> anyhow::Result<Socket
         policies: Watched::default(),
         checks: Checks::default(),
         reports,
-        changes: watch::file(&config.file),
+        files: Files::new(),
         hangup: signal(SignalKind::hangup())?,
         tick: tokio::time::interval(TICK),
         waiting: config.awaited(),
@@ -111,7 +112,7 @@ impl Control {
         tokio::select! {
             Some((source, report)) = self.reports.recv() => Event::Reported(source, report),
             scopes = self.policies.list() => Event::Policies(scopes),
-            () = self.changes.next() => Event::Configuration,
+            () = self.files.next() => Event::Configuration,
             Some(()) = self.hangup.recv() => Event::Configuration,
             _ = self.tick.tick() => Event::Tick,
         }
@@ -168,6 +169,7 @@ impl Control {
             self.world.policies.clear();
         }
         self.sources.switch(&new, built);
+        self.files.follow(&new);
         self.world.declare(new);
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::listener::{Fresh, Spread};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
-use crate::tls::Acceptor;
+use crate::tls::server::Acceptor;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};

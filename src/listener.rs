@@ -2,19 +2,18 @@
 
 mod frames;
 mod scanner;
-mod socket;
 mod spread;
 mod timed;
 
 use crate::config::ConnectionLimits;
 use crate::error::Error;
 use crate::request::Peer;
-use crate::tls::{self, Acceptor};
+use crate::tls::Socket;
+use crate::tls::server::{Acceptor, subject};
 use crate::worker::{LocalExec, Worker};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 pub use scanner::{Found, Scanner};
-use socket::Socket;
 use spread::Open;
 pub use spread::{Fresh, Spread};
 use std::future::poll_fn;
@@ -144,7 +143,7 @@ async fn serve(
     let http2 = seen == PREFACE;
     let peer = match &stream {
         Socket::Plain(_) => Peer::new(peer),
-        Socket::Tls(stream) => Peer::over_tls(peer, tls::subject(stream)),
+        Socket::Tls(stream) => Peer::over_tls(peer, subject(stream)),
     };
     let clock = Rc::new(Clock::new(&limits, http2, began));
     let heads = (limits.head_bytes, limits.headers);
@@ -229,7 +228,7 @@ async fn open(stream: TcpStream, tls: Option<Acceptor>) -> std::io::Result<(Sock
             if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
                 return refuse_plain(stream).await;
             }
-            Socket::Tls(Box::new(tls.accept(stream).await?))
+            tls.accept(stream).await?
         }
     };
     let mut seen = Vec::with_capacity(PREFACE.len());

@@ -1,29 +1,19 @@
-//! TLS with clients: a certificate for the name that they ask for, files that are watched and swapped, and who a client
-//! proved to be.
+//! TLS on both sides: [`server`] answers clients' handshakes, [`client`] makes those with endpoints, and a [`Socket`] is
+//! a connection with or without it.
 
-use arc_swap::ArcSwap;
+pub mod client;
+pub mod server;
+mod socket;
+
+pub use socket::Socket;
+
 use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use x509_cert::der::Decode;
-
-/// How a listener speaks TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// The first one is for clients that ask for no name, or for one that none has.
-    pub certificates: Vec<Pair>,
-    /// Clients may prove who they are, with a certificate that leads to one of these.
-    pub client_ca: Option<PathBuf>,
-    /// With `client_ca`: whoever has none is refused.
-    pub client_required: bool,
-}
+use std::sync::{Arc, LazyLock};
 
 /// Files of one certificate, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,123 +24,43 @@ pub struct Pair {
     pub key: PathBuf,
 }
 
-/// What a listener answers handshakes with. All workers share it.
-#[derive(Debug, Clone)]
-pub struct Acceptor {
-    settings: Arc<Settings>,
-    config: Arc<ArcSwap<ServerConfig>>,
-}
+/// Nothing that is a certificate or a key is larger.
+const FILE_BYTES: u64 = 1 << 20;
 
-impl Acceptor {
-    /// Reads the files.
-    ///
-    /// # Errors
-    /// Which file is wrong, and why.
-    pub fn new(settings: &Settings) -> Result<Self, String> {
-        let tickets = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
-        let config = load(settings, tickets)?;
-        Ok(Acceptor { settings: Arc::new(settings.clone()), config: Arc::new(ArcSwap::from_pointee(config)) })
-    }
+/// What computes.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
 
-    /// The handshake with one client.
-    ///
-    /// # Errors
-    /// Why it failed.
-    pub async fn accept(&self, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
-        TlsAcceptor::from(self.config.load_full()).accept(stream).await
-    }
-
-    /// Reads the files again whenever one of them changes. Connections that are open go on as they are; what cannot be
-    /// used is told, and the last good files stay.
-    pub fn watch(&self) {
-        let pairs = self.settings.certificates.iter().flat_map(|pair| [&pair.chain, &pair.key]);
-        for file in pairs.chain(&self.settings.client_ca) {
-            let (acceptor, file) = (self.clone(), file.clone());
-            let mut changes = crate::watch::file(&file);
-            tokio::spawn(async move {
-                loop {
-                    changes.next().await;
-                    acceptor.reload(&file);
-                }
-            });
-        }
-    }
-
-    fn reload(&self, changed: &Path) {
-        // Tickets outlive the certificate that they were given under, as they do the connection.
-        let tickets = Arc::clone(&self.config.load().ticketer);
-        match load(&self.settings, tickets) {
-            Ok(config) => {
-                self.config.store(Arc::new(config));
-                tracing::info!(file = %changed.display(), "certificates read again");
-            }
-            Err(problem) => tracing::warn!(problem, "certificates not changed"),
-        }
-    }
-}
-
-/// What a client is after its handshake: the subject of its certificate (RFC 4514), if it has one.
-pub fn subject(stream: &TlsStream<TcpStream>) -> Option<Arc<str>> {
-    let certificate = stream.get_ref().1.peer_certificates()?.first()?;
-    let certificate = x509_cert::Certificate::from_der(certificate).ok()?;
-    Some(certificate.tbs_certificate().subject().to_string().into())
-}
-
-fn load(settings: &Settings, tickets: Arc<dyn ProducesTickets>) -> Result<ServerConfig, String> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let keys = settings.certificates.iter().map(|pair| {
-        let at = |file: &Path, problem: String| format!("{}: {problem}", file.display());
-        let chain = certificates(&pair.chain)?;
-        let key = PrivateKeyDer::from_pem_file(&pair.key)
-            .map_err(|error| at(&pair.key, format!("no private key in PEM: {error}")))?;
-        CertifiedKey::from_der(chain, key, &provider).map(Arc::new).map_err(|error| {
-            let chain = pair.chain.display();
-            at(&pair.key, format!("does not go with {chain}: {error}"))
-        })
-    });
-    let keys = keys.collect::<Result<Vec<_>, String>>()?;
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
-    let builder = match &settings.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(file) => {
-            let mut roots = RootCertStore::empty();
-            let wrong = |error: String| format!("{}: {error}", file.display());
-            for root in certificates(file)? {
-                roots.add(root).map_err(|error| wrong(error.to_string()))?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = if settings.client_required { verifier } else { verifier.allow_unauthenticated() };
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| wrong(error.to_string()))?)
-        }
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    let read = |file: &Path| {
+        let mut bytes = Vec::new();
+        std::fs::File::open(file)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
     };
-    let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = tickets;
-    Ok(config)
+    let bytes = read(file).map_err(|error| format!("{}: cannot be read: {error}", file.display()))?;
+    if bytes.len() as u64 > FILE_BYTES { Err(format!("{}: longer than 1 MiB", file.display())) } else { Ok(bytes) }
 }
 
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+/// The certificates in a file's bytes, which are at least one.
+fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let wrong = |problem: String| format!("{}: no certificates in PEM: {problem}", file.display());
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     let certificates = read.map_err(|error| wrong(error.to_string()))?;
     if certificates.is_empty() { Err(wrong("it has none".into())) } else { Ok(certificates) }
 }
 
-/// The first certificate that is for the name, and that the client can verify; else the first one.
-#[derive(Debug)]
-struct ByName(Vec<Arc<CertifiedKey>>);
+fn key(file: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|error| format!("{}: no private key in PEM: {error}", file.display()))
+}
 
-impl ResolvesServerCert for ByName {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let is_for = |key: &CertifiedKey| {
-            let (Some(name), Some(certificate)) = (&name, key.cert.first()) else { return false };
-            let certificate = webpki::EndEntityCert::try_from(certificate);
-            certificate.is_ok_and(|certificate| certificate.verify_is_valid_for_subject_name(name).is_ok())
-        };
-        let usable = |key: &CertifiedKey| key.key.choose_scheme(hello.signature_schemes()).is_some();
-        let keys = || self.0.iter().filter(|key| usable(key));
-        keys().find(|key| is_for(key)).or_else(|| keys().next()).cloned()
+fn does_not_go_with(pair: &Pair, error: &rustls::Error) -> String {
+    format!("{}: does not go with {}: {error}", pair.key.display(), pair.chain.display())
+}
+
+/// Who is trusted to say who somebody is.
+fn authorities(file: &Path, bytes: &[u8]) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(file, bytes)? {
+        roots.add(root).map_err(|error| format!("{}: no authority's certificate: {error}", file.display()))?;
     }
+    Ok(roots)
 }

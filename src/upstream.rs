@@ -245,7 +245,8 @@ impl<'a> Outgoing<'a> {
         }
         // `:authority` carries the host (RFC 9113 §8.3.1).
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        let uri = Uri::builder().scheme("http").authority(authority).path_and_query(target).build();
+        let scheme = if forwarded.service.settings.tls.is_some() { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build();
         let uri = uri.map_err(|_| Error::Malformed(Malformed::Target))?;
         Ok(Outgoing { head, gateway, edits, uri, version: Version::HTTP_2, host: None, upgrade: None })
     }

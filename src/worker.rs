@@ -4,7 +4,7 @@ use crate::balance::{Balancer, Chance};
 use crate::gateway::Shared;
 use crate::listener::Fresh;
 use crate::telemetry::Recorder;
-use crate::tls::Acceptor;
+use crate::tls::server::Acceptor;
 use crate::upstream::Pools;
 use std::cell::RefCell;
 use std::rc::Rc;

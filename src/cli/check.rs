@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Policies};
 use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
-use crate::tls::Acceptor;
+use crate::tls::server::Acceptor;
 use anyhow::{Context, bail};
 use std::path::Path;
 use std::sync::Arc;

@@ -6,7 +6,8 @@ use crate::discovery::{Lookup, SourceSettings};
 use crate::headers::Via;
 use crate::route::RawMatch;
 use crate::service::{HashOn, HealthCheck, Settings};
-use crate::tls::{self, Pair};
+use crate::tls::client::{self, Connector};
+use crate::tls::{Pair, server};
 use ipnet::IpNet;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -85,6 +86,12 @@ struct RawPair {
     key: PathBuf,
 }
 
+impl RawPair {
+    fn at(self, folder: &Path) -> Pair {
+        Pair { chain: folder.join(self.chain), key: folder.join(self.key) }
+    }
+}
+
 #[derive(Deserialize, Clone, Copy, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum ClientCertificates {
@@ -158,6 +165,16 @@ struct RawService {
     #[serde(default = "one_hour", with = "crate::duration")]
     sticky_ttl: Duration,
     health: Option<RawHealth>,
+    tls: Option<RawTls>,
+}
+
+/// TLS with a service's endpoints.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTls {
+    server_name: Option<String>,
+    ca: Option<PathBuf>,
+    certificate: Option<RawPair>,
 }
 
 #[derive(Deserialize, Default, Clone, Copy, PartialEq)]
@@ -228,6 +245,7 @@ pub(super) fn default_settings(source: &Arc<str>) -> Settings {
         retry_status: Vec::new(),
         sticky_ttl: one_hour(),
         health: None,
+        tls: None,
     }
 }
 
@@ -252,7 +270,8 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
         .services
         .into_iter()
         .map(|(name, service)| {
-            let declared = service.check(&name, &sources, &gateway).map_err(|e| format!("services.{name}.{e}"))?;
+            let declared =
+                service.check(&name, &sources, &gateway, folder).map_err(|e| format!("services.{name}.{e}"))?;
             Ok((Arc::from(name), declared))
         })
         .collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
@@ -285,7 +304,12 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
     {
         return Err(format!("telemetry.otlp: `{otlp}` is no URL (expected like `http://127.0.0.1:4317`)"));
     }
-    let digest = crate::digest::short(text.as_bytes());
+    // What stands in its files is a part of what is declared.
+    let mut declared = text.to_owned();
+    for connector in services.values().filter_map(|declared: &Declared| declared.settings.tls.as_ref()) {
+        declared.push_str(&connector.digest);
+    }
+    let digest = crate::digest::short(declared.as_bytes());
     Ok(Config { file: file.to_owned(), digest, gateway, policies, telemetry: raw.telemetry, sources, services, routes })
 }
 
@@ -367,6 +391,7 @@ impl RawService {
         name: &str,
         sources: &BTreeMap<Arc<str>, SourceSettings>,
         gateway: &Gateway,
+        folder: &Path,
     ) -> Result<Declared, String> {
         let Some((source, _)) = sources.get_key_value(self.source.as_str()) else {
             return Err(format!("source: there is no `[sources.{}]`", self.source));
@@ -385,12 +410,16 @@ impl RawService {
         if self.connect_timeout.is_zero() {
             return Err("connect_timeout: must be more than 0".into());
         }
+        let host = self.host.as_deref().map(check_host).transpose()?;
+        let http2 = self.protocol == Protocol::H2;
+        let tls = self.tls.map(|tls| tls.check(folder, http2, self.host.as_deref())).transpose()?;
         let settings = Settings {
             source: Arc::clone(source),
             strategy: self.strategy,
             hash_on: check_hash_on(self.hash_on.as_deref())?,
-            host: self.host.as_deref().map(check_host).transpose()?,
-            http2: self.protocol == Protocol::H2,
+            host,
+            http2,
+            tls,
             timeout: self.timeout,
             attempt_timeout: self.attempt_timeout,
             connect_timeout: self.connect_timeout,
@@ -406,6 +435,21 @@ impl RawService {
             allow_empty: self.allow_empty,
         };
         Ok(Declared { settings: Arc::new(settings), lookup })
+    }
+}
+
+impl RawTls {
+    fn check(self, folder: &Path, http2: bool, host: Option<&str>) -> Result<Connector, String> {
+        let host =
+            || host.and_then(|host| host.parse::<http::uri::Authority>().ok()).map(|host| host.host().to_owned());
+        let server_name = self.server_name.or_else(host);
+        let connector = Connector::new(&client::Settings {
+            server_name,
+            ca: self.ca.map(|file| folder.join(file)),
+            certificate: self.certificate.map(|pair| pair.at(folder)),
+            http2,
+        });
+        connector.map_err(|problem| format!("tls: {problem}"))
     }
 }
 
@@ -457,9 +501,8 @@ impl RawListen {
         if self.client_ca.is_none() && self.client_certificates.is_some() {
             return Err("`client_certificates` needs `client_ca`: who says that a client's certificate is good?".into());
         }
-        let pair = |pair: RawPair| Pair { chain: folder.join(pair.chain), key: folder.join(pair.key) };
-        let tls = (!self.certificates.is_empty()).then(|| tls::Settings {
-            certificates: self.certificates.into_iter().map(pair).collect(),
+        let tls = (!self.certificates.is_empty()).then(|| server::Settings {
+            certificates: self.certificates.into_iter().map(|pair| pair.at(folder)).collect(),
             client_ca: self.client_ca.map(|file| folder.join(file)),
             client_required: self.client_certificates != Some(ClientCertificates::Optional),
         });

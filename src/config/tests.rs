@@ -13,7 +13,7 @@ fn a_listener_is_an_address_or_a_table() {
     );
     let listen = gateway.unwrap().listen;
     assert_eq!(listen[0], Listen { address: ([127, 0, 0, 1], 80).into(), tls: None });
-    let tls = tls::Settings {
+    let tls = server::Settings {
         certificates: vec![Pair { chain: "/etc/wayside/a.pem".into(), key: "/keys/a.pem".into() }],
         client_ca: Some("/etc/wayside/ca.pem".into()),
         client_required: false,

@@ -3,7 +3,7 @@
 //! mean hands a fresh one to the worker that has the fewest.
 
 use crate::gateway::Shared;
-use crate::tls::Acceptor;
+use crate::tls::server::Acceptor;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -3,11 +3,11 @@
 
 use super::frames::Frames;
 use super::scanner::Scanner;
-use super::socket::Socket;
 use crate::config::ConnectionLimits;
 use crate::error::Error;
 use crate::malformed::Malformed;
 use crate::time::Alarm;
+use crate::tls::Socket;
 use crate::upgrade::Tunnel;
 use std::cell::{Cell, RefCell};
 use std::io;

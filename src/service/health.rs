@@ -1,7 +1,8 @@
 //! Active health checks: one task per endpoint of a service that declares `health`, run by control, once per gateway.
 
-use super::{Endpoint, HealthCheck, Service};
+use super::{Endpoint, HealthCheck, Service, Settings};
 use crate::balance::Chance;
+use crate::tls::client;
 use http::{Request, header};
 use http_body_util::Empty;
 use hyper::body::Bytes;
@@ -20,8 +21,7 @@ pub struct Checks {
 /// One endpoint's check; dropping it ends it.
 #[derive(Debug)]
 struct Check {
-    settings: HealthCheck,
-    http2: bool,
+    settings: Arc<Settings>,
     task: tokio::task::AbortHandle,
 }
 
@@ -37,16 +37,17 @@ impl Checks {
     pub fn follow<'a>(&mut self, services: impl Iterator<Item = &'a Arc<Service>>) {
         let mut wanted = HashSet::new();
         for service in services {
-            let Some(settings) = &service.settings.health else { continue };
-            let http2 = service.settings.http2;
+            let Some(health) = &service.settings.health else { continue };
             for endpoint in &service.endpoints {
                 wanted.insert(endpoint.id);
-                let same = |check: &Check| check.settings == *settings && check.http2 == http2;
+                let same = |check: &Check| is_same(&check.settings, &service.settings);
                 if self.running.get(&endpoint.id).is_some_and(same) {
                     continue;
                 }
-                let task = tokio::spawn(watch(Arc::clone(endpoint), settings.clone(), http2)).abort_handle();
-                self.running.insert(endpoint.id, Check { settings: settings.clone(), http2, task });
+                let settings = Arc::clone(&service.settings);
+                let task = watch(Arc::clone(endpoint), Arc::clone(&settings), health.clone());
+                let task = tokio::spawn(task).abort_handle();
+                self.running.insert(endpoint.id, Check { settings, task });
             }
         }
         self.running.retain(|id, _| wanted.contains(id));
@@ -58,12 +59,18 @@ impl Checks {
     }
 }
 
+/// A check by the one settings is a check by the others.
+fn is_same(one: &Settings, other: &Settings) -> bool {
+    let all = |of: &Settings| (of.health.clone(), of.http2, of.host.clone());
+    one.tls == other.tls && all(one) == all(other)
+}
+
 /// Checks one endpoint until the task is ended.
-async fn watch(endpoint: Arc<Endpoint>, settings: HealthCheck, http2: bool) {
+async fn watch(endpoint: Arc<Endpoint>, service: Arc<Settings>, settings: HealthCheck) {
     let mut chance = Chance::seeded();
     let mut streak = Streak::default();
     loop {
-        let probe = probe(endpoint.address, &settings.path, http2);
+        let probe = probe(endpoint.address, &settings.path, &service);
         let problem = match tokio::time::timeout(settings.timeout, probe).await {
             Ok(Ok(())) => None,
             Ok(Err(problem)) => Some(problem),
@@ -114,15 +121,20 @@ fn jittered(interval: Duration, chance: &mut Chance) -> Duration {
 }
 
 /// `GET path` on a connection of its own; 2xx and 3xx are good.
-async fn probe(address: SocketAddr, path: &str, http2: bool) -> Result<(), String> {
-    let stream = tokio::net::TcpStream::connect(address).await.map_err(|e| format!("connect: {e}"))?;
-    let uri = if http2 { format!("http://{address}{path}") } else { path.to_owned() };
+async fn probe(address: SocketAddr, path: &str, service: &Settings) -> Result<(), String> {
+    let tls = service.tls.as_ref();
+    let socket = client::connect(address, tls).await.map_err(|e| format!("connect: {e}"))?;
+    let http2 = service.http2;
+    let host =
+        service.host.as_ref().and_then(|host| host.to_str().ok()).map_or_else(|| address.to_string(), str::to_owned);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let uri = if http2 { format!("{scheme}://{host}{path}") } else { path.to_owned() };
     let mut request = Request::get(uri).header(header::USER_AGENT, "wayside-health");
     if !http2 {
-        request = request.header(header::HOST, address.to_string()).header(header::CONNECTION, "close");
+        request = request.header(header::HOST, host).header(header::CONNECTION, "close");
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
-    let io = TokioIo::new(stream);
+    let io = TokioIo::new(socket);
     let broken = |e: hyper::Error| format!("no response: {e}");
     // The connection is driven here, beside the request, so that nothing of it outlives the check.
     let response = if http2 {
@@ -235,12 +247,13 @@ mod tests {
                 }
             }
         });
+        let plain = crate::config::default_settings(&"test".into());
         let mut good = Vec::new();
         for _ in cases {
-            good.push(probe(address, "/health", false).await.is_ok());
+            good.push(probe(address, "/health", &plain).await.is_ok());
         }
         assert_eq!(good, [true, true, false, false, false]);
         origin.await.unwrap();
-        assert!(probe(address, "/health", false).await.unwrap_err().starts_with("connect"));
+        assert!(probe(address, "/health", &plain).await.unwrap_err().starts_with("connect"));
     }
 }

@@ -5,6 +5,7 @@ use super::body::RequestBody;
 use super::wire::{View, Wire};
 use crate::service::{Endpoint, Service};
 use crate::time::Alarm;
+use crate::tls::client::{self, Connector};
 use bytes::Bytes;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
@@ -12,7 +13,6 @@ use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 
 /// A worker's upstream connections.
@@ -50,6 +50,7 @@ pub struct Link {
     pub(super) sender: http1::SendRequest<RequestBody>,
     pub(super) view: View,
     opened: Instant,
+    tls: Option<Connector>,
     /// What is left of it when the endpoint has switched to another protocol.
     pub(super) switched: oneshot::Receiver<Switched>,
 }
@@ -68,10 +69,14 @@ enum Shared {
     #[default]
     None,
     /// Somebody is connecting; the result comes to all who wait.
-    Connecting(watch::Receiver<Option<Result<http2::SendRequest<RequestBody>, ConnectError>>>),
+    Connecting {
+        opened: watch::Receiver<Option<Result<http2::SendRequest<RequestBody>, ConnectError>>>,
+        tls: Option<Connector>,
+    },
     Open {
         sender: http2::SendRequest<RequestBody>,
         opened: Instant,
+        tls: Option<Connector>,
     },
 }
 
@@ -124,14 +129,15 @@ impl Pools {
         fresh: bool,
         within: Duration,
     ) -> Result<Connection, ConnectError> {
+        let tls = service.settings.tls.as_ref();
         if service.settings.http2 {
-            let sender = tokio::time::timeout(within, self.shared(endpoint)).await;
+            let sender = tokio::time::timeout(within, self.shared(endpoint, tls)).await;
             return sender.map_err(|_| ConnectError::Timeout)?.map(Connection::Http2);
         }
-        if !fresh && let Some(link) = self.idle(endpoint.id) {
+        if !fresh && let Some(link) = self.idle(endpoint.id, tls) {
             return Ok(Connection::Http1 { link, reused: true });
         }
-        let opened = tokio::time::timeout(within, open_http1(endpoint)).await;
+        let opened = tokio::time::timeout(within, open_http1(endpoint, tls)).await;
         let link = opened.map_err(|_| ConnectError::Timeout)??;
         endpoint.live.connected();
         Ok(Connection::Http1 { link, reused: false })
@@ -146,15 +152,15 @@ impl Pools {
         result
     }
 
-    /// Takes an idle connection that can carry a request.
-    fn idle(&self, endpoint: u32) -> Option<Link> {
+    /// Takes an idle connection that can carry a request; one that was opened on other terms cannot.
+    fn idle(&self, endpoint: u32, tls: Option<&Connector>) -> Option<Link> {
         let mut endpoints = self.endpoints.borrow_mut();
         let pool = endpoints.get_mut(&endpoint)?;
         let mut place = pool.idle.len();
         while place > 0 {
             place -= 1;
             let idle = &pool.idle[place];
-            let old = self.is_old(idle);
+            let old = self.is_old(idle) || idle.link.tls.as_ref() != tls;
             // The connection's task may have a last thing to do (the request's body, a flush) before the next request.
             let busy = !idle.link.sender.is_ready() && !idle.link.sender.is_closed();
             if busy && !old {
@@ -184,28 +190,35 @@ impl Pools {
         since(idle.since) >= self.idle_timeout.get() || since(idle.link.opened) >= self.lifetime.get()
     }
 
-    async fn shared(self: &Rc<Self>, endpoint: &Endpoint) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
+    async fn shared(
+        self: &Rc<Self>,
+        endpoint: &Endpoint,
+        wanted: Option<&Connector>,
+    ) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
         let mut waiting = {
             let mut endpoints = self.endpoints.borrow_mut();
             let pool = endpoints.entry(endpoint.id).or_default();
             match &pool.shared {
-                Shared::Open { sender, .. } if !sender.is_closed() => return Ok(sender.clone()),
-                Shared::Connecting(waiting) => waiting.clone(),
+                Shared::Open { sender, tls, .. } if !sender.is_closed() && tls.as_ref() == wanted => {
+                    return Ok(sender.clone());
+                }
+                Shared::Connecting { opened, tls } if tls.as_ref() == wanted => opened.clone(),
                 _ => {
                     let (done, waiting) = watch::channel(None);
-                    pool.shared = Shared::Connecting(waiting.clone());
+                    let tls = wanted.cloned();
+                    pool.shared = Shared::Connecting { opened: waiting.clone(), tls: tls.clone() };
                     let pools = Rc::clone(self);
                     let (id, address, live) = (endpoint.id, endpoint.address, endpoint.live.clone());
                     // On its own task: whoever asked first may give up before the others.
                     tokio::task::spawn_local(async move {
-                        let opened = tokio::time::timeout(CONNECT_AT_MOST, open_http2(address)).await;
+                        let opened = tokio::time::timeout(CONNECT_AT_MOST, open_http2(address, tls.as_ref())).await;
                         let opened = opened.unwrap_or(Err(ConnectError::Timeout));
                         if opened.is_ok() {
                             live.connected();
                         }
                         if let Some(pool) = pools.endpoints.borrow_mut().get_mut(&id) {
                             pool.shared = match &opened {
-                                Ok(sender) => Shared::Open { sender: sender.clone(), opened: Instant::now() },
+                                Ok(sender) => Shared::Open { sender: sender.clone(), opened: Instant::now(), tls },
                                 Err(_) => Shared::None,
                             };
                         }
@@ -243,11 +256,16 @@ impl Pools {
 /// A shared connection that takes longer than this is given up, whatever the services' settings say.
 const CONNECT_AT_MOST: Duration = Duration::from_secs(30);
 
-async fn open(address: std::net::SocketAddr) -> Result<(TokioIo<Wire>, View), ConnectError> {
-    let stream = TcpStream::connect(address).await.map_err(|_| ConnectError::Failed)?;
-    // Nagle's algorithm would hold back the last part of each head by up to 40 ms.
-    let _ = stream.set_nodelay(true);
-    let (wire, view) = Wire::new(stream);
+async fn open(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<(TokioIo<Wire>, View), ConnectError> {
+    let socket = client::connect(address, tls).await.map_err(|error| {
+        // With TLS it may well be the configuration's fault, which nothing else would tell.
+        match tls {
+            Some(_) => tracing::warn!(endpoint = %address, %error, "cannot connect"),
+            None => tracing::debug!(endpoint = %address, %error, "cannot connect"),
+        }
+        ConnectError::Failed
+    })?;
+    let (wire, view) = Wire::new(socket);
     Ok((TokioIo::new(wire), view))
 }
 
@@ -258,8 +276,8 @@ async fn drive(address: std::net::SocketAddr, connection: impl Future<Output = h
     }
 }
 
-async fn open_http1(endpoint: &Endpoint) -> Result<Link, ConnectError> {
-    let (io, view) = open(endpoint.address).await?;
+async fn open_http1(endpoint: &Endpoint, tls: Option<&Connector>) -> Result<Link, ConnectError> {
+    let (io, view) = open(endpoint.address, tls).await?;
     let (sender, mut connection) = http1::handshake(io).await.map_err(|_| ConnectError::Failed)?;
     let (switch, switched) = oneshot::channel();
     let address = endpoint.address;
@@ -269,11 +287,14 @@ async fn open_http1(endpoint: &Endpoint) -> Result<Link, ConnectError> {
         let parts = connection.into_parts();
         let _ = switch.send(Switched { io: parts.io.into_inner(), read: parts.read_buf });
     });
-    Ok(Link { sender, view, opened: Instant::now(), switched })
+    Ok(Link { sender, view, opened: Instant::now(), tls: tls.cloned(), switched })
 }
 
-async fn open_http2(address: std::net::SocketAddr) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
-    let (io, _) = open(address).await?;
+async fn open_http2(
+    address: std::net::SocketAddr,
+    tls: Option<&Connector>,
+) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
+    let (io, _) = open(address, tls).await?;
     let (sender, connection) =
         http2::Builder::new(crate::worker::LocalExec).handshake(io).await.map_err(|_| ConnectError::Failed)?;
     tokio::task::spawn_local(drive(address, connection));

@@ -1,6 +1,7 @@
 //! The socket under an upstream connection, with what hyper cannot tell: whether a byte of a request was written, and
 //! whether the endpoint has closed or said something unasked.
 
+use crate::tls::Socket;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -9,7 +10,6 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// An upstream socket; hyper owns it.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Wire(Rc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    stream: RefCell<TcpStream>,
+    stream: RefCell<Socket>,
     written: Rc<Cell<u64>>,
 }
 
@@ -29,14 +29,14 @@ pub(super) struct View {
 }
 
 impl Wire {
-    pub(super) fn new(stream: TcpStream) -> (Self, View) {
+    pub(super) fn new(stream: Socket) -> (Self, View) {
         let written = Rc::<Cell<u64>>::default();
         let inner = Rc::new(Inner { stream: RefCell::new(stream), written: Rc::clone(&written) });
         let view = View { inner: Rc::downgrade(&inner), written };
         (Wire(inner), view)
     }
 
-    fn stream<T>(&self, act: impl FnOnce(Pin<&mut TcpStream>) -> T) -> T {
+    fn stream<T>(&self, act: impl FnOnce(Pin<&mut Socket>) -> T) -> T {
         act(Pin::new(&mut self.0.stream.borrow_mut()))
     }
 
@@ -49,7 +49,7 @@ impl Wire {
 }
 
 impl View {
-    /// Bytes written so far.
+    /// Bytes of HTTP that were taken to be written so far.
     pub(super) fn written(&self) -> u64 {
         self.written.get()
     }
@@ -59,7 +59,7 @@ impl View {
     pub(super) fn is_quiet(&self) -> bool {
         let Some(inner) = self.inner.upgrade() else { return false };
         let stream = inner.stream.borrow();
-        let peeked = SockRef::from(&*stream).peek(&mut [MaybeUninit::uninit()]);
+        let peeked = SockRef::from(stream.tcp()).peek(&mut [MaybeUninit::uninit()]);
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }

@@ -30,9 +30,14 @@ impl Authority {
     }
 
     /// A server's certificate, in `name.pem` and `name.key`, the key first.
-    pub fn issue(&self, names: &[&str], folder: &Path, name: &str) {
+    pub fn issue(
+        &self,
+        names: &[&str],
+        folder: &Path,
+        name: &str,
+    ) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let names = names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        self.sign(CertificateParams::new(names).unwrap(), folder, name);
+        self.sign(CertificateParams::new(names).unwrap(), folder, name)
     }
 
     /// A client's certificate and key, also in `name.pem` and `name.key`.

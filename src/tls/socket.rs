@@ -1,17 +1,29 @@
-//! A client's connection below HTTP: as it is, or with TLS.
+//! A connection below HTTP: as it is, or with TLS.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
-/// A client's connection.
+/// A connection with a client or an endpoint.
 #[derive(Debug)]
-pub(super) enum Socket {
+pub enum Socket {
+    /// As it is.
     Plain(TcpStream),
+    /// After the handshake.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    /// What carries it.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Socket::Plain(stream) => stream,
+            Socket::Tls(stream) => stream.get_ref().0,
+        }
+    }
 }
 
 impl AsyncRead for Socket {
