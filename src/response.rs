@@ -210,6 +210,7 @@ impl http_body::Body for Body {
                     }
                     Some(Err(_)) => {
                         exchange.end = End::UpstreamBroke;
+                        upstream.break_off(exchange);
                         false
                     }
                     None => true,
@@ -256,7 +257,20 @@ impl Upstream {
             // Between two messages as well as in one, gRPC's clients take what follows as the end and its reason.
             let is_call = exchange.head.as_deref().is_some_and(grpc::is_call);
             let told = is_call && http_body::Body::size_hint(&self.incoming).exact().is_none();
-            Some(if told { Ok(Frame::trailers(grpc::trailers(Error::Timeout))) } else { Err(Broken::TimedOut) })
+            if told {
+                return Some(Ok(Frame::trailers(grpc::trailers(Error::Timeout))));
+            }
+            self.break_off(exchange);
+            Some(Err(Broken::TimedOut))
         })
+    }
+
+    /// A body whose length HTTP/1.0's client is not told ends with the connection (RFC 9112 §6.3), so it must not end as
+    /// if it were complete.
+    fn break_off(&self, exchange: &Exchange) {
+        let version = exchange.head.as_ref().map(|head| head.parts.version);
+        if version == Some(http::Version::HTTP_10) && http_body::Body::size_hint(&self.incoming).exact().is_none() {
+            exchange.active.break_off();
+        }
     }
 }

@@ -21,6 +21,7 @@ use crate::gateway::Shared;
 use crate::malformed::Malformed;
 use crate::snapshot::Snapshot;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// What all workers tell through, from the gateway's start until after their end.
 #[derive(Debug)]
@@ -94,6 +95,11 @@ impl Recorder {
     /// A client sent something that never became an exchange.
     pub fn refused(&self, bad: Malformed) {
         self.metrics.refused(bad);
+    }
+
+    /// How many interim responses with status 103 were not passed on.
+    pub fn early_hints(&self) -> &Arc<AtomicU64> {
+        self.metrics.early_hints()
     }
 
     /// Takes in an exchange that is over.

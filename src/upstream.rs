@@ -1,6 +1,7 @@
 //! The way up: attempts, one after the other, each on an endpoint of its own, within their deadlines.
 
 mod body;
+mod interim;
 mod pool;
 mod wire;
 
@@ -22,8 +23,10 @@ use crate::telemetry::Context;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use hyper::body::Incoming;
+use interim::Gate;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 /// A request that goes upstream: to which service, how, and what a policy changed.
@@ -130,7 +133,7 @@ pub async fn send(
     let Some(head) = exchange.head.clone() else { return Err(Error::NoRoute) };
     let terms = Terms::new(&service.settings, plan, gateway, &head, exchange.started);
     let key = key(service, plan, &head);
-    let outgoing = Outgoing::new(&head, forwarded, gateway)?;
+    let outgoing = Outgoing::new(&head, forwarded, gateway, worker.recorder.early_hints())?;
     let mut tried: Vec<u32> = Vec::new();
     let mut last = Error::NoEndpoint;
     let pick = |tried: &[u32]| {
@@ -162,6 +165,9 @@ pub async fn send(
                 // With nobody else to ask, the client gets this response.
                 if next.is_some() {
                     continue;
+                }
+                if outgoing.waits && !body.started() {
+                    body.let_go();
                 }
                 return Ok(Arrived { response, in_flight, lease, deadline: terms.deadline });
             }
@@ -222,36 +228,38 @@ struct Outgoing<'a> {
     host: Option<HeaderValue>,
     /// HTTP/1: the protocol that the client wants to speak from now on.
     upgrade: Option<&'a HeaderValue>,
+    /// HTTP/1, from end to end: the body waits until the endpoint asks for it.
+    waits: bool,
+    early_hints: &'a Arc<AtomicU64>,
 }
 
 impl<'a> Outgoing<'a> {
-    fn new(head: &'a Head, forwarded: &'a Forwarded, gateway: &'a Gateway) -> Result<Self, Error> {
+    fn new(
+        head: &'a Head,
+        forwarded: &'a Forwarded,
+        gateway: &'a Gateway,
+        early_hints: &'a Arc<AtomicU64>,
+    ) -> Result<Self, Error> {
         let edits = forwarded.edits.as_ref();
         let own = || forwarded.service.settings.host.clone();
         let sent = || head.parts.headers.get(header::HOST).cloned();
         let host = edits.and_then(|edits| edits.host.clone()).or_else(own).or_else(sent);
         let target = target(head, edits)?;
         if !forwarded.service.settings.http2 {
-            let upgrade = head.upgrade.as_ref();
-            return Ok(Outgoing {
-                head,
-                gateway,
-                edits,
-                uri: Uri::from(target),
-                version: Version::HTTP_11,
-                host,
-                upgrade,
-            });
+            let (uri, version, upgrade) = (Uri::from(target), Version::HTTP_11, head.upgrade.as_ref());
+            let waits = interim::waits(head.parts.version, &head.parts.headers);
+            return Ok(Outgoing { head, gateway, edits, uri, version, host, upgrade, waits, early_hints });
         }
         // `:authority` carries the host (RFC 9113 §8.3.1).
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
         let scheme = if forwarded.service.settings.tls.is_some() { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build();
         let uri = uri.map_err(|_| Error::Malformed(Malformed::Target))?;
-        Ok(Outgoing { head, gateway, edits, uri, version: Version::HTTP_2, host: None, upgrade: None })
+        let version = Version::HTTP_2;
+        Ok(Outgoing { head, gateway, edits, uri, version, host: None, upgrade: None, waits: false, early_hints })
     }
 
-    fn request(&self, (trace, span_id): (&Context, u64), body: RequestBody) -> Request<RequestBody> {
+    fn request(&self, (trace, span_id): (&Context, u64), body: &Rc<Source>) -> Request<RequestBody> {
         let mut headers = headers::for_upstream(self.head, self.gateway);
         if let Some(edits) = self.edits {
             headers::edit(&mut headers, &edits.request);
@@ -268,7 +276,15 @@ impl<'a> Outgoing<'a> {
             }
         }
         trace.inject(span_id, &mut headers);
-        let mut request = Request::new(body);
+        let gate = (self.waits && body.is_some()).then(Gate::closed);
+        if gate.is_none() {
+            headers.remove(header::EXPECT);
+        }
+        let mut request = Request::new(());
+        if self.version == Version::HTTP_11 {
+            interim::listen(&mut request, gate.as_ref(), self.early_hints);
+        }
+        let mut request = request.map(|()| body.reader(gate));
         *request.method_mut() = self.head.parts.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
@@ -324,7 +340,7 @@ async fn try_once(
             ConnectError::Failed => AttemptError::Connect,
             ConnectError::Timeout => AttemptError::ConnectTimeout,
         })?;
-        let request = outgoing.request(trace, body.reader());
+        let request = outgoing.request(trace, body);
         let mut nothing_written = false;
         let (sent, lease) = match connection {
             Connection::Http1 { mut link, reused } => {

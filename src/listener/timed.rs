@@ -9,6 +9,7 @@ use crate::malformed::Malformed;
 use crate::time::Alarm;
 use crate::tls::Socket;
 use crate::upgrade::Tunnel;
+use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
@@ -32,6 +33,8 @@ pub struct Clock {
     half: Cell<Option<Instant>>,
     /// HTTP/1: what its client sent that was refused.
     refused: Cell<Option<Malformed>>,
+    /// Its end must not look like that of a response.
+    broken: Cell<bool>,
     /// HTTP/1: what it becomes after this response.
     tunnel: RefCell<Option<Tunnel>>,
     /// Whoever reads without a timer, since an exchange is in progress. hyper may look for the next request before it
@@ -48,6 +51,11 @@ pub struct Active(Rc<Clock>);
 pub struct Handle(Rc<Clock>);
 
 impl Active {
+    /// The connection is reset when it closes: a response to an HTTP/1.0 client that ends there looks complete, and is not.
+    pub fn break_off(&self) {
+        self.0.broken.set(true);
+    }
+
     /// Its connection.
     pub fn handle(&self) -> Handle {
         Handle(Rc::clone(&self.0))
@@ -74,6 +82,7 @@ impl Clock {
             since: Cell::new(Some(began)),
             half: Cell::new(None),
             refused: Cell::new(None),
+            broken: Cell::new(false),
             tunnel: RefCell::new(None),
             reader: RefCell::new(None),
         }
@@ -297,6 +306,15 @@ impl Timed {
     }
 }
 
+impl Drop for Timed {
+    fn drop(&mut self) {
+        if self.clock.broken.get() {
+            // Closing it is a reset now, without TLS's or TCP's own goodbye.
+            let _ = SockRef::from(self.stream.tcp()).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
 impl AsyncRead for Timed {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
@@ -393,6 +411,9 @@ impl AsyncWrite for Timed {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.clock.broken.get() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -81,6 +81,7 @@ pub(super) struct Registry {
     started: SystemTime,
     /// By kind. All workers', since it is no common thing.
     refused: [AtomicU64; Malformed::ALL.len()],
+    early_hints: Arc<AtomicU64>,
     lists: Mutex<Lists>,
 }
 
@@ -94,7 +95,12 @@ struct Lists {
 
 impl Default for Registry {
     fn default() -> Self {
-        Registry { started: SystemTime::now(), refused: Default::default(), lists: Mutex::default() }
+        Registry {
+            started: SystemTime::now(),
+            refused: Default::default(),
+            early_hints: Arc::default(),
+            lists: Mutex::default(),
+        }
     }
 }
 
@@ -212,6 +218,10 @@ impl Recorder {
 
     pub(super) fn refused(&self, bad: Malformed) {
         self.registry.refused[bad as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn early_hints(&self) -> &Arc<AtomicU64> {
+        &self.registry.early_hints
     }
 
     pub(super) fn finish(&self, exchange: &Exchange, took: Duration) {

@@ -1,19 +1,22 @@
 //! The request's body on its way up. It streams from the client and can be given to another attempt while nothing of
 //! it was read.
 
+use super::interim::Gate;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 /// The client's body, kept for all attempts of one exchange.
 #[derive(Debug)]
 pub struct Source {
-    /// None: there is no body.
-    incoming: Option<RefCell<Incoming>>,
+    /// None: there is no body, or nobody wants it any more.
+    incoming: RefCell<Option<Incoming>>,
+    /// Whoever waits until the endpoint asks for it.
+    waiting: RefCell<Option<Waker>>,
     /// The attempt that may read it; those before are cut off.
     reader: Cell<u32>,
     started: Cell<bool>,
@@ -26,6 +29,7 @@ pub struct Source {
 pub struct RequestBody {
     source: Rc<Source>,
     reader: u32,
+    gate: Option<Gate>,
 }
 
 /// The body cannot be read any more.
@@ -42,9 +46,10 @@ pub enum Broken {
 impl Source {
     /// Takes the client's body.
     pub fn new(incoming: Incoming) -> Rc<Self> {
-        let incoming = (!incoming.is_end_stream()).then(|| RefCell::new(incoming));
+        let incoming = (!incoming.is_end_stream()).then_some(incoming);
         Rc::new(Source {
-            incoming,
+            incoming: RefCell::new(incoming),
+            waiting: RefCell::default(),
             reader: Cell::new(0),
             started: Cell::new(false),
             broke: Cell::new(false),
@@ -52,10 +57,24 @@ impl Source {
         })
     }
 
-    /// The body for the next attempt.
-    pub fn reader(self: &Rc<Self>) -> RequestBody {
+    /// The body for the next attempt, held back by `gate`.
+    pub fn reader(self: &Rc<Self>, gate: Option<Gate>) -> RequestBody {
         self.reader.set(self.reader.get() + 1);
-        RequestBody { source: Rc::clone(self), reader: self.reader.get() }
+        RequestBody { source: Rc::clone(self), reader: self.reader.get(), gate }
+    }
+
+    /// There is a body, though it may be empty.
+    pub fn is_some(&self) -> bool {
+        self.incoming.borrow().is_some()
+    }
+
+    /// The endpoint has answered without having asked for it: it is not sent, and the client is not asked for it either.
+    pub fn let_go(&self) {
+        self.reader.set(self.reader.get() + 1);
+        self.incoming.take();
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
     }
 
     /// Something of it was read, so it cannot be sent again.
@@ -78,13 +97,21 @@ impl Body for RequestBody {
     type Data = Bytes;
     type Error = Broken;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let source = &self.source;
-        if source.reader.get() != self.reader {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        let source = &this.source;
+        if source.reader.get() != this.reader {
             return Poll::Ready(Some(Err(Broken::TakenOver)));
         }
-        let Some(incoming) = &source.incoming else { return Poll::Ready(None) };
-        let polled = Pin::new(&mut *incoming.borrow_mut()).poll_frame(cx);
+        if let Some(gate) = &mut this.gate {
+            source.waiting.replace(Some(cx.waker().clone()));
+            std::task::ready!(gate.poll(cx));
+            this.gate = None;
+        }
+        let polled = match &mut *source.incoming.borrow_mut() {
+            None => return Poll::Ready(None),
+            Some(incoming) => Pin::new(incoming).poll_frame(cx),
+        };
         let Poll::Ready(frame) = polled else { return Poll::Pending };
         source.started.set(true);
         Poll::Ready(match frame {
@@ -106,13 +133,11 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.source.incoming.as_ref().is_none_or(|incoming| incoming.borrow().is_end_stream())
+        let incoming = self.source.incoming.borrow();
+        self.source.reader.get() == self.reader && incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source.incoming {
-            None => SizeHint::with_exact(0),
-            Some(incoming) => incoming.borrow().size_hint(),
-        }
+        self.source.incoming.borrow().as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

@@ -1,0 +1,325 @@
+//! What HTTP/1 means (RFC 9110, RFC 9112): who waits for whom, what ends where, and which connection is good for another
+//! request.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
+
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/raw.rs"]
+mod raw;
+
+use program::{Program, until};
+use raw::Raw;
+use std::net::TcpListener;
+use std::time::Duration;
+
+/// Long enough to see that nothing comes that should not.
+const SILENCE: Duration = Duration::from_millis(200);
+
+/// A gateway before this origin, with keys of `[gateway]` and of the service.
+fn before(origin: &TcpListener, gateway: &str, service: &str) -> Program {
+    let folder = tempfile::tempdir().unwrap();
+    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", origin.local_addr().unwrap());
+    std::fs::write(folder.path().join("services.toml"), services).unwrap();
+    let config = format!(
+        "{gateway}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
+         [services.shop]\nsource = \"local\"\n{service}\n[[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
+    );
+    Program::start(folder, &config, &[])
+}
+
+/// With an origin that the test plays itself.
+fn start() -> (TcpListener, Program) {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = before(&origin, "", "");
+    (origin, gateway)
+}
+
+const EXPECTING: &str = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n";
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[test]
+fn a_body_waits_until_the_endpoint_asks_for_it() {
+    // RFC 9110 §10.1.1, both hops.
+    let (origin, gateway) = start();
+    let mut client = Raw::connect(&gateway.address);
+    client.say(EXPECTING);
+    let mut upstream = Raw::accept(&origin);
+    assert!(upstream.head().contains("\r\nexpect: 100-continue\r\n"));
+    assert!(client.is_silent(SILENCE));
+    upstream.say("HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.say("body");
+    assert_eq!(upstream.bytes(4), "body");
+    upstream.say(OK);
+    assert_eq!(client.response().1, "ok");
+    // Both connections are good for another one, on which nothing waits.
+    client.say("POST /next HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nmore");
+    assert!(upstream.head().starts_with("POST /next "));
+    assert_eq!(upstream.bytes(4), "more");
+    upstream.say(OK);
+    assert_eq!(client.response().1, "ok");
+}
+
+#[test]
+fn an_endpoint_that_does_not_know_what_it_was_asked_gets_the_body_after_a_second() {
+    let (origin, gateway) = start();
+    let mut client = Raw::connect(&gateway.address);
+    client.say(EXPECTING);
+    let mut upstream = Raw::accept(&origin);
+    upstream.head();
+    assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.say("body");
+    assert_eq!(upstream.bytes(4), "body");
+    upstream.say(OK);
+    assert_eq!(client.response().1, "ok");
+}
+
+#[test]
+fn an_endpoint_may_refuse_a_body_unseen() {
+    let (origin, gateway) = start();
+    let mut client = Raw::connect(&gateway.address);
+    client.say(EXPECTING);
+    let mut upstream = Raw::accept(&origin);
+    upstream.head();
+    upstream.say("HTTP/1.1 417 Expectation Failed\r\ncontent-length: 2\r\n\r\nno");
+    let (head, body) = client.response();
+    assert!(head.starts_with("HTTP/1.1 417 ") && body == "no", "{head}");
+    // Nobody knows whether the client still sends it, so neither connection is used again (RFC 9110 §10.1.1).
+    assert_eq!(client.rest().unwrap(), "");
+    assert!(matches!(upstream.rest().as_deref(), Ok("") | Err(_)));
+}
+
+#[test]
+fn who_cannot_be_asked_is_not_waited_for() {
+    let (origin, gateway) = start();
+    for request in [
+        // RFC 9110 §10.1.1: ignored from HTTP/1.0, and without a body.
+        "POST / HTTP/1.0\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\nbody",
+        "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nexpect: 100-continue\r\n\r\n",
+    ] {
+        let mut client = Raw::connect(&gateway.address);
+        client.say(request);
+        let mut upstream = Raw::accept(&origin);
+        let head = upstream.head();
+        assert!(!head.contains("expect"), "{head}");
+        assert!(!head.contains("content-length: 4") || upstream.bytes(4) == "body");
+        upstream.say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok");
+        assert!(client.rest().unwrap().contains(" 200 OK\r\n"));
+    }
+}
+
+#[test]
+fn early_hints_are_counted_and_not_mistaken_for_the_response() {
+    // RFC 8297.
+    let (origin, gateway) = start();
+    let mut client = Raw::connect(&gateway.address);
+    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut upstream = Raw::accept(&origin);
+    upstream.head();
+    let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
+    upstream.say(&format!("{hint}HTTP/1.1 102 Processing\r\n\r\n{hint}{OK}"));
+    let (head, body) = client.response();
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && !head.contains("link") && body == "ok", "{head}");
+    assert_eq!(gateway.metric("wayside_early_hints_dropped_total"), Some(2.0));
+}
+
+#[test]
+fn an_early_answer_reaches_a_client_that_still_sends() {
+    let (origin, gateway) = start();
+    let mut client = Raw::connect(&gateway.address);
+    client.say("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nfirst");
+    let mut upstream = Raw::accept(&origin);
+    upstream.head();
+    upstream.say("HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno");
+    assert!(client.response().0.starts_with("HTTP/1.1 413 "));
+}
+
+#[test]
+fn a_body_that_breaks_off_does_not_look_complete() {
+    let (origin, gateway) = start();
+    // RFC 9112 §8: by its framing, the client can tell.
+    for (answer, told) in [
+        ("content-length: 10\r\n\r\nhalf", "half"),
+        ("transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n", "4\r\nhalf\r\n"),
+        ("transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nx\r\n", "4\r\nhalf\r\n"),
+        ("transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n", "4\r\nhalf\r\n"),
+    ] {
+        let mut client = Raw::connect(&gateway.address);
+        client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut upstream = Raw::accept(&origin);
+        upstream.head();
+        upstream.say(&format!("HTTP/1.1 200 OK\r\n{answer}"));
+        upstream.end();
+        let rest = client.rest().unwrap();
+        assert!(rest.starts_with("HTTP/1.1 200 ") && rest.ends_with(told), "{answer:?}: {rest}");
+    }
+    // HTTP/1.0 knows no chunks: what would be an end of the body is a reset.
+    for complete in [false, true] {
+        let mut client = Raw::connect(&gateway.address);
+        client.say("GET / HTTP/1.0\r\nhost: a\r\n\r\n");
+        let mut upstream = Raw::accept(&origin);
+        upstream.head();
+        let end = if complete { "0\r\n\r\n" } else { "" };
+        upstream.say(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n{end}"));
+        upstream.end();
+        match client.rest() {
+            Ok(rest) => assert!(complete && rest.ends_with("\r\n\r\nhalf"), "{rest}"),
+            Err(error) => assert!(!complete && error.kind() == std::io::ErrorKind::ConnectionReset, "{error}"),
+        }
+    }
+}
+
+#[test]
+fn what_nobody_asked_for_is_never_the_next_response() {
+    let (origin, gateway) = start();
+    let stray = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    let mut client = Raw::connect(&gateway.address);
+    let mut ask = |origin: &TcpListener, answer: &str| {
+        client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut upstream = Raw::accept(origin);
+        upstream.head();
+        upstream.say(answer);
+        assert_eq!(client.response().1, "ok");
+        upstream
+    };
+    // Right behind the response; later, while the connection is idle; and a connection that the endpoint closed.
+    ask(&origin, &format!("{OK}{stray}"));
+    let mut upstream = ask(&origin, OK);
+    upstream.say(stray);
+    let mut upstream = ask(&origin, OK);
+    upstream.end();
+    // Each time it was a connection of its own, or this would wait for one.
+    drop(ask(&origin, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"));
+    ask(&origin, OK);
+}
+
+#[test]
+fn a_kept_connection_that_is_closed_costs_a_safe_request_nothing() {
+    let (origin, gateway) = start();
+    let mut client = Raw::connect(&gateway.address);
+    let keep = |client: &mut Raw| {
+        client.say("GET /first HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut upstream = Raw::accept(&origin);
+        upstream.head();
+        upstream.say(OK);
+        assert_eq!(client.response().1, "ok");
+        upstream
+    };
+    // It reads the request and closes: GET does no harm twice, POST may (RFC 9110 §9.2.2).
+    let mut upstream = keep(&mut client);
+    client.say("GET /again HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert!(upstream.head().starts_with("GET /again "));
+    drop(upstream);
+    let mut upstream = Raw::accept(&origin);
+    assert!(upstream.head().starts_with("GET /again "));
+    upstream.say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok");
+    assert_eq!(client.response().1, "ok");
+
+    let mut upstream = keep(&mut client);
+    client.say("POST /once HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\nbody");
+    assert!(upstream.head().starts_with("POST /once "));
+    drop(upstream);
+    let (head, body) = client.response();
+    assert!(head.starts_with("HTTP/1.1 502 ") && body.contains("\"upstream_reset\""), "{head}{body}");
+}
+
+#[test]
+fn answers_without_a_body_have_none() {
+    // RFC 9110 §9.3.2, §15.3.5, §15.4.5; RFC 9112 §6.3.
+    let (origin, gateway) = start();
+    let mut client = Raw::connect(&gateway.address);
+    client.say("HEAD /1 HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut upstream = Raw::accept(&origin);
+    let cases = [
+        ("HEAD", "200 OK\r\ncontent-length: 1000", true),
+        ("GET", "304 Not Modified\r\ncontent-length: 1000\r\netag: \"x\"", false),
+        ("GET", "204 No Content\r\ncontent-length: 0", false),
+        ("HEAD", "200 OK\r\ntransfer-encoding: chunked", false),
+    ];
+    for (number, (_, answer, says)) in cases.iter().enumerate() {
+        upstream.head();
+        upstream.say(&format!("HTTP/1.1 {answer}\r\n\r\n"));
+        let head = client.head();
+        assert!(head.starts_with(&format!("HTTP/1.1 {}", answer.split("\r\n").next().unwrap())), "{head}");
+        assert_eq!(head.contains("content-length"), *says, "{head}");
+        // What comes next is the next response's head, on the same connections.
+        if let Some((method, ..)) = cases.get(number + 1) {
+            client.say(&format!("{method} /next HTTP/1.1\r\nhost: a\r\n\r\n"));
+        }
+    }
+}
+
+#[test]
+fn http_1_0_is_kept_open_only_for_who_asks() {
+    let (origin, gateway) = start();
+    let mut client = Raw::connect(&gateway.address);
+    client.say("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
+    let mut upstream = Raw::accept(&origin);
+    assert!(upstream.head().starts_with("GET / HTTP/1.1\r\n"));
+    upstream.say(OK);
+    let (head, _) = client.response();
+    assert!(head.contains("connection: keep-alive"), "{head}");
+    client.say("GET / HTTP/1.0\r\n\r\n");
+    upstream.head();
+    upstream.say(OK);
+    assert!(client.rest().unwrap().ends_with("\r\n\r\nok"));
+}
+
+#[test]
+fn any_method_may_have_a_body_and_requests_in_a_row_are_answered_in_order() {
+    let (origin, gateway) = start();
+    let mut client = Raw::connect(&gateway.address);
+    client.say(
+        "GET /1 HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n1DELETE /2 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\n2\r\n0\r\n\r\nBREW /3 HTTP/1.1\r\nhost: a\r\n\r\n",
+    );
+    let mut upstream = Raw::accept(&origin);
+    for (line, body) in [("GET /1 ", "1"), ("DELETE /2 ", "1\r\n2\r\n0\r\n\r\n"), ("BREW /3 ", "")] {
+        let head = upstream.head();
+        assert!(head.starts_with(line), "{head}");
+        assert_eq!(upstream.bytes(body.len()), body);
+        upstream.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{line}", line.len()));
+        assert_eq!(client.response().1, line);
+    }
+}
+
+#[test]
+fn a_response_that_has_two_meanings_is_a_502() {
+    let (origin, gateway) = start();
+    for answer in [
+        // RFC 9112 §6.3: both lengths, several, a bad one; RFC 9110 §15.2.2: a switch that nobody asked for.
+        "200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok",
+        "200 OK\r\ncontent-length: 2, 2\r\n\r\nok",
+        "200 OK\r\ncontent-length: +2\r\n\r\nok",
+        "101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+        "200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "200 OK\r\nx : 1\r\ncontent-length: 2\r\n\r\nok",
+        "200 OK\r\nx: 1\n y: 2\r\ncontent-length: 2\r\n\r\nok",
+    ] {
+        let mut client = Raw::connect(&gateway.address);
+        client.say("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
+        let mut upstream = Raw::accept(&origin);
+        upstream.head();
+        upstream.say(&format!("HTTP/1.1 {answer}"));
+        let (head, body) = client.response();
+        assert!(
+            head.starts_with("HTTP/1.1 502 ") && body.contains("\"upstream_protocol\""),
+            "{answer:?}: {head}{body}"
+        );
+        assert!(matches!(upstream.rest().as_deref(), Ok("") | Err(_)), "{answer:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_gone_is_not_kept_in_touch_with() {
+    let (origin, gateway) = start();
+    let mut client = Raw::connect(&gateway.address);
+    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+    let mut upstream = Raw::accept(&origin);
+    upstream.head();
+    upstream.say(OK);
+    client.response();
+    std::fs::write(gateway.folder().join("services.toml"), "[services.shop]\nendpoints = []\n").unwrap();
+    until("the connection closes", || !upstream.is_silent(SILENCE));
+    assert_eq!(upstream.rest().unwrap(), "");
+}
