@@ -245,6 +245,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.active.ended(self.end == End::ClientGone);
         let worker = Rc::clone(&self.worker);
         worker.recorder.finish(self);
     }

@@ -16,7 +16,16 @@ use http::{Method, Response, StatusCode, Version};
 ///
 /// # Errors
 /// Why it must not be forwarded.
-pub fn check(parts: &mut Parts) -> Result<(), Error> {
+pub fn check(parts: &mut Parts, max_headers: usize) -> Result<(), Error> {
+    if parts.version == Version::HTTP_2 {
+        // Of HTTP/1 the scanner has seen to it.
+        if parts.headers.len() > max_headers {
+            return Err(Error::Malformed(Malformed::HeadTooLarge));
+        }
+        if !parts.uri.path_and_query().is_none_or(|target| target.as_str().is_ascii()) {
+            return Err(Error::Malformed(Malformed::Target));
+        }
+    }
     let extended = parts.extensions.get::<hyper::ext::Protocol>().map(|protocol| protocol.as_str().to_owned());
     if extended.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
         // As it would look in HTTP/1.1, so that policies and routes need to know one way only.

@@ -1,5 +1,6 @@
 //! Accepting clients, finding out what they speak, and handing their requests to the proxy.
 
+mod flood;
 mod frames;
 mod scanner;
 mod spread;

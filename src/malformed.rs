@@ -48,11 +48,15 @@ pub enum Malformed {
     HeadTooLarge,
     /// The head did not come in time.
     HeadTimeout,
+    /// HTTP/2: many more frames that carry nothing than requests and responses need (CVE-2019-9512, CVE-2019-9515).
+    ControlFlood,
+    /// HTTP/2: many more requests taken back than left to their end (CVE-2023-44487).
+    CancelFlood,
 }
 
 impl Malformed {
     /// Each once, in the order of their declaration.
-    pub const ALL: [Malformed; 21] = [
+    pub const ALL: [Malformed; 23] = [
         Malformed::BareLineFeed,
         Malformed::BareCarriageReturn,
         Malformed::EmptyLines,
@@ -74,6 +78,8 @@ impl Malformed {
         Malformed::TargetTooLong,
         Malformed::HeadTooLarge,
         Malformed::HeadTimeout,
+        Malformed::ControlFlood,
+        Malformed::CancelFlood,
     ];
 
     /// As metrics and the log call it.
@@ -100,6 +106,8 @@ impl Malformed {
             Malformed::TargetTooLong => "target_too_long",
             Malformed::HeadTooLarge => "head_too_large",
             Malformed::HeadTimeout => "head_timeout",
+            Malformed::ControlFlood => "control_flood",
+            Malformed::CancelFlood => "cancel_flood",
         }
     }
 
@@ -149,6 +157,8 @@ impl Malformed {
             Malformed::TargetTooLong => "The request's target is too long.",
             Malformed::HeadTooLarge => "The request's headers are too many or too long.",
             Malformed::HeadTimeout => "The request's headers did not come in time.",
+            Malformed::ControlFlood => "The connection carries far more frames than its requests need.",
+            Malformed::CancelFlood => "The connection takes far more requests back than it lets end.",
         }
     }
 }

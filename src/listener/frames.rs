@@ -17,6 +17,8 @@ pub(super) struct Frames {
     data: bool,
     /// A header block has begun and not ended: CONTINUATION must follow.
     block: bool,
+    /// Since [`Frames::counted`]: frames that begin a head, and frames of no head and no body.
+    counts: (u64, u64),
 }
 
 impl Frames {
@@ -53,6 +55,16 @@ impl Frames {
         if matches!(kind, HEADERS | CONTINUATION) {
             self.block = flags & END_HEADERS == 0;
         }
+        match kind {
+            DATA | CONTINUATION => {}
+            HEADERS => self.counts.0 += 1,
+            _ => self.counts.1 += 1,
+        }
+    }
+
+    /// How many frames have begun a head, and how many belong to no head and no body, since this was last asked.
+    pub(super) fn counted(&mut self) -> (u64, u64) {
+        std::mem::take(&mut self.counts)
     }
 
     /// Something has begun that only the client can end, and it is not a body.

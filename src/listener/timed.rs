@@ -1,6 +1,7 @@
 //! A client's connection with its timers: a head that comes too slowly, a connection without a request, a client that
 //! takes nothing. hyper has one timer for the first two and none for HTTP/2, so they live here.
 
+use super::flood::Flood;
 use super::frames::Frames;
 use super::scanner::Scanner;
 use crate::config::ConnectionLimits;
@@ -31,7 +32,8 @@ pub struct Clock {
     since: Cell<Option<Instant>>,
     /// HTTP/2: since when a frame, other than a body's, or a header block has been coming.
     half: Cell<Option<Instant>>,
-    /// HTTP/1: what its client sent that was refused.
+    flood: RefCell<Flood>,
+    /// What its client did that was refused.
     refused: Cell<Option<Malformed>>,
     /// Its end must not look like that of a response.
     broken: Cell<bool>,
@@ -54,6 +56,13 @@ impl Active {
     /// The connection is reset when it closes: a response to an HTTP/1.0 client that ends there looks complete, and is not.
     pub fn break_off(&self) {
         self.0.broken.set(true);
+    }
+
+    /// Its exchange is over; `cancelled`: its client went away or took it back.
+    pub fn ended(&self, cancelled: bool) {
+        if self.0.http2 {
+            self.0.refuse_if(self.0.flood.borrow_mut().exchange(cancelled, Instant::now));
+        }
     }
 
     /// Its connection.
@@ -81,6 +90,7 @@ impl Clock {
             in_head: Cell::new(true),
             since: Cell::new(Some(began)),
             half: Cell::new(None),
+            flood: RefCell::new(Flood::new(began)),
             refused: Cell::new(None),
             broken: Cell::new(false),
             tunnel: RefCell::new(None),
@@ -105,6 +115,12 @@ impl Clock {
         self.tunnel.take()
     }
 
+    fn refuse_if(&self, bad: Option<Malformed>) {
+        if bad.is_some() {
+            self.refused.set(bad);
+        }
+    }
+
     /// Whoever reads is woken when no exchange is in progress any more.
     fn wake_when_idle(&self, cx: &Context<'_>) {
         let mut reader = self.reader.borrow_mut();
@@ -121,7 +137,11 @@ impl Clock {
     }
 
     /// HTTP/2: bytes have come, and `frames` has seen them; `advanced`: they began or ended a frame.
-    fn framed(&self, frames: &Frames, advanced: bool) {
+    fn framed(&self, frames: &mut Frames, advanced: bool) {
+        let (requests, control) = frames.counted();
+        if control > 0 || requests > 0 {
+            self.refuse_if(self.flood.borrow_mut().frames(requests, control, Instant::now));
+        }
         let half = self.half.get().filter(|_| !advanced);
         self.half.set(frames.is_inside().then(|| half.unwrap_or_else(Instant::now)));
     }
@@ -296,7 +316,14 @@ impl Timed {
         self.alarm.poll(cx, deadline).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn written<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    fn wrote(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let (Poll::Ready(Ok(bytes)), Speaks::Http2(_)) = (&polled, &self.speaks) {
+            self.clock.flood.borrow_mut().wrote(*bytes);
+        }
+        self.taken(cx, polled)
+    }
+
+    fn taken<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
             self.stalled = None;
             return polled;
@@ -358,6 +385,9 @@ impl AsyncRead for Timed {
                     Speaks::Http2(frames) => {
                         let advanced = frames.read(&buf.filled()[before..]);
                         this.clock.framed(frames, advanced);
+                        if this.clock.refused.get().is_some() {
+                            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                        }
                         return Poll::Ready(Ok(()));
                     }
                     Speaks::Http1(checked) => {
@@ -389,7 +419,7 @@ impl AsyncRead for Timed {
 impl AsyncWrite for Timed {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.written(cx, polled)
+        self.wrote(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -398,7 +428,7 @@ impl AsyncWrite for Timed {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.written(cx, polled)
+        self.wrote(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -407,7 +437,7 @@ impl AsyncWrite for Timed {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.written(cx, polled)
+        self.taken(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
