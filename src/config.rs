@@ -73,6 +73,8 @@ pub struct Gateway {
 pub struct Listen {
     /// Where clients connect.
     pub address: SocketAddr,
+    /// Connections begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// None: without TLS.
     pub tls: Option<crate::tls::server::Settings>,
 }
@@ -91,11 +93,17 @@ pub struct Tunnels {
 pub struct ConnectionLimits {
     /// Open at once, all workers together; one more is closed at once.
     pub connections: usize,
+    /// The same of one client, or one /64 of IPv6. Trusted proxies have as many as they like.
+    pub connections_per_client: usize,
+    /// Requests of one connection, after which it closes.
+    pub requests: u64,
+    /// From its beginning until it closes after its next request.
+    pub lifetime: Duration,
     /// From the first byte of a head (or the connect) to its last.
     pub head_timeout: Duration,
     /// Without a request.
     pub idle_timeout: Duration,
-    /// A client that takes no byte of what we have for it.
+    /// A client that takes no byte of what we have for it, or sends none of the body that it began (HTTP/1).
     pub stall_timeout: Duration,
     /// Bytes of a request head.
     pub head_bytes: usize,

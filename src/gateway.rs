@@ -2,7 +2,7 @@
 
 use crate::balance::Memory;
 use crate::config::Config;
-use crate::listener::{Fresh, Spread};
+use crate::listener::{Clients, Fresh, Opening, Spread};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
 use crate::tls::server::Acceptor;
@@ -22,6 +22,8 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// Downstream connections of each worker.
     pub spread: Spread,
+    /// And of each client.
+    pub clients: Clients,
     /// True once the drain began.
     pub drain: watch::Sender<bool>,
     /// What the sticky strategy remembers.
@@ -46,6 +48,7 @@ pub fn run(config: Config, ready: impl FnOnce(&[Listening], SocketAddr)) -> anyh
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(Snapshot::default()),
         spread,
+        clients: Clients::default(),
         drain: watch::Sender::new(false),
         sticky: Arc::new(Memory::default()),
         telemetry: Telemetry::start(&config.telemetry)?,
@@ -71,7 +74,7 @@ fn serve(
 ) -> anyhow::Result<()> {
     let workers = config.gateway.workers;
     let mut addresses = Vec::new();
-    let mut sockets: Vec<Vec<(TcpListener, Option<Acceptor>)>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut sockets: Vec<Vec<(TcpListener, Opening)>> = (0..workers).map(|_| Vec::new()).collect();
     let mut acceptors = Vec::new();
     for listen in &config.gateway.listen {
         let (address, group) = bind(listen.address, workers)?;
@@ -79,7 +82,7 @@ fn serve(
         let tls = tls.map_err(|problem| anyhow::anyhow!("gateway.listen: {}: {problem}", listen.address))?;
         addresses.push((address, tls.is_some()));
         for (worker, socket) in sockets.iter_mut().zip(group) {
-            worker.push((socket, tls.clone()));
+            worker.push((socket, Opening { proxy_protocol: listen.proxy_protocol, tls: tls.clone() }));
         }
         acceptors.extend(tls);
     }

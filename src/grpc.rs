@@ -2,6 +2,7 @@
 //! After gRPC's "gRPC over HTTP2" and "HTTP to gRPC Status Code Mapping".
 
 use crate::error::Error;
+use crate::malformed::Malformed;
 use crate::request::Head;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, Version};
@@ -38,8 +39,9 @@ pub fn timeout(head: &Head) -> Option<Duration> {
 /// The status of gRPC that says what this error says.
 fn status(error: Error) -> u16 {
     match error {
-        Error::AttemptTimeout | Error::Timeout => 4, // DEADLINE_EXCEEDED
-        Error::NoRoute | Error::MethodRefused => 12, // UNIMPLEMENTED
+        Error::AttemptTimeout | Error::Timeout => 4,    // DEADLINE_EXCEEDED
+        Error::NoRoute | Error::MethodRefused => 12,    // UNIMPLEMENTED
+        Error::Malformed(Malformed::BodyTooLarge) => 8, // RESOURCE_EXHAUSTED
         Error::Malformed(_) | Error::PlainHttp | Error::UpstreamProtocol => 13, // INTERNAL
         Error::PolicyUnavailable | Error::NoEndpoint | Error::ConnectFailed | Error::UpstreamReset => 14, // UNAVAILABLE
     }
@@ -63,7 +65,6 @@ pub fn tell<B>(response: &mut Response<B>, error: Error) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::malformed::Malformed;
     use crate::request::Peer;
 
     fn head(version: Version, headers: &[(&str, &str)]) -> std::sync::Arc<Head> {

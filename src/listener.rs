@@ -1,19 +1,27 @@
 //! Accepting clients, finding out what they speak, and handing their requests to the proxy.
 
+mod clients;
 mod flood;
 mod frames;
+mod opening;
 mod scanner;
 mod spread;
 mod timed;
 
 use crate::config::ConnectionLimits;
-use crate::error::Error;
+use crate::headers::client;
 use crate::request::Peer;
 use crate::tls::Socket;
-use crate::tls::server::{Acceptor, subject};
+use crate::tls::server::subject;
 use crate::worker::{LocalExec, Worker};
+pub use clients::Clients;
+use clients::Share;
+use http::StatusCode;
+use http::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+pub use opening::Opening;
+use opening::{Opened, Unopened};
 pub use scanner::{Found, Scanner};
 use spread::Open;
 pub use spread::{Fresh, Spread};
@@ -26,24 +34,20 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use timed::Timed;
 pub use timed::{Active, Clock};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
-
-/// What an HTTP/2 client says first (RFC 9113 §3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How long a connection that has said nothing yet is listened to once the drain began: its request may be on its way.
 const GRACE: Duration = Duration::from_millis(500);
 /// Connections that are accepted at most once the drain began.
 const QUEUED: usize = 4096;
-/// What is read at most of a plain request to a port of TLS.
-const PLAIN_BYTES: u64 = 1 << 20;
+/// What is wrong with all connections is told once in this time.
+const COMPLAINT: Duration = Duration::from_secs(1);
 /// Headers of a request that hyper takes unless told otherwise.
 const HYPER_HEADERS: usize = 100;
 
 /// Accepts until the drain begins, and then what is queued. An accept error never ends it.
-pub async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<Acceptor>) {
+pub async fn accept(worker: Rc<Worker>, listener: TcpListener, opening: Opening) {
     let mut drain = worker.shared.drain.subscribe();
     loop {
         let accepted = tokio::select! {
@@ -52,7 +56,7 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<Accep
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&worker, stream, peer, tls.as_ref()),
+            Ok((stream, peer)) => admit(&worker, stream, peer, &opening),
             Err(error) => {
                 // EMFILE and friends pass when connections end; spinning would not help them.
                 tracing::warn!(%error, "cannot accept");
@@ -64,30 +68,50 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener, tls: Option<Accep
     for _ in 0..QUEUED {
         let queued = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
         let Poll::Ready(Ok((stream, peer))) = queued else { return };
-        admit(&worker, stream, peer, tls.as_ref());
+        admit(&worker, stream, peer, &opening);
     }
 }
 
 /// Serves a connection or hands it to another worker, unless too many are open.
-fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, tls: Option<&Acceptor>) {
+fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, opening: &Opening) {
     let shared = &worker.shared;
     let limits = shared.snapshot.load().gateway.limits.clone();
     if shared.spread.open() >= limits.connections {
-        tracing::warn!(%peer, "closed: gateway.max_connections are open");
-        return;
+        return refuse(worker, peer, Refusal::All);
     }
     let server = shared.spread.server(worker.index);
     // Before the drain is asked for: a worker that drains stays while anything is open.
     let open = Open::enter(shared, server);
     if server == worker.index || *shared.drain.borrow() {
-        return spawn(worker, (stream, tls.cloned()), peer, limits, open);
+        return spawn(worker, (stream, opening.clone()), peer, limits, open);
     }
     let stream = match stream.into_std() {
         Ok(stream) => stream,
         Err(error) => return tracing::debug!(%peer, %error, "cannot be handed over"),
     };
-    if let Some(fresh) = shared.spread.hand_over(Fresh { stream, peer, tls: tls.cloned(), open }) {
+    if let Some(fresh) = shared.spread.hand_over(Fresh { stream, peer, opening: opening.clone(), open }) {
         take_over(worker, fresh);
+    }
+}
+
+/// Why a connection is closed at once.
+#[derive(Clone, Copy)]
+enum Refusal {
+    All,
+    Client,
+}
+
+fn refuse(worker: &Worker, peer: SocketAddr, why: Refusal) {
+    worker.recorder.turned_away();
+    let key = match why {
+        Refusal::All => "gateway.max_connections",
+        Refusal::Client => "gateway.max_connections_per_client",
+    };
+    let now = Instant::now();
+    // Whoever opens too many must not fill the log as well.
+    if worker.complained.get().is_none_or(|then| now.duration_since(then) >= COMPLAINT) {
+        worker.complained.set(Some(now));
+        tracing::warn!(%peer, "closed: as many connections as {key} allows are open");
     }
 }
 
@@ -99,15 +123,15 @@ pub async fn receive(worker: Rc<Worker>, mut fresh: UnboundedReceiver<Fresh>) {
 }
 
 fn take_over(worker: &Rc<Worker>, fresh: Fresh) {
-    let Fresh { stream, peer, tls, open } = fresh;
+    let Fresh { stream, peer, opening, open } = fresh;
     let limits = worker.shared.snapshot.load().gateway.limits.clone();
     match TcpStream::from_std(stream) {
-        Ok(stream) => spawn(worker, (stream, tls), peer, limits, open),
+        Ok(stream) => spawn(worker, (stream, opening), peer, limits, open),
         Err(error) => tracing::debug!(%peer, %error, "cannot be taken over"),
     }
 }
 
-type Accepted = (TcpStream, Option<Acceptor>);
+type Accepted = (TcpStream, Opening);
 
 fn spawn(worker: &Rc<Worker>, accepted: Accepted, peer: SocketAddr, limits: ConnectionLimits, open: Open) {
     let worker = Rc::clone(worker);
@@ -121,7 +145,7 @@ fn spawn(worker: &Rc<Worker>, accepted: Accepted, peer: SocketAddr, limits: Conn
 
 async fn serve(
     worker: Rc<Worker>,
-    (stream, tls): Accepted,
+    (stream, opening): Accepted,
     peer: SocketAddr,
     limits: ConnectionLimits,
 ) -> Result<(), String> {
@@ -133,26 +157,43 @@ async fn serve(
         drop(drain.wait_for(|draining| *draining).await);
         tokio::time::sleep(GRACE).await;
     };
-    let sniffed = tokio::select! {
-        sniffed = tokio::time::timeout(limits.head_timeout, open(stream, tls)) => sniffed,
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(limits.head_timeout, opening.open(stream, peer)) => opened,
         () = leaving => return Ok(()),
     };
-    let (stream, seen) = sniffed.map_err(|_| "no request in time")?.map_err(|e| e.to_string())?;
+    let opened = opened.map_err(|_| "no request in time")?;
+    if let Err(Unopened::Refused(bad)) = &opened {
+        worker.recorder.refused(*bad);
+    }
+    let Opened { socket, seen, http2, peer } = opened.map_err(|error| error.to_string())?;
     if seen.is_empty() {
         return Ok(());
     }
-    let http2 = seen == PREFACE;
-    let peer = match &stream {
+    let shared = &worker.shared;
+    let is_proxy = client::is_trusted(&shared.snapshot.load().gateway.trusted_proxies, peer.ip().to_canonical());
+    let most = if is_proxy { usize::MAX } else { limits.connections_per_client };
+    let Some(_share) = Share::enter(shared, peer.ip().to_canonical(), most) else {
+        refuse(&worker, peer, Refusal::Client);
+        return Ok(());
+    };
+    let peer = match &socket {
         Socket::Plain(_) => Peer::new(peer),
         Socket::Tls(stream) => Peer::over_tls(peer, subject(stream)),
     };
     let clock = Rc::new(Clock::new(&limits, http2, began));
     let heads = (limits.head_bytes, limits.headers);
-    let io = TokioIo::new(Timed::new(stream, seen, Rc::clone(&clock), heads));
+    let io = TokioIo::new(Timed::new(socket, seen, Rc::clone(&clock), heads));
     let (by, active) = (Rc::clone(&worker), Rc::clone(&clock));
     let service = service_fn(move |request| {
         let (worker, peer, active) = (Rc::clone(&by), Arc::clone(&peer), Clock::enter(&active));
-        async move { Ok::<_, std::convert::Infallible>(crate::proxy::handle(worker, peer, active, request).await) }
+        let last = active.is_last() && !http2;
+        async move {
+            let mut response = crate::proxy::handle(worker, peer, active, request).await;
+            if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
     });
     let ended = if http2 {
         let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
@@ -160,7 +201,7 @@ async fn serve(
         builder.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
         builder.enable_connect_protocol();
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        match unless_draining(&mut drain, connection.as_mut()).await {
+        match unless_leaving(&mut drain, &clock, connection.as_mut()).await {
             Some(ended) => ended,
             None => {
                 connection.as_mut().graceful_shutdown();
@@ -175,7 +216,7 @@ async fn serve(
             builder.max_headers(limits.headers);
         }
         let mut connection = builder.serve_connection(io, service);
-        let ended = match unless_draining(&mut drain, Pin::new(&mut connection)).await {
+        let ended = match unless_leaving(&mut drain, &clock, Pin::new(&mut connection)).await {
             Some(ended) => ended,
             None => {
                 Pin::new(&mut connection).graceful_shutdown();
@@ -197,9 +238,10 @@ async fn serve(
     }
 }
 
-/// What the connection comes to. None: the drain began before.
-async fn unless_draining<T>(
+/// What the connection comes to. None: the drain began before, or it takes no further request.
+async fn unless_leaving<T>(
     drain: &mut tokio::sync::watch::Receiver<bool>,
+    clock: &Clock,
     mut connection: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
     let watched = drain.clone();
@@ -208,6 +250,9 @@ async fn unless_draining<T>(
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(Some(ended));
+        }
+        if clock.is_used_up() {
+            return Poll::Ready(None);
         }
         // The connection is polled several times for each request, and once asked, the drain knows whom to wake.
         let asked = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
@@ -218,38 +263,4 @@ async fn unless_draining<T>(
         draining.as_mut().poll(cx).map(|_| None)
     })
     .await
-}
-
-/// The connection once its first bytes are here, which tell whether this is HTTP/2's preface; with these bytes.
-async fn open(stream: TcpStream, tls: Option<Acceptor>) -> std::io::Result<(Socket, Vec<u8>)> {
-    let mut stream = match tls {
-        None => Socket::Plain(stream),
-        Some(tls) => {
-            let mut first = [0];
-            if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
-                return refuse_plain(stream).await;
-            }
-            tls.accept(stream).await?
-        }
-    };
-    let mut seen = Vec::with_capacity(PREFACE.len());
-    while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
-        let mut buffer = [0; PREFACE.len()];
-        let room = PREFACE.len() - seen.len();
-        match stream.read(&mut buffer[..room]).await? {
-            0 => break,
-            read => seen.extend_from_slice(&buffer[..read]),
-        }
-    }
-    Ok((stream, seen))
-}
-
-/// No handshake begins with a letter, but every request does: whoever sends one to a port of TLS is told so.
-async fn refuse_plain(mut stream: TcpStream) -> std::io::Result<(Socket, Vec<u8>)> {
-    stream.write_all(Error::PlainHttp.closing_answer().as_bytes()).await?;
-    stream.shutdown().await?;
-    // Closing with unread bytes would reset the connection before the client has read this.
-    let rest = stream.take(PLAIN_BYTES);
-    let _ = tokio::time::timeout(GRACE, tokio::io::copy(&mut { rest }, &mut tokio::io::sink())).await;
-    Err(std::io::Error::other("plain HTTP on a port of TLS"))
 }

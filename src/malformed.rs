@@ -42,6 +42,10 @@ pub enum Malformed {
     Authority,
     /// It broke off before its end.
     Body,
+    /// More bytes than the service takes.
+    BodyTooLarge,
+    /// Nothing more of it came for too long.
+    BodyTimeout,
     /// The request line is longer than the head may be.
     TargetTooLong,
     /// More bytes or headers than a head may have.
@@ -52,11 +56,13 @@ pub enum Malformed {
     ControlFlood,
     /// HTTP/2: many more requests taken back than left to their end (CVE-2023-44487).
     CancelFlood,
+    /// No header of the PROXY protocol where one must be.
+    ProxyHeader,
 }
 
 impl Malformed {
     /// Each once, in the order of their declaration.
-    pub const ALL: [Malformed; 23] = [
+    pub const ALL: [Malformed; 26] = [
         Malformed::BareLineFeed,
         Malformed::BareCarriageReturn,
         Malformed::EmptyLines,
@@ -75,11 +81,14 @@ impl Malformed {
         Malformed::Host,
         Malformed::Authority,
         Malformed::Body,
+        Malformed::BodyTooLarge,
+        Malformed::BodyTimeout,
         Malformed::TargetTooLong,
         Malformed::HeadTooLarge,
         Malformed::HeadTimeout,
         Malformed::ControlFlood,
         Malformed::CancelFlood,
+        Malformed::ProxyHeader,
     ];
 
     /// As metrics and the log call it.
@@ -103,11 +112,14 @@ impl Malformed {
             Malformed::Host => "host",
             Malformed::Authority => "authority",
             Malformed::Body => "body",
+            Malformed::BodyTooLarge => "body_too_large",
+            Malformed::BodyTimeout => "body_timeout",
             Malformed::TargetTooLong => "target_too_long",
             Malformed::HeadTooLarge => "head_too_large",
             Malformed::HeadTimeout => "head_timeout",
             Malformed::ControlFlood => "control_flood",
             Malformed::CancelFlood => "cancel_flood",
+            Malformed::ProxyHeader => "proxy_header",
         }
     }
 
@@ -116,15 +128,20 @@ impl Malformed {
         match self {
             Malformed::TargetTooLong => StatusCode::URI_TOO_LONG,
             Malformed::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Malformed::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Malformed::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Malformed::HeadTimeout | Malformed::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,
         }
     }
 
-    /// Stable, for programs: one for each status.
+    /// Stable, for programs.
     pub fn code(self) -> &'static str {
         match self {
-            Malformed::TargetTooLong | Malformed::HeadTooLarge | Malformed::HeadTimeout => self.name(),
+            Malformed::TargetTooLong
+            | Malformed::HeadTooLarge
+            | Malformed::HeadTimeout
+            | Malformed::BodyTooLarge
+            | Malformed::BodyTimeout => self.name(),
             _ => "bad_request",
         }
     }
@@ -154,11 +171,14 @@ impl Malformed {
             }
             Malformed::Authority => "The request's Host header and its authority differ.",
             Malformed::Body => "The request's body broke off.",
+            Malformed::BodyTooLarge => "The request's body is larger than this service takes.",
+            Malformed::BodyTimeout => "The request's body did not come in time.",
             Malformed::TargetTooLong => "The request's target is too long.",
             Malformed::HeadTooLarge => "The request's headers are too many or too long.",
             Malformed::HeadTimeout => "The request's headers did not come in time.",
             Malformed::ControlFlood => "The connection carries far more frames than its requests need.",
             Malformed::CancelFlood => "The connection takes far more requests back than it lets end.",
+            Malformed::ProxyHeader => "The connection does not begin with a header of the PROXY protocol.",
         }
     }
 }

@@ -48,7 +48,7 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
         Decided::Refuse(error) => return response::from_error(exchange, error),
     };
     exchange.service = Some(Arc::clone(&forwarded.service));
-    let body = Source::new(body);
+    let body = Source::new(body, forwarded.service.settings.max_body_bytes.unwrap_or(u64::MAX));
     let arrived = upstream::send(&mut exchange, &forwarded, &snapshot.gateway, &body).await;
     exchange.request_bytes = body.bytes();
     let edits = forwarded.edits.as_ref().map_or(&[][..], |edits| &edits.response);

@@ -134,7 +134,10 @@ pub fn from_policy(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body
 pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response<Body> {
     exchange.status = error.status().as_u16();
     exchange.error = Some(error);
-    if let Error::Malformed(malformed) = error {
+    // What the connection found, it counts itself.
+    if let Error::Malformed(malformed) = error
+        && exchange.active.refused() != Some(malformed)
+    {
         exchange.worker.recorder.refused(malformed);
     }
     if exchange.head.as_deref().is_some_and(grpc::is_call) {

@@ -51,6 +51,8 @@ pub struct Settings {
     pub max_attempts: u32,
     /// Also retry when an attempt was answered with one of these.
     pub retry_status: Vec<u16>,
+    /// Bytes of a request's body; one more is refused with 413. None: as many as come.
+    pub max_body_bytes: Option<u64>,
     /// How long `sticky` remembers a key that is not used.
     pub sticky_ttl: Duration,
     /// Speak TLS with its endpoints.

@@ -97,6 +97,11 @@ impl Recorder {
         self.metrics.refused(bad);
     }
 
+    /// A connection was closed at once, since too many are open.
+    pub fn turned_away(&self) {
+        self.metrics.turned_away();
+    }
+
     /// How many interim responses with status 103 were not passed on.
     pub fn early_hints(&self) -> &Arc<AtomicU64> {
         self.metrics.early_hints()

@@ -132,6 +132,9 @@ pub async fn send(
     // The proxy has noted it before it decided.
     let Some(head) = exchange.head.clone() else { return Err(Error::NoRoute) };
     let terms = Terms::new(&service.settings, plan, gateway, &head, exchange.started);
+    if body.is_too_large() {
+        return Err(Error::Malformed(Malformed::BodyTooLarge));
+    }
     let key = key(service, plan, &head);
     let outgoing = Outgoing::new(&head, forwarded, gateway, worker.recorder.early_hints())?;
     let mut tried: Vec<u32> = Vec::new();
@@ -177,7 +180,12 @@ pub async fn send(
                 if unsent && endpoint.live.connect_failed(COOL_OFF) {
                     tracing::warn!(service = %service.name, endpoint = %endpoint.address, "unhealthy: three connects failed in a row");
                 }
-                last = answer(error, terms.deadline);
+                last = match body.failed() {
+                    // The connection knows better why it broke off.
+                    Some(Malformed::Body) => Error::Malformed(exchange.active.refused().unwrap_or(Malformed::Body)),
+                    Some(bad) => Error::Malformed(bad),
+                    None => answer(error, terms.deadline),
+                };
                 if !may_go_on || !(unsent || safe) || last == Error::Timeout {
                     return Err(last);
                 }
@@ -370,7 +378,7 @@ async fn try_once(
         let unsent = failed.take_message().is_some() || nothing_written && !body.started();
         let error = failed.into_error();
         tracing::debug!(endpoint = %endpoint.address, %error, unsent, reused, "no response");
-        if body.broke() {
+        if body.failed().is_some() {
             return Err(AttemptError::ClientGone);
         }
         // The endpoint closed a connection that was kept: not its failure, and once more on a fresh one is safe if

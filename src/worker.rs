@@ -2,14 +2,13 @@
 
 use crate::balance::{Balancer, Chance};
 use crate::gateway::Shared;
-use crate::listener::Fresh;
+use crate::listener::{Fresh, Opening};
 use crate::telemetry::Recorder;
-use crate::tls::server::Acceptor;
 use crate::upstream::Pools;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 /// What a worker has for itself. Nothing in here is shared with another thread but `shared`.
@@ -25,6 +24,8 @@ pub struct Worker {
     pub balancer: RefCell<Balancer>,
     /// For ids, sampling and seeds.
     pub chance: RefCell<Chance>,
+    /// When it last told that connections are turned away.
+    pub complained: Cell<Option<Instant>>,
     /// Its way to tell.
     pub recorder: Recorder,
 }
@@ -46,7 +47,7 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExec {
 pub fn run(
     index: usize,
     shared: Arc<Shared>,
-    sockets: Vec<(std::net::TcpListener, Option<Acceptor>)>,
+    sockets: Vec<(std::net::TcpListener, Opening)>,
     fresh: UnboundedReceiver<Fresh>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -59,14 +60,15 @@ pub fn run(
             pools: Rc::default(),
             balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
             chance: RefCell::new(chance),
+            complained: Cell::default(),
             recorder: shared.telemetry.recorder(),
             shared,
         });
         let mut accepting = Vec::new();
-        for (socket, tls) in sockets {
+        for (socket, opening) in sockets {
             socket.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(socket)?;
-            accepting.push(tokio::task::spawn_local(crate::listener::accept(Rc::clone(&worker), listener, tls)));
+            accepting.push(tokio::task::spawn_local(crate::listener::accept(Rc::clone(&worker), listener, opening)));
         }
         tokio::task::spawn_local(crate::listener::receive(Rc::clone(&worker), fresh));
         tokio::task::spawn_local(tidy(Rc::clone(&worker)));

@@ -48,6 +48,10 @@ struct RawGateway {
     forwarded: bool,
     via: String,
     max_connections: usize,
+    max_connections_per_client: usize,
+    max_requests_per_connection: u64,
+    #[serde(with = "crate::duration")]
+    connection_lifetime: Duration,
     #[serde(with = "crate::duration")]
     head_timeout: Duration,
     #[serde(with = "crate::duration")]
@@ -73,6 +77,8 @@ struct RawGateway {
 #[serde(deny_unknown_fields)]
 struct RawListen {
     address: String,
+    #[serde(default)]
+    proxy_protocol: bool,
     #[serde(default)]
     certificates: Vec<RawPair>,
     client_ca: Option<PathBuf>,
@@ -113,6 +119,9 @@ impl Default for RawGateway {
             forwarded: false,
             via: "wayside".into(),
             max_connections: 10_000,
+            max_connections_per_client: 1000,
+            max_requests_per_connection: 100_000,
+            connection_lifetime: Duration::from_secs(3600),
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(30),
@@ -162,6 +171,7 @@ struct RawService {
     max_attempts: u32,
     #[serde(default)]
     retry_status: Vec<u16>,
+    max_body_bytes: Option<u64>,
     #[serde(default = "one_hour", with = "crate::duration")]
     sticky_ttl: Duration,
     health: Option<RawHealth>,
@@ -243,6 +253,7 @@ pub(super) fn default_settings(source: &Arc<str>) -> Settings {
         connect_timeout: two_seconds(),
         max_attempts: two(),
         retry_status: Vec::new(),
+        max_body_bytes: None,
         sticky_ttl: one_hour(),
         health: None,
         tls: None,
@@ -337,6 +348,7 @@ impl RawGateway {
             ("idle_timeout", self.idle_timeout),
             ("stall_timeout", self.stall_timeout),
             ("max_timeout", self.max_timeout),
+            ("connection_lifetime", self.connection_lifetime),
             ("upstream_lifetime", self.upstream_lifetime),
             ("upgrade_idle_timeout", self.upgrade_idle_timeout),
         ];
@@ -346,6 +358,10 @@ impl RawGateway {
         between("workers", self.workers.unwrap_or(cores), 1, 256)?;
         between("max_attempts", self.max_attempts as usize, 1, 100)?;
         between("max_connections", self.max_connections, 1, 10_000_000)?;
+        between("max_connections_per_client", self.max_connections_per_client, 1, 10_000_000)?;
+        if self.max_requests_per_connection == 0 {
+            return Err("gateway.max_requests_per_connection: must be at least 1".into());
+        }
         // hyper's smallest buffer is 8 KiB.
         between("max_head_bytes", self.max_head_bytes, 8 << 10, 1 << 20)?;
         between("max_headers", self.max_headers, 1, 10_000)?;
@@ -371,6 +387,9 @@ impl RawGateway {
             tunnels: Tunnels { idle_timeout: self.upgrade_idle_timeout, drain_timeout: self.upgrade_drain_timeout },
             limits: ConnectionLimits {
                 connections: self.max_connections,
+                connections_per_client: self.max_connections_per_client,
+                requests: self.max_requests_per_connection,
+                lifetime: self.connection_lifetime,
                 head_timeout: self.head_timeout,
                 idle_timeout: self.idle_timeout,
                 stall_timeout: self.stall_timeout,
@@ -425,6 +444,7 @@ impl RawService {
             connect_timeout: self.connect_timeout,
             max_attempts: self.max_attempts,
             retry_status: self.retry_status,
+            max_body_bytes: self.max_body_bytes,
             sticky_ttl: self.sticky_ttl,
             health: self.health.map(RawHealth::check).transpose()?,
         };
@@ -478,7 +498,7 @@ impl RawHealth {
 
 fn check_listeners(listen: &[toml::Value], folder: &Path) -> Result<Vec<Listen>, String> {
     let one = |value: &toml::Value| match value {
-        toml::Value::String(text) => Ok(Listen { address: check_address(text)?, tls: None }),
+        toml::Value::String(text) => Ok(Listen { address: check_address(text)?, proxy_protocol: false, tls: None }),
         toml::Value::Table(table) => {
             RawListen::deserialize(table.clone()).map_err(|e| e.message().to_owned())?.check(folder)
         }
@@ -506,7 +526,7 @@ impl RawListen {
             client_ca: self.client_ca.map(|file| folder.join(file)),
             client_required: self.client_certificates != Some(ClientCertificates::Optional),
         });
-        Ok(Listen { address, tls })
+        Ok(Listen { address, proxy_protocol: self.proxy_protocol, tls })
     }
 }
 

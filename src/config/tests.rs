@@ -8,17 +8,17 @@ fn config(gateway: &str) -> Result<Gateway, String> {
 #[test]
 fn a_listener_is_an_address_or_a_table() {
     let gateway = config(
-        r#"listen = ["127.0.0.1:80", { address = "127.0.0.1:443", certificates = [{ chain = "a.pem", key = "/keys/a.pem" }],
+        r#"listen = ["127.0.0.1:80", { address = "127.0.0.1:443", proxy_protocol = true, certificates = [{ chain = "a.pem", key = "/keys/a.pem" }],
              client_ca = "ca.pem", client_certificates = "optional" }]"#,
     );
     let listen = gateway.unwrap().listen;
-    assert_eq!(listen[0], Listen { address: ([127, 0, 0, 1], 80).into(), tls: None });
+    assert_eq!(listen[0], Listen { address: ([127, 0, 0, 1], 80).into(), proxy_protocol: false, tls: None });
     let tls = server::Settings {
         certificates: vec![Pair { chain: "/etc/wayside/a.pem".into(), key: "/keys/a.pem".into() }],
         client_ca: Some("/etc/wayside/ca.pem".into()),
         client_required: false,
     };
-    assert_eq!(listen[1], Listen { address: ([127, 0, 0, 1], 443).into(), tls: Some(tls) });
+    assert_eq!(listen[1], Listen { address: ([127, 0, 0, 1], 443).into(), proxy_protocol: true, tls: Some(tls) });
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! chance one gets many more than another, and long-lived ones stay where they are. A worker that has well more than the
 //! mean hands a fresh one to the worker that has the fewest.
 
+use super::opening::Opening;
 use crate::gateway::Shared;
-use crate::tls::server::Acceptor;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -27,7 +27,7 @@ struct Seat {
 pub struct Fresh {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
-    pub(super) tls: Option<Acceptor>,
+    pub(super) opening: Opening,
     pub(super) open: Open,
 }
 

@@ -27,6 +27,10 @@ pub struct Clock {
     stall_timeout: Duration,
     http2: bool,
     active: Cell<u32>,
+    /// Requests that it may still send.
+    left: Cell<u64>,
+    /// When it has been open for long enough.
+    expires: Instant,
     in_head: Cell<bool>,
     /// None: since it is asked for the next time. A request whose head comes in one piece never asks.
     since: Cell<Option<Instant>>,
@@ -53,6 +57,16 @@ pub struct Active(Rc<Clock>);
 pub struct Handle(Rc<Clock>);
 
 impl Active {
+    /// No further request shall be sent on its connection.
+    pub fn is_last(&self) -> bool {
+        self.0.left.get() == 0
+    }
+
+    /// What its client did for which the connection is closed.
+    pub fn refused(&self) -> Option<Malformed> {
+        self.0.refused.get()
+    }
+
     /// The connection is reset when it closes: a response to an HTTP/1.0 client that ends there looks complete, and is not.
     pub fn break_off(&self) {
         self.0.broken.set(true);
@@ -87,6 +101,8 @@ impl Clock {
             stall_timeout: limits.stall_timeout,
             http2,
             active: Cell::new(0),
+            left: Cell::new(limits.requests),
+            expires: began + limits.lifetime,
             in_head: Cell::new(true),
             since: Cell::new(Some(began)),
             half: Cell::new(None),
@@ -102,7 +118,14 @@ impl Clock {
     pub fn enter(clock: &Rc<Clock>) -> Active {
         clock.active.set(clock.active.get() + 1);
         clock.in_head.set(false);
+        let expired = Instant::now() >= clock.expires;
+        clock.left.set(if expired { 0 } else { clock.left.get().saturating_sub(1) });
         Active(Rc::clone(clock))
+    }
+
+    /// HTTP/2: no further request shall be sent on it.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.http2 && self.left.get() == 0
     }
 
     /// Why the connection was closed, where its client sent something that must not be forwarded.
@@ -183,6 +206,7 @@ pub(super) struct Timed {
     speaks: Speaks,
     alarm: Alarm,
     stalled: Option<Instant>,
+    linger: Option<Linger>,
 }
 
 #[derive(Debug)]
@@ -200,15 +224,44 @@ struct Checked {
     /// The beginning of a line, held back until its end comes; or what follows a wish for another protocol.
     held: Vec<u8>,
     bad: Option<Malformed>,
-    /// It was answered; what still comes is thrown away, since closing a socket with unread bytes would reset it, and the
-    /// client might never see the answer.
-    linger: Option<Linger>,
+    /// Since when nothing more of a body has come.
+    starved: Option<Instant>,
 }
 
+/// It was answered; what still comes is thrown away, since closing a socket with unread bytes would reset it, and the
+/// client might never see the answer.
 #[derive(Debug)]
 struct Linger {
     until: Instant,
     bytes: usize,
+    /// The answer and its end are on their way.
+    closed: bool,
+}
+
+impl Linger {
+    fn new() -> Self {
+        Linger { until: Instant::now() + LINGER, bytes: LINGER_BYTES, closed: false }
+    }
+
+    /// Ready when the client has said all, or too much, or has had its time.
+    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Socket, alarm: &mut Alarm) -> Poll<()> {
+        if !self.closed && Pin::new(&mut *stream).poll_shutdown(cx).is_pending() {
+            return alarm.poll(cx, self.until);
+        }
+        self.closed = true;
+        loop {
+            let mut bytes = [0; 4096];
+            let mut buf = ReadBuf::new(&mut bytes);
+            let Poll::Ready(read) = Pin::new(&mut *stream).poll_read(cx, &mut buf) else {
+                return alarm.poll(cx, self.until);
+            };
+            let more = buf.filled().len();
+            self.bytes = self.bytes.saturating_sub(more);
+            if read.is_err() || more == 0 || self.bytes == 0 || Instant::now() >= self.until {
+                return Poll::Ready(());
+            }
+        }
+    }
 }
 
 /// How long, and for how many bytes, a refused client is listened to.
@@ -238,52 +291,6 @@ impl Checked {
         self.bad = found.bad;
         ready.extend(self.held.drain(..found.good));
     }
-
-    /// Answers what must not be forwarded, once everything before it was answered.
-    fn refuse(
-        &mut self,
-        cx: &mut Context<'_>,
-        bad: Malformed,
-        stream: &mut Socket,
-        (clock, alarm, stalled): (&Clock, &mut Alarm, bool),
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let over = || Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        clock.refused.set(Some(bad));
-        if self.scanner.is_inside_body() {
-            // It breaks off for whoever reads it.
-            return over();
-        }
-        if clock.active.get() > 0 {
-            clock.wake_when_idle(cx);
-            return Poll::Pending;
-        }
-        let linger = match &mut self.linger {
-            Some(linger) => linger,
-            None => {
-                // In the middle of what a slow client has not taken yet there is no room for an answer.
-                if !stalled {
-                    let answer = Error::Malformed(bad).closing_answer();
-                    let _ = Pin::new(&mut *stream).poll_write(cx, answer.as_bytes());
-                    let _ = Pin::new(&mut *stream).poll_flush(cx);
-                }
-                let _ = Pin::new(&mut *stream).poll_shutdown(cx);
-                self.linger.insert(Linger { until: Instant::now() + LINGER, bytes: LINGER_BYTES })
-            }
-        };
-        loop {
-            let before = buf.filled().len();
-            let Poll::Ready(read) = Pin::new(&mut *stream).poll_read(cx, buf) else {
-                return alarm.poll(cx, linger.until).map(|()| Err(io::ErrorKind::InvalidData.into()));
-            };
-            let more = buf.filled().len() - before;
-            buf.set_filled(before);
-            linger.bytes = linger.bytes.saturating_sub(more);
-            if read.is_err() || more == 0 || linger.bytes == 0 || Instant::now() >= linger.until {
-                return over();
-            }
-        }
-    }
 }
 
 impl Timed {
@@ -293,13 +300,13 @@ impl Timed {
             (seen, Speaks::Http2(Frames::default()))
         } else {
             let scanner = Scanner::new(heads.0, heads.1);
-            (Vec::new(), Speaks::Http1(Checked { scanner, held: seen, bad: None, linger: None }))
+            (Vec::new(), Speaks::Http1(Checked { scanner, held: seen, bad: None, starved: None }))
         };
         let mut speaks = speaks;
         if let Speaks::Http1(checked) = &mut speaks {
             checked.release(&mut ready, 0);
         }
-        Timed { stream, clock, ready, speaks, alarm: Alarm::default(), stalled: None }
+        Timed { stream, clock, ready, speaks, alarm: Alarm::default(), stalled: None, linger: None }
     }
 
     /// From now on it carries what is no HTTP.
@@ -309,6 +316,27 @@ impl Timed {
         }
         self.speaks = Speaks::Anything;
         self
+    }
+
+    /// Answers what must not be forwarded, once everything before it was answered. Ends in an error.
+    fn refuse(&mut self, cx: &mut Context<'_>, bad: Malformed, inside_body: bool) -> Poll<io::Result<()>> {
+        self.clock.refused.set(Some(bad));
+        if inside_body {
+            // It breaks off for whoever reads it.
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        if self.clock.active.get() > 0 {
+            self.clock.wake_when_idle(cx);
+            return Poll::Pending;
+        }
+        // In the middle of what a slow client has not taken yet there is no room for an answer.
+        if self.linger.is_none() && self.stalled.is_none() {
+            let answer = Error::Malformed(bad).closing_answer();
+            let _ = Pin::new(&mut self.stream).poll_write(cx, answer.as_bytes());
+            let _ = Pin::new(&mut self.stream).poll_flush(cx);
+        }
+        let linger = self.linger.get_or_insert_with(Linger::new);
+        linger.poll(cx, &mut self.stream, &mut self.alarm).map(|()| Err(io::ErrorKind::InvalidData.into()))
     }
 
     /// Pending until the deadline, then an error.
@@ -354,8 +382,8 @@ impl AsyncRead for Timed {
             }
             if let Speaks::Http1(checked) = &mut this.speaks {
                 if let Some(bad) = checked.bad {
-                    let state = (&*this.clock, &mut this.alarm, this.stalled.is_some());
-                    return checked.refuse(cx, bad, &mut this.stream, state, buf);
+                    let inside_body = checked.scanner.is_inside_body();
+                    return this.refuse(cx, bad, inside_body);
                 }
                 if checked.scanner.waits() {
                     if this.clock.active.get() > 0 {
@@ -392,6 +420,7 @@ impl AsyncRead for Timed {
                     }
                     Speaks::Http1(checked) => {
                         this.clock.read();
+                        checked.starved = None;
                         checked.take_in(&mut this.ready, buf, before);
                         if buf.filled().len() > before {
                             return Poll::Ready(Ok(()));
@@ -399,6 +428,15 @@ impl AsyncRead for Timed {
                     }
                 },
                 Poll::Pending => {
+                    if let Speaks::Http1(checked) = &mut this.speaks
+                        && checked.scanner.is_inside_body()
+                        && this.clock.active.get() > 0
+                    {
+                        let since = *checked.starved.get_or_insert_with(Instant::now);
+                        std::task::ready!(this.alarm.poll(cx, since + this.clock.stall_timeout));
+                        checked.bad = Some(Malformed::BodyTimeout);
+                        continue;
+                    }
                     let Some(deadline) = this.clock.deadline() else {
                         this.clock.wake_when_idle(cx);
                         return Poll::Pending;
@@ -444,6 +482,12 @@ impl AsyncWrite for Timed {
         if self.clock.broken.get() {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let this = &mut *self;
+        // Whoever still sends a body that nobody reads any more.
+        if matches!(&this.speaks, Speaks::Http1(checked) if checked.scanner.is_inside_body()) {
+            let linger = this.linger.get_or_insert_with(Linger::new);
+            return linger.poll(cx, &mut this.stream, &mut this.alarm).map(Ok);
+        }
+        Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 }

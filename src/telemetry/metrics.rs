@@ -82,6 +82,7 @@ pub(super) struct Registry {
     /// By kind. All workers', since it is no common thing.
     refused: [AtomicU64; Malformed::ALL.len()],
     early_hints: Arc<AtomicU64>,
+    turned_away: AtomicU64,
     lists: Mutex<Lists>,
 }
 
@@ -99,6 +100,7 @@ impl Default for Registry {
             started: SystemTime::now(),
             refused: Default::default(),
             early_hints: Arc::default(),
+            turned_away: AtomicU64::new(0),
             lists: Mutex::default(),
         }
     }
@@ -218,6 +220,10 @@ impl Recorder {
 
     pub(super) fn refused(&self, bad: Malformed) {
         self.registry.refused[bad as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn turned_away(&self) {
+        self.registry.turned_away.fetch_add(1, Relaxed);
     }
 
     pub(super) fn early_hints(&self) -> &Arc<AtomicU64> {

@@ -2,6 +2,7 @@
 //! it was read.
 
 use super::interim::Gate;
+use crate::malformed::Malformed;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -20,8 +21,9 @@ pub struct Source {
     /// The attempt that may read it; those before are cut off.
     reader: Cell<u32>,
     started: Cell<bool>,
-    broke: Cell<bool>,
+    failed: Cell<Option<Malformed>>,
     bytes: Cell<u64>,
+    most: u64,
 }
 
 /// One attempt's hold on the client's body.
@@ -38,22 +40,26 @@ pub enum Broken {
     /// Another attempt took over.
     #[error("another attempt reads the body now")]
     TakenOver,
+    /// There is more of it than the service takes.
+    #[error("the client's body is larger than the service takes")]
+    TooLarge,
     /// The client's connection broke, or its framing was bad.
     #[error("the client's body broke off")]
     Client(#[source] hyper::Error),
 }
 
 impl Source {
-    /// Takes the client's body.
-    pub fn new(incoming: Incoming) -> Rc<Self> {
+    /// Takes the client's body, of so many bytes at most.
+    pub fn new(incoming: Incoming, most: u64) -> Rc<Self> {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
         Rc::new(Source {
             incoming: RefCell::new(incoming),
             waiting: RefCell::default(),
             reader: Cell::new(0),
             started: Cell::new(false),
-            broke: Cell::new(false),
+            failed: Cell::new(None),
             bytes: Cell::new(0),
+            most,
         })
     }
 
@@ -66,6 +72,11 @@ impl Source {
     /// There is a body, though it may be empty.
     pub fn is_some(&self) -> bool {
         self.incoming.borrow().is_some()
+    }
+
+    /// It says itself that there is more of it than may be.
+    pub fn is_too_large(&self) -> bool {
+        self.incoming.borrow().as_ref().is_some_and(|incoming| incoming.size_hint().lower() > self.most)
     }
 
     /// The endpoint has answered without having asked for it: it is not sent, and the client is not asked for it either.
@@ -82,9 +93,9 @@ impl Source {
         self.started.get()
     }
 
-    /// The client's side failed.
-    pub fn broke(&self) -> bool {
-        self.broke.get()
+    /// Why it ended before its end, where that is the client's doing.
+    pub fn failed(&self) -> Option<Malformed> {
+        self.failed.get()
     }
 
     /// Data bytes read so far.
@@ -123,10 +134,14 @@ impl Body for RequestBody {
                 if let Some(data) = frame.data_ref() {
                     source.bytes.set(source.bytes.get() + data.len() as u64);
                 }
+                if source.bytes.get() > source.most {
+                    source.failed.set(Some(Malformed::BodyTooLarge));
+                    return Poll::Ready(Some(Err(Broken::TooLarge)));
+                }
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                source.broke.set(true);
+                source.failed.set(Some(Malformed::Body));
                 Some(Err(Broken::Client(error)))
             }
         })

@@ -105,6 +105,11 @@ impl Program {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()

@@ -30,6 +30,9 @@ pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Op
     for (kind, count) in Malformed::ALL.into_iter().zip(&registry.refused) {
         text.sample(refused, &[("kind", kind.name())], count.load(Relaxed));
     }
+    let turned_away = "wayside_connections_turned_away_total";
+    text.family(turned_away, "counter", "Connections that were closed at once, since as many as may be were open.");
+    text.sample(turned_away, &[], registry.turned_away.load(Relaxed));
     let early_hints = "wayside_early_hints_dropped_total";
     text.family(early_hints, "counter", "Interim responses with status 103 from endpoints, which are not passed on.");
     text.sample(early_hints, &[], registry.early_hints.load(Relaxed));

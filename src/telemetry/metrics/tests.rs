@@ -82,6 +82,7 @@ fn a_scrape_adds_up_what_all_workers_counted() {
         index: 1,
         pools: Rc::default(),
         balancer: std::cell::RefCell::new(crate::balance::Balancer::new(1, Default::default())),
+        complained: Default::default(),
         chance: std::cell::RefCell::new(crate::balance::Chance(2)),
         recorder: shared.telemetry.recorder(),
         shared: std::sync::Arc::clone(&shared),

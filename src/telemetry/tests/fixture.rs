@@ -19,6 +19,7 @@ pub(crate) fn worker(telemetry: Telemetry) -> Rc<Worker> {
     let sticky = Arc::new(Memory::default());
     let shared = Arc::new(Shared {
         snapshot: arc_swap::ArcSwap::from_pointee(Default::default()),
+        clients: Default::default(),
         spread: Spread::new(1).0,
         drain: tokio::sync::watch::Sender::new(false),
         sticky: Arc::clone(&sticky),
@@ -28,6 +29,7 @@ pub(crate) fn worker(telemetry: Telemetry) -> Rc<Worker> {
         index: 0,
         pools: Rc::default(),
         balancer: RefCell::new(Balancer::new(1, sticky)),
+        complained: Default::default(),
         chance: RefCell::new(Chance(1)),
         recorder: shared.telemetry.recorder(),
         shared,
