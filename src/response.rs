@@ -8,7 +8,7 @@ use crate::headers;
 use crate::policy::{Answer, HeaderEdit};
 use crate::service::InFlight;
 use crate::time::Alarm;
-use crate::upgrade::Tunnel;
+use crate::upgrade::{self, Tunnel};
 use crate::upstream::{Arrived, Lease};
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -90,10 +90,14 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
 /// the response is sent.
 pub fn switching(
     mut exchange: Box<Exchange>,
-    arrived: Arrived,
+    mut arrived: Arrived,
     edits: &[HeaderEdit],
     limits: Tunnels,
-) -> (Response<Body>, Option<Tunnel>) {
+) -> (Response<Body>, Tunnel) {
+    let endpoint = match arrived.lease {
+        Some(lease) => upgrade::Endpoint::Http1(lease),
+        None => upgrade::Endpoint::Http2(hyper::upgrade::on(&mut arrived.response)),
+    };
     let (mut parts, _) = arrived.response.into_parts();
     let protocol = parts.headers.remove(header::UPGRADE);
     headers::end_hop(&mut parts.headers);
@@ -112,7 +116,7 @@ pub fn switching(
     exchange.status = response.status().as_u16();
     *response.headers_mut() = parts.headers;
     let in_flight = arrived.in_flight;
-    (response, arrived.lease.map(|lease| Tunnel { exchange, in_flight, lease, limits }))
+    (response, Tunnel { exchange, in_flight, endpoint, limits })
 }
 
 /// A policy's own answer.

@@ -22,15 +22,40 @@ pub struct Tunnel {
     pub exchange: Box<Exchange>,
     /// Counts it at its endpoint.
     pub in_flight: InFlight,
-    /// The connection to the endpoint.
-    pub lease: Lease,
+    /// The way to the endpoint.
+    pub endpoint: Endpoint,
     /// Its times.
     pub limits: Tunnels,
 }
 
+/// Where a tunnel leads to.
+#[derive(Debug)]
+pub enum Endpoint {
+    /// A whole connection.
+    Http1(Lease),
+    /// A stream of one.
+    Http2(OnUpgrade),
+}
+
+trait Duplex: AsyncRead + AsyncWrite {}
+
+impl<T: AsyncRead + AsyncWrite> Duplex for T {}
+
+impl Endpoint {
+    /// What carries the bytes, and what was read of them already. None: it has closed instead.
+    async fn switched(self) -> Option<(Pin<Box<dyn Duplex>>, Bytes)> {
+        match self {
+            Endpoint::Http1(lease) => {
+                let Switched { io, read } = lease.switched().await?;
+                Some((Box::pin(io), read))
+            }
+            Endpoint::Http2(stream) => Some((Box::pin(TokioIo::new(stream.await.ok()?)), Bytes::new())),
+        }
+    }
+}
+
 /// Begins a tunnel: on its stream of an HTTP/2 connection, else where the client's connection is handed over.
-pub fn begin(tunnel: Option<Tunnel>, stream: Option<OnUpgrade>) {
-    let Some(tunnel) = tunnel else { return };
+pub fn begin(tunnel: Tunnel, stream: Option<OnUpgrade>) {
     match stream {
         None => {
             let connection = tunnel.exchange.active.handle();
@@ -49,8 +74,8 @@ pub fn begin(tunnel: Option<Tunnel>, stream: Option<OnUpgrade>) {
 impl Tunnel {
     /// Carries bytes between the client and the endpoint; `read` is what the client had said before the 101.
     pub async fn run(self, client: impl AsyncRead + AsyncWrite + Unpin, read: Bytes) {
-        let Tunnel { mut exchange, in_flight, lease, limits } = self;
-        let Some(Switched { io, read: early }) = lease.switched().await else {
+        let Tunnel { mut exchange, in_flight, endpoint, limits } = self;
+        let Some((io, early)) = endpoint.switched().await else {
             exchange.end = End::UpstreamBroke;
             return;
         };

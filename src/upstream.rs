@@ -3,10 +3,11 @@
 mod body;
 mod interim;
 mod pool;
+mod websocket;
 mod wire;
 
 pub use body::{RequestBody, Source};
-pub use pool::{ConnectError, Connection, Link, Pools, Switched};
+pub use pool::{ConnectError, Connection, Link, Multiplexed, Pools, Switched};
 pub use wire::Wire;
 
 use crate::balance::{self, Wanted, default_key};
@@ -21,7 +22,7 @@ use crate::request::Head;
 use crate::service::{Endpoint, InFlight, Service, Settings};
 use crate::telemetry::Context;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use hyper::body::Incoming;
 use interim::Gate;
 use std::rc::Rc;
@@ -267,7 +268,21 @@ impl<'a> Outgoing<'a> {
         Ok(Outgoing { head, gateway, edits, uri, version, host: None, upgrade: None, waits: false, early_hints })
     }
 
-    fn request(&self, (trace, span_id): (&Context, u64), body: &Rc<Source>) -> Request<RequestBody> {
+    fn wants_websocket(&self) -> bool {
+        self.head.upgrade.as_ref().is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    }
+
+    /// The endpoint's 200 to a tunnel, as HTTP/1.1 would have said it (RFC 8441 §5, RFC 6455 §4.2.2).
+    fn switched<B>(&self, response: &mut Response<B>) {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        response.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        if let Some(key) = self.head.parts.headers.get(header::SEC_WEBSOCKET_KEY) {
+            response.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, websocket::accept(key));
+        }
+    }
+
+    /// `tunnel`: HTTP/2's way to ask for a WebSocket.
+    fn request(&self, (trace, span_id): (&Context, u64), body: &Rc<Source>, tunnel: bool) -> Request<RequestBody> {
         let mut headers = headers::for_upstream(self.head, self.gateway);
         if let Some(edits) = self.edits {
             headers::edit(&mut headers, &edits.request);
@@ -280,7 +295,7 @@ impl<'a> Outgoing<'a> {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol.clone());
             if self.head.extended_connect {
-                headers.insert(header::SEC_WEBSOCKET_KEY, websocket_key(span_id));
+                headers.insert(header::SEC_WEBSOCKET_KEY, websocket::key(span_id));
             }
         }
         trace.inject(span_id, &mut headers);
@@ -297,16 +312,19 @@ impl<'a> Outgoing<'a> {
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
         *request.headers_mut() = headers;
+        if tunnel {
+            *request.method_mut() = Method::CONNECT;
+            request.headers_mut().remove(header::SEC_WEBSOCKET_KEY);
+            request.extensions_mut().insert(hyper::ext::Protocol::from_static("websocket"));
+        }
         request
     }
 }
 
-/// HTTP/2's clients send none, and HTTP/1's servers want one: 16 random bytes in base64 (RFC 6455 §4.1), of which hex
-/// digits are a part.
-fn websocket_key(random: u64) -> HeaderValue {
-    let key = format!("{random:016x}{:05x}A==", random.rotate_left(29) & 0xfffff);
-    // Hex digits are good in any header.
-    HeaderValue::from_str(&key).unwrap_or_else(|_| HeaderValue::from_static("AAAAAAAAAAAAAAAAAAAAAA=="))
+/// The endpoint says that it has not looked at the request (RFC 9113 §8.7).
+fn was_refused(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Path and query as the upstream gets them: as sent, unless the path had dot segments or a policy changed something.
@@ -348,7 +366,11 @@ async fn try_once(
             ConnectError::Failed => AttemptError::Connect,
             ConnectError::Timeout => AttemptError::ConnectTimeout,
         })?;
-        let request = outgoing.request(trace, body);
+        let tunnel = match &connection {
+            Connection::Http2(connection) if outgoing.wants_websocket() => websocket::is_carried(connection).await,
+            _ => false,
+        };
+        let request = outgoing.request(trace, body, tunnel);
         let mut nothing_written = false;
         let (sent, lease) = match connection {
             Connection::Http1 { mut link, reused } => {
@@ -361,7 +383,7 @@ async fn try_once(
                 let lease = Lease { pools: Rc::clone(pools), endpoint: endpoint.id, link };
                 (sent.map_err(|error| (reused, error)), Some(lease))
             }
-            Connection::Http2(mut sender) => {
+            Connection::Http2(Multiplexed { mut sender, .. }) => {
                 // A shared connection may be closing: hyper says so by handing the request back.
                 let sending = std::pin::pin!(sender.try_send_request(request));
                 let sent = pools.before(deadline, sending).await;
@@ -372,11 +394,17 @@ async fn try_once(
             Ok(response) if !headers::is_good_response(&response, outgoing.upgrade.is_some()) => {
                 return Err(AttemptError::Protocol);
             }
-            Ok(response) => return Ok((response, lease)),
+            Ok(mut response) => {
+                if tunnel && response.status() == StatusCode::OK {
+                    outgoing.switched(&mut response);
+                }
+                return Ok((response, lease));
+            }
             Err(failed) => failed,
         };
-        let unsent = failed.take_message().is_some() || nothing_written && !body.started();
+        let handed_back = failed.take_message().is_some();
         let error = failed.into_error();
+        let unsent = handed_back || (nothing_written || was_refused(&error)) && !body.started();
         tracing::debug!(endpoint = %endpoint.address, %error, unsent, reused, "no response");
         if body.failed().is_some() {
             return Err(AttemptError::ClientGone);

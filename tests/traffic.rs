@@ -367,3 +367,41 @@ async fn a_second_interrupt_waits_for_nobody() {
     assert_eq!(gateway.ended(), Some(1));
     assert!(asked.await.unwrap().is_err());
 }
+
+/// An HTTP/2 origin: what it does with each request, by its number.
+async fn refusing(kind: fn(usize, h2::server::SendResponse<Bytes>)) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut number = 0;
+        loop {
+            let mut connection = h2::server::handshake(listener.accept().await.unwrap().0).await.unwrap();
+            while let Some(Ok((_, respond))) = connection.accept().await {
+                kind(number, respond);
+                number += 1;
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_an_endpoint_says_it_has_not_looked_at_is_sent_again() {
+    // RFC 9113 §8.7: also what may do harm when it is done twice.
+    for (reason, expected) in [(h2::Reason::REFUSED_STREAM, 200), (h2::Reason::INTERNAL_ERROR, 502)] {
+        let refuse: fn(usize, h2::server::SendResponse<Bytes>) = match reason {
+            h2::Reason::REFUSED_STREAM => |number, mut respond| match number {
+                0 => respond.send_reset(h2::Reason::REFUSED_STREAM),
+                _ => drop(respond.send_response(http::Response::new(()), true).unwrap()),
+            },
+            _ => |number, mut respond| match number {
+                0 => respond.send_reset(h2::Reason::INTERNAL_ERROR),
+                _ => drop(respond.send_response(http::Response::new(()), true).unwrap()),
+            },
+        };
+        let origin = refusing(refuse).await;
+        let gateway = gateway(&[origin], Http2, "", "max_attempts = 1");
+        let mut client = Client::connect(&gateway.address, Http1).await;
+        assert_eq!(client.send("POST", "/", &[], empty()).await.status(), expected, "{reason:?}");
+    }
+}

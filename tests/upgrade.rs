@@ -5,12 +5,12 @@
 mod program;
 
 use http::{Request, StatusCode};
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use program::{Program, until};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -19,14 +19,18 @@ const SWITCH: &str =
 
 fn start(keys: &str) -> (Program, TcpListener) {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    (before(origin.local_addr().unwrap(), keys, ""), origin)
+}
+
+fn before(origin: SocketAddr, keys: &str, service: &str) -> Program {
     let folder = tempfile::tempdir().unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", origin.local_addr().unwrap());
+    let services = format!("[[services.shop.endpoints]]\naddress = \"{origin}\"\n");
     std::fs::write(folder.path().join("services.toml"), services).unwrap();
     let config = format!(
         "{keys}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.shop]\nsource = \"local\"\n\
-         [[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
+         {service}\n[[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
     );
-    (Program::start(folder, &config, &[]), origin)
+    Program::start(folder, &config, &[])
 }
 
 fn client(gateway: &Program) -> BufReader<TcpStream> {
@@ -192,4 +196,95 @@ async fn a_stream_of_http_2_becomes_a_websocket() {
     assert!(asked.starts_with("get /chat?room=1 http/1.1\r\n") && asked.contains("upgrade: websocket\r\n"), "{asked}");
     assert!(asked.contains("sec-websocket-version: 13\r\n") && asked.contains("sec-websocket-key: "), "{asked}");
     assert_eq!(got, b"ping");
+}
+
+/// An HTTP/2 origin that turns streams into tunnels, if `carries`, and sends back there what it gets.
+async fn http2_origin(carries: bool) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(|mut request: Request<hyper::body::Incoming>| async move {
+                let answer = http::Response::builder();
+                if request.method() != http::Method::CONNECT {
+                    assert!(!request.headers().contains_key("upgrade"));
+                    return answer.status(426).body(Empty::<Bytes>::new());
+                }
+                assert_eq!(request.extensions().get::<hyper::ext::Protocol>().unwrap().as_str(), "websocket");
+                assert_eq!(request.headers()["sec-websocket-version"], "13");
+                assert!(!request.headers().contains_key("sec-websocket-key"));
+                tokio::spawn(async move {
+                    let stream = TokioIo::new(hyper::upgrade::on(&mut request).await.unwrap());
+                    let (mut from, mut to) = tokio::io::split(stream);
+                    tokio::io::copy(&mut from, &mut to).await.unwrap();
+                    to.shutdown().await.unwrap();
+                });
+                answer.status(200).body(Empty::new())
+            });
+            let mut builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            if carries {
+                builder.enable_connect_protocol();
+            }
+            tokio::spawn(builder.serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    address
+}
+
+const WISH: &str = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                    sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+#[tokio::test]
+async fn a_websocket_goes_to_an_endpoint_of_http_2_as_a_stream() {
+    let gateway = before(http2_origin(true).await, "", "protocol = \"h2\"");
+    let mut client = tokio::net::TcpStream::connect(&gateway.address).await.unwrap();
+    client.write_all(format!("{WISH}first").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    while !answer.ends_with("\r\n\r\nfirst") {
+        answer.push(char::from(client.read_u8().await.unwrap()));
+    }
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    assert!(answer.contains("\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{answer}");
+    client.write_all(b"second").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).await.unwrap();
+    assert_eq!(rest, "second");
+
+    // From HTTP/2 as well.
+    let io = TokioIo::new(tokio::net::TcpStream::connect(&gateway.address).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(async { drop(connection.await) });
+    let plain = Request::get("http://a/").body(Empty::<Bytes>::new()).unwrap();
+    assert_eq!(sender.send_request(plain).await.unwrap().status(), 426);
+    let request = Request::connect("http://a/chat")
+        .extension(hyper::ext::Protocol::from_static("websocket"))
+        .header("sec-websocket-version", "13")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut stream = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    stream.write_all(b"third").await.unwrap();
+    let mut back = [0; 5];
+    stream.read_exact(&mut back).await.unwrap();
+    assert_eq!(&back, b"third");
+}
+
+#[tokio::test]
+async fn an_endpoint_of_http_2_that_has_no_such_streams_is_asked_without_the_wish() {
+    let gateway = before(http2_origin(false).await, "", "protocol = \"h2\"");
+    let io = TokioIo::new(tokio::net::TcpStream::connect(&gateway.address).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(async { drop(connection.with_upgrades().await) });
+    for _ in 0..2 {
+        let mut request = Request::get("/chat").header("host", "a").body(Empty::<Bytes>::new()).unwrap();
+        request.headers_mut().insert("connection", "upgrade".parse().unwrap());
+        request.headers_mut().insert("upgrade", "websocket".parse().unwrap());
+        sender.ready().await.unwrap();
+        let response = sender.send_request(request).await.unwrap();
+        assert_eq!(response.status(), 426);
+        response.into_body().collect().await.unwrap();
+    }
 }

@@ -11,6 +11,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
@@ -64,18 +65,26 @@ pub struct Switched {
     pub read: Bytes,
 }
 
+/// An HTTP/2 connection.
+#[derive(Debug, Clone)]
+pub struct Multiplexed {
+    pub(super) sender: http2::SendRequest<RequestBody>,
+    pub(super) opened: Instant,
+    /// Its streams can be tunnels, the endpoint has said (RFC 8441 §3).
+    pub(super) tunnels: Rc<Cell<bool>>,
+}
+
 #[derive(Debug, Default)]
 enum Shared {
     #[default]
     None,
     /// Somebody is connecting; the result comes to all who wait.
     Connecting {
-        opened: watch::Receiver<Option<Result<http2::SendRequest<RequestBody>, ConnectError>>>,
+        opened: watch::Receiver<Option<Result<Multiplexed, ConnectError>>>,
         tls: Option<Connector>,
     },
     Open {
-        sender: http2::SendRequest<RequestBody>,
-        opened: Instant,
+        connection: Multiplexed,
         tls: Option<Connector>,
     },
 }
@@ -91,7 +100,7 @@ pub enum Connection {
         reused: bool,
     },
     /// Shared.
-    Http2(http2::SendRequest<RequestBody>),
+    Http2(Multiplexed),
 }
 
 /// Why there is no connection.
@@ -131,8 +140,8 @@ impl Pools {
     ) -> Result<Connection, ConnectError> {
         let tls = service.settings.tls.as_ref();
         if service.settings.http2 {
-            let sender = tokio::time::timeout(within, self.shared(endpoint, tls)).await;
-            return sender.map_err(|_| ConnectError::Timeout)?.map(Connection::Http2);
+            let shared = tokio::time::timeout(within, self.shared(endpoint, tls)).await;
+            return shared.map_err(|_| ConnectError::Timeout)?.map(Connection::Http2);
         }
         if !fresh && let Some(link) = self.idle(endpoint.id, tls) {
             return Ok(Connection::Http1 { link, reused: true });
@@ -194,13 +203,13 @@ impl Pools {
         self: &Rc<Self>,
         endpoint: &Endpoint,
         wanted: Option<&Connector>,
-    ) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
+    ) -> Result<Multiplexed, ConnectError> {
         let mut waiting = {
             let mut endpoints = self.endpoints.borrow_mut();
             let pool = endpoints.entry(endpoint.id).or_default();
             match &pool.shared {
-                Shared::Open { sender, tls, .. } if !sender.is_closed() && tls.as_ref() == wanted => {
-                    return Ok(sender.clone());
+                Shared::Open { connection, tls } if !connection.sender.is_closed() && tls.as_ref() == wanted => {
+                    return Ok(connection.clone());
                 }
                 Shared::Connecting { opened, tls } if tls.as_ref() == wanted => opened.clone(),
                 _ => {
@@ -218,7 +227,7 @@ impl Pools {
                         }
                         if let Some(pool) = pools.endpoints.borrow_mut().get_mut(&id) {
                             pool.shared = match &opened {
-                                Ok(sender) => Shared::Open { sender: sender.clone(), opened: Instant::now(), tls },
+                                Ok(connection) => Shared::Open { connection: connection.clone(), tls },
                                 Err(_) => Shared::None,
                             };
                         }
@@ -244,7 +253,7 @@ impl Pools {
             pool.idle.retain(|idle| !idle.link.sender.is_closed() && !self.is_old(idle));
             idle += pool.idle.len();
             // What is in flight on it goes on; the next request opens another.
-            if matches!(&pool.shared, Shared::Open { opened, .. } if self.now.get().saturating_duration_since(*opened) >= self.lifetime.get()) {
+            if matches!(&pool.shared, Shared::Open { connection, .. } if self.now.get().saturating_duration_since(connection.opened) >= self.lifetime.get()) {
                 pool.shared = Shared::None;
             }
             true
@@ -290,13 +299,19 @@ async fn open_http1(endpoint: &Endpoint, tls: Option<&Connector>) -> Result<Link
     Ok(Link { sender, view, opened: Instant::now(), tls: tls.cloned(), switched })
 }
 
-async fn open_http2(
-    address: std::net::SocketAddr,
-    tls: Option<&Connector>,
-) -> Result<http2::SendRequest<RequestBody>, ConnectError> {
+async fn open_http2(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<Multiplexed, ConnectError> {
     let (io, _) = open(address, tls).await?;
-    let (sender, connection) =
+    let (sender, mut connection) =
         http2::Builder::new(crate::worker::LocalExec).handshake(io).await.map_err(|_| ConnectError::Failed)?;
-    tokio::task::spawn_local(drive(address, connection));
-    Ok(sender)
+    let tunnels = Rc::new(Cell::new(false));
+    let told = Rc::clone(&tunnels);
+    let followed = std::future::poll_fn(move |cx| {
+        let polled = Pin::new(&mut connection).poll(cx);
+        if !told.get() {
+            told.set(connection.is_extended_connect_protocol_enabled());
+        }
+        polled
+    });
+    tokio::task::spawn_local(drive(address, followed));
+    Ok(Multiplexed { sender, opened: Instant::now(), tunnels })
 }
