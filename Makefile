@@ -3,8 +3,9 @@
 # make test    everything, with real servers, which are installed under target/ the first time (minutes)
 # make e2e     the whole thread with a real Consul and a real Jaeger (part of make test)
 # make bench   what a head's checks, a pick, a route, a policy call and a whole request cost; the last beside a bare hyper proxy
+# make soak    nothing is left of 10,000 connections of each kind, round after round (part of make test with 1,000)
 # make guests  the example policies from source, into target/guests/
-.PHONY: demo check test e2e guests servers bench
+.PHONY: demo check test e2e guests servers bench soak
 demo:
 	cargo run -- demo
 check:
@@ -16,6 +17,9 @@ guests:
 servers:
 	@scripts/servers/consul >/dev/null
 	@scripts/servers/jaeger >/dev/null
+	@scripts/servers/h2spec >/dev/null
+	@scripts/servers/grpc-interop-client >/dev/null
+	@scripts/servers/grpc-interop-server >/dev/null
 test: check servers guests
 	cargo test
 	cargo test --test policy_commands -- --ignored
@@ -23,3 +27,5 @@ e2e: servers
 	cargo test --test e2e --test swap -- --nocapture
 bench:
 	cargo bench --bench head --bench pick --bench policy --bench route --bench telemetry --bench proxy
+soak:
+	WAYSIDE_SOAK=10000 cargo test --test leak -- --nocapture

@@ -35,3 +35,13 @@ keep() {
   mv -f "$cache/$2/.new.$$" "$cache/$2/$2"
   printf '%s\n' "$cache/$2/$2"
 }
+
+# go_install PROGRAM PACKAGE@VERSION BINARY: builds it from the Go module proxy; $help says what is needed.
+go_install() {
+  type -P go >/dev/null || give_up "$help"
+  say "building $2 into target/servers/ (a minute, once)"
+  work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
+  ( cd / && CGO_ENABLED=0 GOBIN=$work go install -trimpath -ldflags='-s -w' "$2" ) >"$work/log" 2>&1 \
+    || give_up "$help ($(grep -v '^go: downloading' "$work/log" | tail -n 1))"
+  keep "$work/$3" "$1"
+}

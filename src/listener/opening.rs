@@ -8,7 +8,7 @@ use ppp::{HeaderResult, v1, v2};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
@@ -20,9 +20,9 @@ const PROXY_V2_BYTES: usize = 16;
 const PROXY_V2_MORE: usize = 4096;
 /// The shortest and the longest header of version 1.
 const PROXY_V1_BYTES: (usize, usize) = (b"PROXY UNKNOWN\r\n".len(), 107);
-/// What is read at most of a plain request to a port of TLS, and for how long.
-const PLAIN_BYTES: u64 = 1 << 20;
-const PLAIN_TIME: Duration = Duration::from_millis(500);
+/// What is read at most of a client that was refused, and for how long.
+const REST_BYTES: u64 = 1 << 20;
+const REST_TIME: Duration = Duration::from_millis(500);
 
 /// What comes before HTTP on a listener's connections.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +53,8 @@ pub(super) enum Unopened {
     Refused(Malformed),
     #[error("plain HTTP on a port of TLS")]
     Plain,
+    #[error("not HTTP/2, on which it had agreed")]
+    Preface,
 }
 
 impl Opening {
@@ -78,7 +80,16 @@ impl Opening {
                 read => seen.extend_from_slice(&buffer[..read]),
             }
         }
-        let http2 = seen == PREFACE;
+        let preface = seen == PREFACE;
+        let http2 = match socket.agreed() {
+            // RFC 9113 §3.4: whoever has agreed on HTTP/2 must begin so.
+            Some(b"h2") if !preface && !seen.is_empty() => {
+                close(socket).await?;
+                return Err(Unopened::Preface);
+            }
+            Some(protocol) => protocol == b"h2",
+            None => preface,
+        };
         Ok(Opened { socket, seen, http2, peer })
     }
 }
@@ -121,9 +132,14 @@ async fn proxied(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unopened>
 /// No handshake begins with a letter, but every request does: whoever sends one to a port of TLS is told so.
 async fn refuse_plain(mut stream: TcpStream) -> Result<Opened, Unopened> {
     stream.write_all(Error::PlainHttp.closing_answer().as_bytes()).await?;
-    stream.shutdown().await?;
-    // Closing with unread bytes would reset the connection before the client has read this.
-    let mut rest = stream.take(PLAIN_BYTES);
-    let _ = tokio::time::timeout(PLAIN_TIME, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    close(stream).await?;
     Err(Unopened::Plain)
+}
+
+/// Closing with unread bytes would reset the connection before the client has read what it was told.
+async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+    stream.shutdown().await?;
+    let mut rest = stream.take(REST_BYTES);
+    let _ = tokio::time::timeout(REST_TIME, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    Ok(())
 }

@@ -17,6 +17,14 @@ pub enum Socket {
 }
 
 impl Socket {
+    /// The protocol that both sides agreed on (ALPN, RFC 7301).
+    pub fn agreed(&self) -> Option<&[u8]> {
+        match self {
+            Socket::Plain(_) => None,
+            Socket::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        }
+    }
+
     /// What carries it.
     pub fn tcp(&self) -> &TcpStream {
         match self {

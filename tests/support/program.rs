@@ -26,6 +26,8 @@ pub struct Program {
     child: Child,
     /// Where clients connect, at the first listener.
     pub address: String,
+    /// Where they connect at each of the listeners.
+    pub addresses: Vec<String>,
     /// Where operators connect.
     pub admin: String,
     output: Receiver<String>,
@@ -55,10 +57,12 @@ impl Program {
             let _ = child.wait();
             panic!("not ready: {:?}", log.iter().collect::<Vec<_>>());
         };
-        let mut urls =
+        let urls =
             ready.split_whitespace().filter_map(|word| word.split_once("://")).map(|(_, address)| address.to_owned());
-        let (address, admin) = (urls.next().expect("an address"), urls.next().expect("the admin's address"));
-        Program { child, address, admin, output, log, folder }
+        let mut addresses: Vec<String> = urls.collect();
+        let admin = addresses.pop().expect("the admin's address");
+        let address = addresses.first().expect("an address").clone();
+        Program { child, address, addresses, admin, output, log, folder }
     }
 
     /// The whole answer to a GET with these headers.
