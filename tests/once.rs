@@ -49,25 +49,29 @@ fn serve(stream: TcpStream, seen: &Mutex<Seen>) -> Option<()> {
                 _ => {}
             }
         }
-        while chunked {
-            let mut line = String::new();
-            stream.read_line(&mut line).ok()?;
-            let size = line.split(';').next().unwrap_or("").trim();
-            let size = u64::from_str_radix(size, 16).ok()?;
-            if size == 0 {
-                // Trailers, up to an empty line.
-                while !line.trim().is_empty() {
-                    line.clear();
-                    stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
-                }
-                break;
-            }
-            std::io::copy(&mut (&mut stream).take(size + 2), &mut std::io::sink()).ok()?;
-        }
-        if !chunked {
+        if chunked {
+            chunks(&mut stream)?;
+        } else {
             std::io::copy(&mut (&mut stream).take(length), &mut std::io::sink()).ok()?;
         }
         stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").ok()?;
+    }
+}
+
+/// Chunks up to the last one and its trailers.
+fn chunks(stream: &mut BufReader<TcpStream>) -> Option<()> {
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).ok()?;
+        let size = u64::from_str_radix(line.split(';').next().unwrap_or("").trim(), 16).ok()?;
+        if size == 0 {
+            while !line.trim().is_empty() {
+                line.clear();
+                stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
+            }
+            return Some(());
+        }
+        std::io::copy(&mut stream.take(size + 2), &mut std::io::sink()).ok()?;
     }
 }
 
