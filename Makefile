@@ -4,8 +4,9 @@
 # make e2e     the whole thread with a real Consul and a real Jaeger (part of make test)
 # make bench   what a head's checks, a pick, a route, a policy call and a whole request cost; the last beside a bare hyper proxy
 # make soak    nothing is left of 10,000 connections of each kind, round after round (part of make test with 1,000)
+# make fuzz    each fuzz target for a minute; `make fuzz SECONDS=600` for longer
 # make guests  the example policies from source, into target/guests/
-.PHONY: demo check test e2e guests servers bench soak
+.PHONY: demo check test e2e guests servers bench soak fuzz
 demo:
 	cargo run -- demo
 check:
@@ -29,3 +30,6 @@ bench:
 	cargo bench --bench head --bench pick --bench policy --bench route --bench telemetry --bench proxy
 soak:
 	WAYSIDE_SOAK=10000 cargo test --test leak -- --nocapture
+SECONDS = 60
+fuzz:
+	scripts/fuzz $(SECONDS)

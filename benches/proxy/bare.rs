@@ -9,39 +9,59 @@ use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::server::conn::http1 as http1_server;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 const HOP_BY_HOP: [HeaderName; 5] =
     [header::CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE, HeaderName::from_static("keep-alive")];
 
-/// Runs until standard input ends: one port for HTTP/1, one for HTTP/2.
+/// Runs until standard input ends: one port for HTTP/1, one for HTTP/2, and one for HTTP/1 over TLS, with the
+/// certificate in `chain` and `key`.
 ///
 /// # Errors
 /// A socket cannot be had.
-pub fn run(workers: usize, endpoints: &[SocketAddr]) -> anyhow::Result<()> {
+pub fn run(workers: usize, chain: &str, key: &str, endpoints: &[SocketAddr]) -> anyhow::Result<()> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
+    let (chain, key) = (CertificateDer::from_pem_file(chain)?, PrivateKeyDer::from_pem_file(key)?);
+    let tls = TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![chain], key)?));
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut addresses = [free, free];
+    let mut addresses = [free; 3];
     for _ in 0..workers {
-        let sockets = [listen(addresses[0])?, listen(addresses[1])?];
-        addresses = [sockets[0].local_addr()?, sockets[1].local_addr()?];
+        let sockets = [listen(addresses[0])?, listen(addresses[1])?, listen(addresses[2])?];
+        addresses = [sockets[0].local_addr()?, sockets[1].local_addr()?, sockets[2].local_addr()?];
+        let tls = tls.clone();
         let endpoints = endpoints.iter().map(|address| Endpoint { address: *address, idle: RefCell::default() });
         let endpoints: Vec<Endpoint> = endpoints.collect();
         worker(move || {
             let proxy = Rc::new(Proxy { endpoints, turn: Cell::new(0) });
-            let [http1, http2] = sockets;
-            let other = Rc::clone(&proxy);
+            let [http1, http2, https] = sockets;
+            let (other, third) = (Rc::clone(&proxy), Rc::clone(&proxy));
             accept(http1, move |io| {
                 let proxy = Rc::clone(&proxy);
                 async move {
                     let service = service_fn(|request| handle(Rc::clone(&proxy), request));
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
+                    let _ = http1_server::Builder::new().serve_connection(io, service).await;
+                }
+            })?;
+            accept(https, move |io| {
+                let (proxy, tls) = (Rc::clone(&third), tls.clone());
+                async move {
+                    let Ok(stream) = tls.accept(io.into_inner()).await else { return };
+                    let service = service_fn(|request| handle(Rc::clone(&proxy), request));
+                    let _ = http1_server::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                 }
             })?;
             accept(http2, move |io| {

@@ -6,13 +6,17 @@ use anyhow::{Context as _, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
 
 /// What the clients speak.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 without TLS, eight clients a connection.
     H2c,
+    /// HTTP/1 over TLS, a connection with a full handshake for each request.
+    Handshakes,
 }
 
 /// What the clients saw.
@@ -71,7 +77,13 @@ impl Run {
 ///
 /// # Errors
 /// No connection can be had.
-pub async fn send(address: SocketAddr, protocol: Protocol, clients: usize, requests: usize) -> anyhow::Result<Seen> {
+pub async fn send(
+    address: SocketAddr,
+    protocol: Protocol,
+    tls: &Arc<ClientConfig>,
+    clients: usize,
+    requests: usize,
+) -> anyhow::Result<Seen> {
     let latencies = RefCell::new(Vec::with_capacity(requests));
     let run = Rc::new(Run { left: Cell::new(requests), told: Cell::new(false), latencies });
     let mut tasks: Vec<JoinHandle<()>> = Vec::new();
@@ -83,6 +95,16 @@ pub async fn send(address: SocketAddr, protocol: Protocol, clients: usize, reque
                 let run = Rc::clone(&run);
                 tasks.push(tokio::task::spawn_local(async move {
                     if let Err(error) = http1(stream, address, user, &run).await {
+                        run.failed(&error);
+                    }
+                }));
+            }
+        }
+        Protocol::Handshakes => {
+            for _ in 0..clients {
+                let (run, tls) = (Rc::clone(&run), TlsConnector::from(Arc::clone(tls)));
+                tasks.push(tokio::task::spawn_local(async move {
+                    if let Err(error) = handshakes(tls, address, &run).await {
                         run.failed(&error);
                     }
                 }));
@@ -145,6 +167,38 @@ async fn http1(mut stream: TcpStream, address: SocketAddr, user: usize, run: &Ru
         run.answered(began);
     }
     Ok(())
+}
+
+/// One client, which connects anew for each request.
+async fn handshakes(tls: TlsConnector, address: SocketAddr, run: &Run) -> anyhow::Result<()> {
+    let request = format!("GET /api/users/42 HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    while run.next() {
+        let began = Instant::now();
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut stream = tls.connect(address.ip().into(), stream).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::with_capacity(2 << 10);
+        // The bare proxy says no goodbye of TLS; by its length the answer is complete.
+        let ended = stream.read_to_end(&mut answer).await;
+        ensure!(ended.is_ok() || answer.ends_with(&BODY), "it broke off");
+        ensure!(answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(&BODY), "another answer");
+        run.answered(began);
+    }
+    Ok(())
+}
+
+/// A client that trusts this certificate, and remembers no session.
+///
+/// # Errors
+/// It is none.
+pub fn trusting(certificate: CertificateDer<'static>) -> anyhow::Result<Arc<ClientConfig>> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate)?;
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let mut config = builder.with_safe_default_protocol_versions()?.with_root_certificates(roots).with_no_client_auth();
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 async fn http2(

@@ -13,10 +13,11 @@ mod process;
 mod serve;
 
 use anyhow::Context as _;
-use load::Protocol::{self, H2c, Http1};
+use load::Protocol::{self, H2c, Handshakes, Http1};
 use process::{Process, Subject};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Requests under way at a time.
 const CLIENTS: usize = 64;
@@ -26,8 +27,8 @@ fn main() -> anyhow::Result<()> {
     match arguments.first().map(String::as_str) {
         Some("origin") => return origin::run(),
         Some("bare") => {
-            let endpoints: Vec<SocketAddr> = arguments[2..].iter().map(|a| a.parse()).collect::<Result<_, _>>()?;
-            return bare::run(arguments[1].parse()?, &endpoints);
+            let endpoints: Vec<SocketAddr> = arguments[4..].iter().map(|a| a.parse()).collect::<Result<_, _>>()?;
+            return bare::run(arguments[1].parse()?, &arguments[2], &arguments[3], &endpoints);
         }
         _ => {}
     }
@@ -53,9 +54,11 @@ fn subject<'a>(
     process: &'a Process,
     port: usize,
     protocol: Protocol,
+    tls: &Arc<rustls::ClientConfig>,
     baseline: usize,
 ) -> Subject<'a> {
-    Subject { name, process, address: process.addresses[port], protocol, baseline, costs: Vec::new() }
+    let tls = Arc::clone(tls);
+    Subject { name, process, address: process.addresses[port], protocol, tls, baseline, costs: Vec::new() }
 }
 
 /// Runs everything, and gives the number of failed requests.
@@ -63,18 +66,28 @@ async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize))
     let this = std::env::current_exe()?;
     let origin = Process::start(&this, &["origin".to_owned()])?;
     let (endpoints, sink) = origin.addresses.split_at(3);
+    let folder = tempfile::tempdir()?;
+    let certified = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
+    let (chain, key) = (folder.path().join("bench.pem"), folder.path().join("bench.key"));
+    std::fs::write(&chain, certified.cert.pem())?;
+    std::fs::write(&key, certified.signing_key.serialize_pem())?;
+    let tls = load::trusting(certified.cert.der().clone())?;
+    let files = [chain.display().to_string(), key.display().to_string()];
     let mut arguments = vec!["bare".to_owned(), workers.to_string()];
+    arguments.extend(files.clone());
     arguments.extend(endpoints.iter().map(SocketAddr::to_string));
     let bare = Process::start(&this, &arguments)?;
-    let folder = tempfile::tempdir()?;
-    let policy = gateway(&folder.path().join("policy"), workers, endpoints, sink[0], true)?;
-    let routes = gateway(&folder.path().join("routes"), workers, endpoints, sink[0], false)?;
+    let policy = gateway(&folder.path().join("policy"), workers, endpoints, sink[0], &files, true)?;
+    let routes = gateway(&folder.path().join("routes"), workers, endpoints, sink[0], &files, false)?;
+    let subject = |name, process, port, protocol, baseline| subject(name, process, port, protocol, &tls, baseline);
     let mut subjects = [
         subject("bare hyper", &bare, 0, Http1, 0),
         subject("wayside, Wasm policy", &policy, 0, Http1, 0),
         subject("wayside, declared route", &routes, 0, Http1, 0),
         subject("bare hyper, h2c", &bare, 1, H2c, 3),
         subject("wayside, policy, h2c", &policy, 0, H2c, 3),
+        subject("bare hyper, handshake", &bare, 2, Handshakes, 5),
+        subject("wayside, handshake", &policy, 1, Handshakes, 5),
     ];
     println!("{workers} worker threads, {CLIENTS} clients; warming up");
     let mut failed = 0;
@@ -109,6 +122,7 @@ fn gateway(
     workers: usize,
     endpoints: &[SocketAddr],
     sink: SocketAddr,
+    [chain, key]: &[String; 2],
     policy: bool,
 ) -> anyhow::Result<Process> {
     std::fs::create_dir_all(folder.join("policies"))?;
@@ -124,7 +138,8 @@ fn gateway(
         "[[routes]]\nmatch = { path_prefix = \"/api/users\" }\nservice = \"users-v2\"\n"
     };
     let config = format!(
-        "[gateway]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n\
+        "[gateway]\nlisten = [\"127.0.0.1:0\", {{ address = \"127.0.0.1:0\", \
+         certificates = [{{ chain = \"{chain}\", key = \"{key}\" }}] }}]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n\
          [telemetry]\notlp = \"http://{sink}\"\nsample = 0.01\n\
          [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
          [services.users-v2]\nsource = \"local\"\nstrategy = \"round-robin\"\n{decides}"

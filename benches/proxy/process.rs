@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A process that says `ready` and where it listens; it ends with this.
@@ -32,7 +33,7 @@ impl Process {
             let _ = child.kill();
             bail!("{} {}: {}", program.display(), arguments.join(" "), child.wait()?);
         }
-        let urls = line.split_whitespace().filter_map(|word| word.strip_prefix("http://"));
+        let urls = line.split_whitespace().filter_map(|word| Some(word.split_once("://")?.1));
         let addresses = urls.map(str::parse).collect::<Result<_, _>>()?;
         Ok(Process { child, addresses, _stdout: stdout })
     }
@@ -62,6 +63,8 @@ pub struct Subject<'a> {
     pub process: &'a Process,
     pub address: SocketAddr,
     pub protocol: Protocol,
+    /// Whom its clients trust.
+    pub tls: Arc<rustls::ClientConfig>,
     /// What it is compared with: the subject with this index.
     pub baseline: usize,
     /// CPU time for each request of each run, in µs.
@@ -74,8 +77,10 @@ impl Subject<'_> {
     /// # Errors
     /// It could not be measured.
     pub async fn run(&mut self, clients: usize, requests: usize) -> anyhow::Result<usize> {
+        // A handshake costs as much as many requests, and each connection takes a port for a minute.
+        let requests = if self.protocol == Protocol::Handshakes { requests / 50 } else { requests };
         let before = self.process.cpu()?;
-        let seen = load::send(self.address, self.protocol, clients, requests).await.context(self.name)?;
+        let seen = load::send(self.address, self.protocol, &self.tls, clients, requests).await.context(self.name)?;
         let after = self.process.cpu()?;
         let cost = |mode: usize| after[mode].saturating_sub(before[mode]).as_secs_f64() * 1e6 / requests as f64;
         let (user, system) = (cost(0), cost(1));
