@@ -18,6 +18,7 @@ guests:
 servers:
 	@scripts/servers/consul >/dev/null
 	@scripts/servers/jaeger >/dev/null
+	@scripts/servers/chromium >/dev/null
 	@scripts/servers/h2spec >/dev/null
 	@scripts/servers/grpc-interop-client >/dev/null
 	@scripts/servers/grpc-interop-server >/dev/null

@@ -24,6 +24,10 @@ const END_HEADERS: u8 = 4;
 
 /// A gateway before an origin, and the first lines of what that was sent. It answers nothing to `/held`.
 fn start() -> (Program, Arc<Mutex<Vec<String>>>) {
+    with_keys("")
+}
+
+fn with_keys(keys: &str) -> (Program, Arc<Mutex<Vec<String>>>) {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
     let folder = tempfile::tempdir().unwrap();
     let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", origin.local_addr().unwrap());
@@ -36,9 +40,11 @@ fn start() -> (Program, Arc<Mutex<Vec<String>>>) {
             std::thread::spawn(move || serve(BufReader::new(stream.unwrap()), &lines));
         }
     });
-    let config = "max_head_bytes = 8192\nmax_headers = 50\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-                  [services.shop]\nsource = \"local\"\n[[routes]]\nmatch = { path_prefix = \"/\" }\nservice = \"shop\"\n";
-    (Program::start(folder, config, &[]), served)
+    let config = format!(
+        "{keys}max_head_bytes = 8192\nmax_headers = 50\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
+         [services.shop]\nsource = \"local\"\n[[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
+    );
+    (Program::start(folder, &config, &[]), served)
 }
 
 fn serve(mut stream: BufReader<TcpStream>, lines: &Mutex<Vec<String>>) -> Option<()> {
@@ -51,6 +57,10 @@ fn serve(mut stream: BufReader<TcpStream>, lines: &Mutex<Vec<String>>) -> Option
         lines.lock().unwrap().push(first.trim().to_owned());
         if first.contains("/held") {
             std::io::copy(&mut stream, &mut std::io::sink()).ok()?;
+            return None;
+        }
+        if first.contains("/half") {
+            stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf").ok()?;
             return None;
         }
         stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").ok()?;
@@ -223,6 +233,47 @@ fn what_has_two_meanings_is_refused_and_no_origin_sees_any_of_it() {
     assert_eq!(client.next_of(DATA).unwrap().payload, b"ok");
     let whole = served.lock().unwrap().iter().filter(|line| !line.contains("/parts")).cloned().collect::<Vec<_>>();
     assert_eq!(whole, ["GET /good HTTP/1.1"]);
+}
+
+#[test]
+fn a_body_that_breaks_off_is_a_reset_and_not_an_end() {
+    let (gateway, _) = start();
+    let mut client = Client::connect(&gateway);
+    let half = [GOOD[0], GOOD[1], GOOD[2], (":path", "/half")];
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(&half))).unwrap();
+    let data = client.next_of(DATA).unwrap();
+    assert_eq!((&data.payload[..], data.flags & END_STREAM), (&b"half"[..], 0));
+    let end = loop {
+        let frame = client.next().unwrap();
+        if frame.stream == 1 {
+            break frame;
+        }
+    };
+    assert_eq!(end.kind, RST_STREAM, "{end:?}");
+    // The connection and its other streams go on.
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &block(&GOOD))).unwrap();
+    assert_eq!(client.next_of(DATA).unwrap().payload, b"ok");
+}
+
+#[test]
+fn a_connection_has_so_many_streams_and_no_more() {
+    let (gateway, served) = with_keys("max_streams = 4\n");
+    let mut client = Client::connect(&gateway);
+    let settings = client.next_of(SETTINGS).unwrap().payload;
+    // RFC 9113 §6.5.2: SETTINGS_MAX_CONCURRENT_STREAMS is 3.
+    let told = settings.chunks(6).find(|setting| setting[..2] == [0, 3]).unwrap();
+    assert_eq!(told[2..], [0, 0, 0, 4]);
+    let held = block(&[GOOD[0], GOOD[1], GOOD[2], (":path", "/held")]);
+    for stream in [1, 3, 5, 7, 9] {
+        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, stream, &held)).unwrap();
+    }
+    let refused = client.next_of(RST_STREAM).unwrap();
+    assert_eq!((refused.stream, &refused.payload[..]), (9, &[0, 0, 0, 7][..]));
+    until("the others are on their way", || served.lock().unwrap().len() == 4);
+    // There is room when one is taken back.
+    client.send(&frame(RST_STREAM, 0, 1, &[0, 0, 0, 8])).unwrap();
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 11, &block(&GOOD))).unwrap();
+    assert_eq!(client.next_of(DATA).unwrap().payload, b"ok");
 }
 
 /// Sends until the gateway has enough of it.

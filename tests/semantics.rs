@@ -323,3 +323,33 @@ fn an_endpoint_that_is_gone_is_not_kept_in_touch_with() {
     until("the connection closes", || !upstream.is_silent(SILENCE));
     assert_eq!(upstream.rest().unwrap(), "");
 }
+
+#[test]
+fn a_kept_connection_is_closed_when_it_was_idle_or_open_for_long_enough() {
+    for bound in ["upstream_idle_timeout = \"100ms\"", "upstream_lifetime = \"100ms\""] {
+        let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+        let gateway = before(&origin, bound, "");
+        let mut client = Raw::connect(&gateway.address);
+        client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut upstream = Raw::accept(&origin);
+        upstream.head();
+        upstream.say(OK);
+        client.response();
+        assert_eq!(upstream.rest().unwrap(), "", "{bound}");
+    }
+}
+
+#[test]
+fn no_more_connections_are_kept_than_may_be() {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = before(&origin, "idle_upstream_connections = 0", "");
+    let mut client = Raw::connect(&gateway.address);
+    for _ in 0..2 {
+        client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        let mut upstream = Raw::accept(&origin);
+        upstream.head();
+        upstream.say(OK);
+        client.response();
+        assert_eq!(upstream.rest().unwrap(), "");
+    }
+}

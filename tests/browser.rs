@@ -1,0 +1,163 @@
+//! A real browser behind the gateway: WebSocket over HTTP/1.1 and as a stream of HTTP/2, and server-sent events that
+//! come one by one.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
+
+#[path = "support/certificates.rs"]
+mod certificates;
+#[path = "support/program.rs"]
+mod program;
+#[path = "support/servers.rs"]
+mod servers;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use certificates::Authority;
+use program::Program;
+use servers::Process;
+use sha1::{Digest, Sha1};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tungstenite::WebSocket;
+use tungstenite::protocol::Role;
+
+/// How long a browser may take for anything.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// Each event is asked for only when the one before was seen, so a gateway that collects them would hang here.
+const PAGE: &str = r"<!doctype html><title>a test</title><script>
+const say = what => fetch('/said?' + encodeURIComponent(what));
+const socket = new WebSocket(location.origin.replace('http', 'ws') + '/echo');
+const words = ['one', 'two', 'x'.repeat(70000)];
+socket.onopen = () => socket.send(words[0]);
+socket.onmessage = event => {
+  const right = event.data === words.shift();
+  if (!right) say('websocket-wrong');
+  if (words.length) socket.send(words[0]); else socket.close(1000);
+};
+socket.onclose = event => say('websocket-closed-' + event.code);
+const events = new EventSource('/events');
+events.onmessage = event => { say('event-' + event.data); if (event.data === '3') events.close(); };
+</script>";
+
+/// What the page said: the test's, and the events' that wait for it.
+struct Said {
+    test: Sender<String>,
+    events: Sender<String>,
+    heard: Mutex<Receiver<String>>,
+}
+
+fn serve(stream: TcpStream, said: &Said) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head).ok()? == 0 {
+                return None;
+            }
+        }
+        let path = head.split(' ').nth(1)?.to_owned();
+        let mut answer = |kind: &str, body: &str| {
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.get_mut().write_all(format!("{head}{body}").as_bytes()).ok()
+        };
+        match path.split_once('?').unwrap_or((&path, "")) {
+            ("/", _) => answer("text/html", PAGE)?,
+            ("/said", what) => {
+                if what.starts_with("event-") {
+                    said.events.send(what.to_owned()).ok()?;
+                }
+                said.test.send(what.to_owned()).ok()?;
+                answer("text/plain", "")?;
+            }
+            ("/echo", _) => return echo(stream, &head),
+            ("/events", _) => {
+                let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+                stream.get_mut().write_all(head.as_bytes()).ok()?;
+                for number in 1..=3 {
+                    let event = format!("data: {number}\n\n");
+                    stream.get_mut().write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes()).ok()?;
+                    let heard = said.heard.lock().unwrap().recv_timeout(WAIT).ok()?;
+                    assert_eq!(heard, format!("event-{number}"));
+                }
+                stream.get_mut().write_all(b"0\r\n\r\n").ok()?;
+            }
+            _ => stream.get_mut().write_all(b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n").ok()?,
+        }
+    }
+}
+
+/// RFC 6455 §4.2.2, and then whatever comes goes back.
+fn echo(mut stream: BufReader<TcpStream>, head: &str) -> Option<()> {
+    let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: "))?;
+    let digest = Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11"));
+    let accept = BASE64_STANDARD.encode(digest);
+    let switch = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
+    );
+    stream.get_mut().write_all(switch.as_bytes()).ok()?;
+    let mut socket = WebSocket::from_raw_socket(stream.into_inner(), Role::Server, None);
+    loop {
+        let message = socket.read().ok()?;
+        if message.is_text() {
+            socket.send(message).ok()?;
+        }
+    }
+}
+
+#[test]
+fn a_browser_speaks_websocket_and_sees_events_as_they_come() {
+    for (tls, protocol) in [(false, "1.1"), (true, "2")] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let origin = listener.local_addr().unwrap();
+        let ((test, told), (events, heard)) = (channel(), channel());
+        let said = Arc::new(Said { test, events, heard: Mutex::new(heard) });
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let said = Arc::clone(&said);
+                std::thread::spawn(move || serve(stream.unwrap(), &said));
+            }
+        });
+        let folder = tempfile::tempdir().unwrap();
+        Authority::new().issue(&["localhost"], folder.path(), "a");
+        let services = format!("[[services.shop.endpoints]]\naddress = \"{origin}\"\n");
+        std::fs::write(folder.path().join("services.toml"), services).unwrap();
+        let listen = match tls {
+            true => "{ address = \"127.0.0.1:0\", certificates = [{ chain = \"a.pem\", key = \"a.key\" }] }",
+            false => "\"127.0.0.1:0\"",
+        };
+        let config = format!(
+            "listen = [{listen}]\n[telemetry]\naccess_log = \"json\"\n\
+             [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.shop]\nsource = \"local\"\n\
+             [[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
+        );
+        let gateway = Program::start(folder, &config, &[]);
+        let profile = tempfile::tempdir().unwrap();
+        let scheme = if tls { "https" } else { "http" };
+        let mut browser = Command::new(servers::program("chromium"));
+        browser
+            .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+            .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+            .args(["--no-proxy-server", "--ignore-certificate-errors", "--remote-debugging-port=0"])
+            .arg(format!("--user-data-dir={}", profile.path().display()))
+            .arg(format!("{scheme}://{}/", gateway.address));
+        let log = gateway.folder().join("browser.log");
+        let browser = Process::start(&mut browser, &log);
+        let mut all: Vec<String> = Vec::new();
+        for _ in 0..4 {
+            let said = told.recv_timeout(WAIT);
+            all.push(
+                said.unwrap_or_else(|_| format!("{all:?}: {}", std::fs::read_to_string(&log).unwrap_or_default())),
+            );
+        }
+        drop(browser);
+        all.sort();
+        assert_eq!(all, ["event-1", "event-2", "event-3", "websocket-closed-1000"]);
+        let (lines, _) = gateway.stop();
+        let tunnel = lines.iter().find(|line| line.contains("\"path\":\"/echo\"")).expect("a line of the tunnel");
+        assert!(tunnel.contains(&format!("\"protocol\":\"{protocol}\"")), "{tunnel}");
+    }
+}
