@@ -1,8 +1,10 @@
 //! Accepting clients, finding out what they speak, and handing their requests to the proxy.
 
 mod clients;
+mod clock;
 mod flood;
 mod frames;
+mod linger;
 mod opening;
 mod scanner;
 mod spread;
@@ -16,6 +18,7 @@ use crate::tls::server::subject;
 use crate::worker::{LocalExec, Worker};
 pub use clients::Clients;
 use clients::Share;
+pub use clock::{Active, Clock};
 use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
@@ -33,7 +36,6 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use timed::Timed;
-pub use timed::{Active, Clock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 

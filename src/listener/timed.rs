@@ -1,200 +1,21 @@
 //! A client's connection with its timers: a head that comes too slowly, a connection without a request, a client that
 //! takes nothing. hyper has one timer for the first two and none for HTTP/2, so they live here.
 
-use super::flood::Flood;
+use super::clock::Clock;
 use super::frames::Frames;
+use super::linger::Linger;
 use super::scanner::Scanner;
-use crate::config::ConnectionLimits;
 use crate::error::Error;
 use crate::malformed::Malformed;
 use crate::time::Alarm;
 use crate::tls::Socket;
-use crate::upgrade::Tunnel;
 use socket2::SockRef;
-use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// What a connection is waiting for, and since when.
-#[derive(Debug)]
-pub struct Clock {
-    head_timeout: Duration,
-    idle_timeout: Duration,
-    stall_timeout: Duration,
-    http2: bool,
-    active: Cell<u32>,
-    /// Requests that it may still send.
-    left: Cell<u64>,
-    /// When it has been open for long enough.
-    expires: Instant,
-    in_head: Cell<bool>,
-    /// None: since it is asked for the next time. A request whose head comes in one piece never asks.
-    since: Cell<Option<Instant>>,
-    /// HTTP/2: since when a frame, other than a body's, or a header block has been coming.
-    half: Cell<Option<Instant>>,
-    flood: RefCell<Flood>,
-    /// What its client did that was refused.
-    refused: Cell<Option<Malformed>>,
-    /// Its end must not look like that of a response.
-    broken: Cell<bool>,
-    /// HTTP/1: what it becomes after this response.
-    tunnel: RefCell<Option<Tunnel>>,
-    /// Whoever reads without a timer, since an exchange is in progress. hyper may look for the next request before it
-    /// lets go of the last body, so the end of an exchange has to make it look again.
-    reader: RefCell<Option<Waker>>,
-}
-
-/// One exchange in progress on a connection.
-#[derive(Debug)]
-pub struct Active(Rc<Clock>);
-
-/// A client's HTTP/1 connection, as far as an exchange may change what becomes of it.
-#[derive(Debug)]
-pub struct Handle(Rc<Clock>);
-
-impl Active {
-    /// No further request shall be sent on its connection.
-    pub fn is_last(&self) -> bool {
-        self.0.left.get() == 0
-    }
-
-    /// What its client did for which the connection is closed.
-    pub fn refused(&self) -> Option<Malformed> {
-        self.0.refused.get()
-    }
-
-    /// The connection is reset when it closes: a response to an HTTP/1.0 client that ends there looks complete, and is not.
-    pub fn break_off(&self) {
-        self.0.broken.set(true);
-    }
-
-    /// Its exchange is over; `cancelled`: its client went away or took it back.
-    pub fn ended(&self, cancelled: bool) {
-        if self.0.http2 {
-            self.0.refuse_if(self.0.flood.borrow_mut().exchange(cancelled, Instant::now));
-        }
-    }
-
-    /// Its connection.
-    pub fn handle(&self) -> Handle {
-        Handle(Rc::clone(&self.0))
-    }
-}
-
-impl Handle {
-    /// The connection goes on as a tunnel once the response has been sent.
-    pub fn switch(&self, tunnel: Tunnel) {
-        self.0.tunnel.replace(Some(tunnel));
-    }
-}
-
-impl Clock {
-    /// A connection that began to speak.
-    pub fn new(limits: &ConnectionLimits, http2: bool, began: Instant) -> Self {
-        Clock {
-            head_timeout: limits.head_timeout,
-            idle_timeout: limits.idle_timeout,
-            stall_timeout: limits.stall_timeout,
-            http2,
-            active: Cell::new(0),
-            left: Cell::new(limits.requests),
-            expires: began + limits.lifetime,
-            in_head: Cell::new(true),
-            since: Cell::new(Some(began)),
-            half: Cell::new(None),
-            flood: RefCell::new(Flood::new(began)),
-            refused: Cell::new(None),
-            broken: Cell::new(false),
-            tunnel: RefCell::new(None),
-            reader: RefCell::new(None),
-        }
-    }
-
-    /// An exchange begins: its head is here.
-    pub fn enter(clock: &Rc<Clock>) -> Active {
-        clock.active.set(clock.active.get() + 1);
-        clock.in_head.set(false);
-        let expired = Instant::now() >= clock.expires;
-        clock.left.set(if expired { 0 } else { clock.left.get().saturating_sub(1) });
-        Active(Rc::clone(clock))
-    }
-
-    /// HTTP/2: no further request shall be sent on it.
-    pub(super) fn is_used_up(&self) -> bool {
-        self.http2 && self.left.get() == 0
-    }
-
-    /// Why the connection was closed, where its client sent something that must not be forwarded.
-    pub(super) fn refused(&self) -> Option<Malformed> {
-        self.refused.get()
-    }
-
-    /// What the connection becomes, where it does not end.
-    pub(super) fn tunnel(&self) -> Option<Tunnel> {
-        self.tunnel.take()
-    }
-
-    fn refuse_if(&self, bad: Option<Malformed>) {
-        if bad.is_some() {
-            self.refused.set(bad);
-        }
-    }
-
-    /// Whoever reads is woken when no exchange is in progress any more.
-    fn wake_when_idle(&self, cx: &Context<'_>) {
-        let mut reader = self.reader.borrow_mut();
-        if !reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
-            *reader = Some(cx.waker().clone());
-        }
-    }
-
-    fn read(&self) {
-        if self.active.get() == 0 && !self.in_head.get() && !self.http2 {
-            self.in_head.set(true);
-            self.since.set(None);
-        }
-    }
-
-    /// HTTP/2: bytes have come, and `frames` has seen them; `advanced`: they began or ended a frame.
-    fn framed(&self, frames: &mut Frames, advanced: bool) {
-        let (requests, control) = frames.counted();
-        if control > 0 || requests > 0 {
-            self.refuse_if(self.flood.borrow_mut().frames(requests, control, Instant::now));
-        }
-        let half = self.half.get().filter(|_| !advanced);
-        self.half.set(frames.is_inside().then(|| half.unwrap_or_else(Instant::now)));
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let wait = if self.in_head.get() { self.head_timeout } else { self.idle_timeout };
-        let since = || {
-            let since = self.since.get().unwrap_or_else(Instant::now);
-            self.since.set(Some(since));
-            since
-        };
-        let quiet = (self.active.get() == 0).then(|| since() + wait);
-        // What is half sent holds up every other exchange of the connection, so they don't excuse it.
-        let half = self.half.get().map(|since| since + self.head_timeout);
-        quiet.into_iter().chain(half).min()
-    }
-}
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        let left = self.0.active.get().saturating_sub(1);
-        self.0.active.set(left);
-        if left == 0 {
-            self.0.since.set(None);
-            if let Some(reader) = self.0.reader.take() {
-                reader.wake();
-            }
-        }
-    }
-}
 
 /// The connection.
 #[derive(Debug)]
@@ -227,46 +48,6 @@ struct Checked {
     /// Since when nothing more of a body has come.
     starved: Option<Instant>,
 }
-
-/// It was answered; what still comes is thrown away, since closing a socket with unread bytes would reset it, and the
-/// client might never see the answer.
-#[derive(Debug)]
-struct Linger {
-    until: Instant,
-    bytes: usize,
-    /// The answer and its end are on their way.
-    closed: bool,
-}
-
-impl Linger {
-    fn new() -> Self {
-        Linger { until: Instant::now() + LINGER, bytes: LINGER_BYTES, closed: false }
-    }
-
-    /// Ready when the client has said all, or too much, or has had its time.
-    fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Socket, alarm: &mut Alarm) -> Poll<()> {
-        if !self.closed && Pin::new(&mut *stream).poll_shutdown(cx).is_pending() {
-            return alarm.poll(cx, self.until);
-        }
-        self.closed = true;
-        loop {
-            let mut bytes = [0; 4096];
-            let mut buf = ReadBuf::new(&mut bytes);
-            let Poll::Ready(read) = Pin::new(&mut *stream).poll_read(cx, &mut buf) else {
-                return alarm.poll(cx, self.until);
-            };
-            let more = buf.filled().len();
-            self.bytes = self.bytes.saturating_sub(more);
-            if read.is_err() || more == 0 || self.bytes == 0 || Instant::now() >= self.until {
-                return Poll::Ready(());
-            }
-        }
-    }
-}
-
-/// How long, and for how many bytes, a refused client is listened to.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 1 << 20;
 
 impl Checked {
     /// Looks at what was put into `buf` after its first `before` bytes, and leaves there what may be passed on at once.
