@@ -3,6 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
+use wayside::config::Gateway;
 use wayside::headers;
 use wayside::listener::Scanner;
 
@@ -36,9 +37,10 @@ fn checks(criterion: &mut Criterion) {
         let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':').unwrap_or(0));
         request = request.header(name, value[1..].trim_ascii());
     }
+    let limits = Gateway::default().limits;
     let mut parts = request.header("host", "shop.example").body(()).map(|request| request.into_parts().0).ok();
     group.bench_function("host, target, method", |bencher| {
-        bencher.iter(|| parts.as_mut().map(|parts| headers::check(black_box(parts), 100).is_ok()));
+        bencher.iter(|| parts.as_mut().map(|parts| headers::check(black_box(parts), &limits).is_ok()));
     });
     group.finish();
 }

@@ -2,7 +2,7 @@
 
 pub mod client;
 
-use crate::config::Gateway;
+use crate::config::{ConnectionLimits, Gateway};
 use crate::error::Error;
 use crate::malformed::Malformed;
 use crate::policy::HeaderEdit;
@@ -16,10 +16,10 @@ use http::{Method, Response, StatusCode, Version};
 ///
 /// # Errors
 /// Why it must not be forwarded.
-pub fn check(parts: &mut Parts, max_headers: usize) -> Result<(), Error> {
+pub fn check(parts: &mut Parts, limits: &ConnectionLimits) -> Result<(), Error> {
     if parts.version == Version::HTTP_2 {
         // Of HTTP/1 the scanner has seen to it.
-        if parts.headers.len() > max_headers {
+        if parts.headers.len() > limits.headers || list_size(parts) > limits.head_bytes {
             return Err(Error::Malformed(Malformed::HeadTooLarge));
         }
         if !parts.uri.path_and_query().is_none_or(|target| target.as_str().is_ascii()) {
@@ -67,6 +67,12 @@ pub fn check(parts: &mut Parts, max_headers: usize) -> Result<(), Error> {
         join_cookies(&mut parts.headers);
     }
     Ok(())
+}
+
+/// A head's size as RFC 9113 §6.5.2 counts it.
+fn list_size(parts: &Parts) -> usize {
+    let pseudo = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    parts.headers.iter().fold(pseudo, |size, (name, value)| size + name.as_str().len() + value.len() + 32)
 }
 
 /// A host name, or an IPv4 or bracketed IPv6 address, with or without a port. Stricter than RFC 3986 §3.2: what no

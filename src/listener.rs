@@ -43,6 +43,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 const GRACE: Duration = Duration::from_millis(500);
 /// Connections that are accepted at most once the drain began.
 const QUEUED: usize = 4096;
+/// Bytes that hyper takes of an HTTP/2 head beyond what it may have.
+const TOO_LARGE: usize = 16 << 10;
 /// What is wrong with all connections is told once in this time.
 const COMPLAINT: Duration = Duration::from_secs(1);
 /// Headers of a request that hyper takes unless told otherwise.
@@ -200,7 +202,8 @@ async fn serve(
     let ended = if http2 {
         let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
         builder.max_concurrent_streams(limits.streams);
-        builder.max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
+        // What is a little too large comes through, and is refused in words; h2 has none.
+        builder.max_header_list_size(u32::try_from(limits.head_bytes + TOO_LARGE).unwrap_or(u32::MAX));
         builder.enable_connect_protocol();
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
         match unless_leaving(&mut drain, &clock, connection.as_mut()).await {

@@ -32,7 +32,7 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     // In HTTP/2 a stream can become a tunnel; of HTTP/1 the listener takes over the whole connection.
     let upgraded = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.version == http::Version::HTTP_2);
     let mut exchange = Exchange::begin(&worker, Arc::clone(&peer), active, &parts.headers, &snapshot.telemetry);
-    let checked = headers::check(&mut parts, snapshot.gateway.limits.headers);
+    let checked = headers::check(&mut parts, &snapshot.gateway.limits);
     let asks_us = headers::ends_at_this_hop(&mut parts);
     let head = Head::new(parts, peer, &snapshot.gateway.trusted_proxies);
     exchange.head = Some(Arc::clone(&head));

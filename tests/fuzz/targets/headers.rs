@@ -24,7 +24,7 @@ fuzz_target!(|input: &[u8]| {
     let Some((version, text)) = input.split_first() else { return };
     let Some(mut parts) = std::str::from_utf8(text).ok().and_then(request) else { return };
     parts.version = if version % 2 == 0 { http::Version::HTTP_11 } else { http::Version::HTTP_2 };
-    if headers::check(&mut parts, 100).is_err() {
+    if headers::check(&mut parts, &Gateway::default().limits).is_err() {
         return;
     }
     headers::ends_at_this_hop(&mut parts);
