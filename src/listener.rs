@@ -45,7 +45,7 @@ const GRACE: Duration = Duration::from_millis(500);
 const QUEUED: usize = 4096;
 /// Bytes that hyper takes of an HTTP/2 head beyond what it may have.
 const TOO_LARGE: usize = 16 << 10;
-/// What is wrong with all connections is told once in this time.
+/// What is wrong with connections is told once in this time; numbers tell the rest.
 const COMPLAINT: Duration = Duration::from_secs(1);
 /// Headers of a request that hyper takes unless told otherwise.
 const HYPER_HEADERS: usize = 100;
@@ -111,12 +111,19 @@ fn refuse(worker: &Worker, peer: SocketAddr, why: Refusal) {
         Refusal::All => "gateway.max_connections",
         Refusal::Client => "gateway.max_connections_per_client",
     };
-    let now = Instant::now();
-    // Whoever opens too many must not fill the log as well.
-    if worker.complained.get().is_none_or(|then| now.duration_since(then) >= COMPLAINT) {
-        worker.complained.set(Some(now));
+    if may_complain(worker) {
         tracing::warn!(%peer, "closed: as many connections as {key} allows are open");
     }
+}
+
+/// Whoever opens too many connections, or bad ones, must not fill the log as well.
+fn may_complain(worker: &Worker) -> bool {
+    let now = Instant::now();
+    let may = worker.complained.get().is_none_or(|then| now.duration_since(then) >= COMPLAINT);
+    if may {
+        worker.complained.set(Some(now));
+    }
+    may
 }
 
 /// Serves what other workers hand over.
@@ -166,8 +173,15 @@ async fn serve(
         () = leaving => return Ok(()),
     };
     let opened = opened.map_err(|_| "no request in time")?;
-    if let Err(Unopened::Refused(bad)) = &opened {
-        worker.recorder.refused(*bad);
+    match &opened {
+        Err(Unopened::Refused(bad)) => worker.recorder.refused(*bad),
+        Err(Unopened::Handshake(error)) => {
+            worker.recorder.handshake_failed();
+            if may_complain(&worker) {
+                tracing::info!(%peer, %error, "TLS handshake failed");
+            }
+        }
+        _ => {}
     }
     let Opened { socket, seen, http2, peer } = opened.map_err(|error| error.to_string())?;
     if seen.is_empty() {

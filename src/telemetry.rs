@@ -102,6 +102,11 @@ impl Recorder {
         self.metrics.turned_away();
     }
 
+    /// A client did not get through its TLS handshake.
+    pub fn handshake_failed(&self) {
+        self.metrics.handshake_failed();
+    }
+
     /// How many interim responses with status 103 were not passed on.
     pub fn early_hints(&self) -> &Arc<AtomicU64> {
         self.metrics.early_hints()

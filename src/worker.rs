@@ -24,7 +24,7 @@ pub struct Worker {
     pub balancer: RefCell<Balancer>,
     /// For ids, sampling and seeds.
     pub chance: RefCell<Chance>,
-    /// When it last told that connections are turned away.
+    /// When it last told that something is wrong with connections.
     pub complained: Cell<Option<Instant>>,
     /// Its way to tell.
     pub recorder: Recorder,

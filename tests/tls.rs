@@ -213,6 +213,9 @@ fn clients_prove_who_they_are() {
     assert!(ask(&gateway, ada()).unwrap().starts_with("HTTP/1.1 200 "));
     assert!(ask(&gateway, trusting(&authority)).unwrap_err().contains("CertificateRequired"));
     assert!(ask(&gateway, eve()).is_err());
+    let failed = || gateway.metric("wayside_tls_handshakes_failed_total");
+    until("both are counted", || failed() == Some(2.0));
+    assert!(gateway.logged("TLS handshake failed").contains("peer sent no certificates"));
     let (output, _) = gateway.stop();
     let [line] = &output[..] else { panic!("{output:?}") };
     assert!(line.contains("\"tls_subject\":\"CN=ada,O=Wayside\\\\, tests\""), "{line}");

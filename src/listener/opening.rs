@@ -51,6 +51,8 @@ pub(super) enum Unopened {
     Io(#[from] io::Error),
     #[error("{}", .0.reason())]
     Refused(Malformed),
+    #[error("TLS handshake: {0}")]
+    Handshake(#[source] io::Error),
     #[error("plain HTTP on a port of TLS")]
     Plain,
     #[error("not HTTP/2, on which it had agreed")]
@@ -68,7 +70,7 @@ impl Opening {
                 if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
                     return refuse_plain(stream).await;
                 }
-                tls.accept(stream).await?
+                tls.accept(stream).await.map_err(Unopened::Handshake)?
             }
         };
         let mut seen = Vec::with_capacity(PREFACE.len());

@@ -83,6 +83,7 @@ pub(super) struct Registry {
     refused: [AtomicU64; Malformed::ALL.len()],
     early_hints: Arc<AtomicU64>,
     turned_away: AtomicU64,
+    handshakes_failed: AtomicU64,
     lists: Mutex<Lists>,
 }
 
@@ -101,6 +102,7 @@ impl Default for Registry {
             refused: Default::default(),
             early_hints: Arc::default(),
             turned_away: AtomicU64::new(0),
+            handshakes_failed: AtomicU64::new(0),
             lists: Mutex::default(),
         }
     }
@@ -224,6 +226,10 @@ impl Recorder {
 
     pub(super) fn turned_away(&self) {
         self.registry.turned_away.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn handshake_failed(&self) {
+        self.registry.handshakes_failed.fetch_add(1, Relaxed);
     }
 
     pub(super) fn early_hints(&self) -> &Arc<AtomicU64> {

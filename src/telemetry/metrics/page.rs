@@ -33,6 +33,9 @@ pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Op
     let turned_away = "wayside_connections_turned_away_total";
     text.family(turned_away, "counter", "Connections that were closed at once, since as many as may be were open.");
     text.sample(turned_away, &[], registry.turned_away.load(Relaxed));
+    let handshakes = "wayside_tls_handshakes_failed_total";
+    text.family(handshakes, "counter", "Clients that did not get through their TLS handshake.");
+    text.sample(handshakes, &[], registry.handshakes_failed.load(Relaxed));
     let early_hints = "wayside_early_hints_dropped_total";
     text.family(early_hints, "counter", "Interim responses with status 103 from endpoints, which are not passed on.");
     text.sample(early_hints, &[], registry.early_hints.load(Relaxed));
