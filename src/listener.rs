@@ -194,6 +194,7 @@ async fn serve(
         refuse(&worker, peer, Refusal::Client);
         return Ok(());
     };
+    let address = peer;
     let peer = match &socket {
         Socket::Plain(_) => Peer::new(peer),
         Socket::Tls(stream) => Peer::over_tls(peer, subject(stream)),
@@ -251,6 +252,9 @@ async fn serve(
     match clock.refused() {
         Some(bad) => {
             worker.recorder.refused(bad);
+            if may_complain(&worker) {
+                tracing::info!(peer = %address, kind = bad.name(), "refused: {}", bad.reason());
+            }
             Err(format!("refused: {}", bad.name()))
         }
         None => ended.map_err(|error| error.to_string()),

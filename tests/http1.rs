@@ -212,6 +212,7 @@ fn what_has_two_meanings_is_refused_and_no_origin_sees_any_of_it() {
         let answer = send(&gateway, format!("{chunked}{chunks}").as_bytes());
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{chunks:?}: {answer}");
     }
+    assert!(gateway.logged("refused: ").contains("kind="));
     // Whatever the cases were, the origin saw none of them; only heads of what went wrong later, some perhaps not yet.
     assert!(send(&gateway, b"GET /good HTTP/1.1\r\nhost: a\r\n\r\n").ends_with("GET /good HTTP/1.1"));
     let whole =

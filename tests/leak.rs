@@ -1,4 +1,4 @@
-//! Nothing is left of connections that are over, however they ended: file descriptors, exchanges and memory. `make soak`
+//! Nothing is left of connections that are over, however they ended: file descriptors, tasks, exchanges and memory. `make soak`
 //! does the same with ten times as many.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
@@ -233,6 +233,9 @@ async fn nothing_is_left_of_connections_that_are_over() {
         kind.all(&target, 50).await;
     }
     let before = settled(&gateway);
+    let tasks = || gateway.metric("wayside_tasks").unwrap();
+    let tasks_before = tasks();
+    assert!(tasks_before > 0.0);
     let mut last = f64::INFINITY;
     for round in 1..=6 {
         for kind in KINDS {
@@ -240,8 +243,11 @@ async fn nothing_is_left_of_connections_that_are_over() {
         }
         until("file descriptors are free again", || descriptors(&gateway) <= before);
         until("no exchange is left", || gateway.metric("wayside_exchanges_in_flight") == Some(0.0));
+        until("tasks are as many as before", || tasks() <= tasks_before);
         let now = resident(&gateway);
-        println!("round {round}, {count} of each kind: {before} file descriptors as before, {now} KiB resident");
+        println!(
+            "round {round}, {count} of each kind: {before} file descriptors and {tasks_before} tasks as before, {now} KiB resident"
+        );
         // A leak grows with every round; what the allocator keeps does not.
         if round >= 3 && now <= last * 1.05 {
             return;

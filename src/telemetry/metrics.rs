@@ -18,6 +18,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
+use tokio::runtime::RuntimeMetrics;
 
 /// Pairs of route and service, and versions of policies, that one worker counts apart; more are [`OTHER`].
 const MOST: usize = 1000;
@@ -120,6 +121,8 @@ impl Registry {
 struct Load {
     begun: Count,
     ended: Count,
+    /// Of its thread.
+    runtime: Option<RuntimeMetrics>,
 }
 
 /// What a worker counts of one route and service.
@@ -211,7 +214,8 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn new(registry: &Arc<Registry>) -> Self {
-        let load = Arc::default();
+        let runtime = tokio::runtime::Handle::try_current().ok().map(|handle| handle.metrics());
+        let load = Arc::new(Load { runtime, ..Load::default() });
         registry.lists().workers.push(Arc::downgrade(&load));
         Recorder { registry: Arc::clone(registry), load, pairs: Table::default(), policies: Table::default() }
     }

@@ -18,11 +18,14 @@ use std::time::SystemTime;
 pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Option<&Counts>, lines: u64) -> String {
     let mut text = Text::default();
     let snapshot = shared.snapshot.load_full();
-    let (in_flight, pairs, policies) = {
+    let (in_flight, tasks, pairs, policies) = {
         let mut lists = registry.lists();
         let Lists { workers, pairs, policies } = &mut *lists;
-        let in_flight: u64 = alive(workers).iter().map(|load| load.begun.get().saturating_sub(load.ended.get())).sum();
-        (in_flight, alive(pairs), alive(policies))
+        let workers = alive(workers);
+        let in_flight: u64 = workers.iter().map(|load| load.begun.get().saturating_sub(load.ended.get())).sum();
+        let runtimes = workers.iter().filter_map(|load| load.runtime.as_ref());
+        let tasks: usize = runtimes.map(tokio::runtime::RuntimeMetrics::num_alive_tasks).sum();
+        (in_flight, tasks, alive(pairs), alive(policies))
     };
     requests(&mut text, &pairs);
     let refused = "wayside_refused_requests_total";
@@ -44,6 +47,7 @@ pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Op
     live_policies(&mut text, &snapshot);
     services(&mut text, &snapshot);
     text.single("wayside_exchanges_in_flight", "gauge", "Exchanges that have begun and not ended.", in_flight);
+    text.single("wayside_tasks", "gauge", "Tasks of all workers: connections, streams, timers.", tasks);
     let connections = shared.spread.open();
     text.single("wayside_connections", "gauge", "Downstream connections that are open.", connections);
     text.single("wayside_snapshot_generation", "gauge", "Number of the published snapshot.", snapshot.generation);
