@@ -346,8 +346,9 @@ fn serve(mut stream: Stream, seen: &mut Vec<Request>) -> std::io::Result<()> {
                 break;
             }
             let (name, value) = line.split_once(':').ok_or_else(|| bad("header", &line))?;
-            let twice = headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-            if twice.is_some() && ["host", "content-length", "transfer-encoding", "x-forwarded-for"].contains(&name) {
+            let name = name.to_ascii_lowercase();
+            let once = ["host", "content-length", "transfer-encoding", "x-forwarded-for"].contains(&&*name);
+            if headers.insert(name, value.trim().to_owned()).is_some() && once {
                 return Err(bad("twice", &line));
             }
         }
