@@ -253,7 +253,7 @@ async fn try_once(
             Connection::Http2(connection) if outgoing.wants_websocket() => websocket::is_carried(connection).await,
             _ => false,
         };
-        let request = outgoing.request(trace, body, tunnel);
+        let request = outgoing.request(endpoint, trace, body, tunnel);
         let mut nothing_written = false;
         let (sent, lease) = match connection {
             Connection::Http1 { mut link, reused } => {

@@ -255,7 +255,10 @@ fn http_1_0_is_kept_open_only_for_who_asks() {
     let mut client = Raw::connect(&gateway.address);
     client.say("GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
     let mut upstream = Raw::accept(&origin);
-    assert!(upstream.head().starts_with("GET / HTTP/1.1\r\n"));
+    // It has said no host, which HTTP/1.1 wants (RFC 9112 §3.2).
+    let head = upstream.head();
+    let host = format!("\r\nhost: {}\r\n", origin.local_addr().unwrap());
+    assert!(head.starts_with("GET / HTTP/1.1\r\n") && head.contains(&host), "{head}");
     upstream.say(OK);
     let (head, _) = client.response();
     assert!(head.contains("connection: keep-alive"), "{head}");

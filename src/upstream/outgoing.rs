@@ -9,6 +9,7 @@ use crate::headers;
 use crate::malformed::Malformed;
 use crate::policy::Edits;
 use crate::request::Head;
+use crate::service::Endpoint;
 use crate::telemetry::Context;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
@@ -78,6 +79,7 @@ impl<'a> Outgoing<'a> {
     /// `tunnel`: HTTP/2's way to ask for a WebSocket.
     pub(super) fn request(
         &self,
+        endpoint: &Endpoint,
         (trace, span_id): (&Context, u64),
         body: &Rc<Source>,
         tunnel: bool,
@@ -88,6 +90,8 @@ impl<'a> Outgoing<'a> {
         }
         match &self.host {
             Some(host) => headers.insert(header::HOST, host.clone()),
+            // HTTP/1.0's clients need not say one, and HTTP/1.1 wants one (RFC 9112 §3.2).
+            None if self.version == Version::HTTP_11 => headers.insert(header::HOST, address_of(endpoint)),
             None => headers.remove(header::HOST),
         };
         if let Some(protocol) = self.upgrade {
@@ -118,6 +122,12 @@ impl<'a> Outgoing<'a> {
         }
         request
     }
+}
+
+/// For a `Host` that nobody else has said.
+fn address_of(endpoint: &Endpoint) -> HeaderValue {
+    // An address is always good in a header.
+    HeaderValue::from_str(&endpoint.address.to_string()).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Path and query as the upstream gets them: as sent, unless the path had dot segments or a policy changed something.
