@@ -11,10 +11,9 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 /// A worker's upstream connections.
 #[derive(Debug)]
@@ -70,8 +69,10 @@ pub struct Switched {
 pub struct Multiplexed {
     pub(super) sender: http2::SendRequest<RequestBody>,
     pub(super) opened: Instant,
-    /// Its streams can be tunnels, the endpoint has said (RFC 8441 §3).
+    /// Its streams can be tunnels, the endpoint has said (RFC 8441 §3), as far as was looked.
     pub(super) tunnels: Rc<Cell<bool>>,
+    /// Looks again.
+    pub(super) look: Rc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -303,15 +304,17 @@ async fn open_http2(address: std::net::SocketAddr, tls: Option<&Connector>) -> R
     let (io, _) = open(address, tls).await?;
     let (sender, mut connection) =
         http2::Builder::new(crate::worker::LocalExec).handshake(io).await.map_err(|_| ConnectError::Failed)?;
-    let tunnels = Rc::new(Cell::new(false));
-    let told = Rc::clone(&tunnels);
-    let followed = std::future::poll_fn(move |cx| {
-        let polled = Pin::new(&mut connection).poll(cx);
-        if !told.get() {
-            told.set(connection.is_extended_connect_protocol_enabled());
+    let (tunnels, look) = (Rc::new(Cell::new(false)), Rc::new(Notify::new()));
+    let (told, asked) = (Rc::clone(&tunnels), Rc::clone(&look));
+    let followed = async move {
+        loop {
+            tokio::select! {
+                ended = &mut connection => return ended,
+                // hyper reads the endpoint's settings on a task of its own, and tells nobody.
+                () = asked.notified() => told.set(connection.is_extended_connect_protocol_enabled()),
+            }
         }
-        polled
-    });
+    };
     tokio::task::spawn_local(drive(address, followed));
-    Ok(Multiplexed { sender, opened: Instant::now(), tunnels })
+    Ok(Multiplexed { sender, opened: Instant::now(), tunnels, look })
 }
