@@ -182,6 +182,9 @@ impl Load {
                     if !answer.as_ref().is_ok_and(|answer| good(answer)) {
                         failures.lock().unwrap().push(format!("{answer:?}"));
                         connection = connect(&address);
+                    } else if answer.is_ok_and(|answer| answer.contains("\r\nconnection: close\r\n")) {
+                        // After so many requests, the gateway wants another connection.
+                        connection = connect(&address);
                     }
                 }
             })
