@@ -85,6 +85,12 @@ async fn answer(
     let body = match path.as_str() {
         // What was sent, frame by frame, trailers included.
         "/echo" => return Ok(echo(request)),
+        // Nothing is said before the request is over. hyper would send a body to HEAD as well.
+        "/whole" => {
+            let is_head = request.method() == http::Method::HEAD;
+            drop(request.into_body().collect().await);
+            if is_head { empty() } else { full("the request is over") }
+        }
         "/silent" => std::future::pending().await,
         "/held" => {
             holding.notify_one();
