@@ -17,7 +17,7 @@ use std::time::Duration;
 pub struct Config {
     /// The file that it came from.
     pub file: PathBuf,
-    /// Of its text: 12 hex digits.
+    /// Of its text, and of the files of TLS with endpoints that it names: 12 hex digits.
     pub digest: String,
     /// `[gateway]`.
     pub gateway: Gateway,

@@ -81,7 +81,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, opening: &Ope
     let shared = &worker.shared;
     let limits = shared.snapshot.load().gateway.limits.clone();
     if shared.spread.open() >= limits.connections {
-        return refuse(worker, peer, Refusal::All);
+        return turn_away(worker, peer, "gateway.max_connections");
     }
     let server = shared.spread.server(worker.index);
     // Before the drain is asked for: a worker that drains stays while anything is open.
@@ -98,19 +98,9 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, opening: &Ope
     }
 }
 
-/// Why a connection is closed at once.
-#[derive(Clone, Copy)]
-enum Refusal {
-    All,
-    Client,
-}
-
-fn refuse(worker: &Worker, peer: SocketAddr, why: Refusal) {
+/// A connection is closed at once, since as many as `key` allows are open.
+fn turn_away(worker: &Worker, peer: SocketAddr, key: &str) {
     worker.recorder.turned_away();
-    let key = match why {
-        Refusal::All => "gateway.max_connections",
-        Refusal::Client => "gateway.max_connections_per_client",
-    };
     if may_complain(worker) {
         tracing::warn!(%peer, "closed: as many connections as {key} allows are open");
     }
@@ -188,16 +178,16 @@ async fn serve(
         return Ok(());
     }
     let shared = &worker.shared;
-    let is_proxy = client::is_trusted(&shared.snapshot.load().gateway.trusted_proxies, peer.ip().to_canonical());
-    let most = if is_proxy { usize::MAX } else { limits.connections_per_client };
-    let Some(_share) = Share::enter(shared, peer.ip().to_canonical(), most) else {
-        refuse(&worker, peer, Refusal::Client);
-        return Ok(());
-    };
-    let address = peer;
     let peer = match &socket {
         Socket::Plain(_) => Peer::new(peer),
         Socket::Tls(stream) => Peer::over_tls(peer, subject(stream)),
+    };
+    let address = peer.address;
+    let is_proxy = client::is_trusted(&shared.snapshot.load().gateway.trusted_proxies, peer.ip);
+    let most = if is_proxy { usize::MAX } else { limits.connections_per_client };
+    let Some(_share) = Share::enter(shared, peer.ip, most) else {
+        turn_away(&worker, address, "gateway.max_connections_per_client");
+        return Ok(());
     };
     let clock = Rc::new(Clock::new(&limits, http2, began));
     let heads = (limits.head_bytes, limits.headers);

@@ -56,7 +56,7 @@ pub struct Settings {
     /// How long `sticky` remembers a key that is not used.
     pub sticky_ttl: Duration,
     /// Speak TLS with its endpoints.
-    pub tls: Option<crate::tls::client::Connector>,
+    pub tls: Option<Arc<crate::tls::client::Connector>>,
     /// Active health check; none: only what the source and failing connects say.
     pub health: Option<HealthCheck>,
 }

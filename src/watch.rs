@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 /// Changes that come within this time of each other are one.
@@ -40,6 +41,18 @@ enum Watched {
 /// Watches one file through its folder, so that a file renamed into its place is seen as well.
 pub fn file(path: &Path) -> Changes {
     Changes::new(Watched::File(path.to_owned()))
+}
+
+/// Calls `act` whenever the file may have changed, on a task of its own on the current runtime.
+pub fn each_change(path: &Path, act: impl Fn() + Send + 'static) -> AbortHandle {
+    let mut changes = file(path);
+    let watch = tokio::spawn(async move {
+        loop {
+            changes.next().await;
+            act();
+        }
+    });
+    watch.abort_handle()
 }
 
 /// Watches all files of a folder whose names do not start with a dot.

@@ -431,7 +431,7 @@ impl RawService {
         }
         let host = self.host.as_deref().map(check_host).transpose()?;
         let http2 = self.protocol == Protocol::H2;
-        let tls = self.tls.map(|tls| tls.check(folder, http2, self.host.as_deref())).transpose()?;
+        let tls = self.tls.map(|tls| tls.check(folder, http2, self.host.as_deref()).map(Arc::new)).transpose()?;
         let settings = Settings {
             source: Arc::clone(source),
             strategy: self.strategy,

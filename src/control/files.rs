@@ -37,15 +37,12 @@ impl Files {
             if self.watched.contains_key(file) {
                 continue;
             }
-            let (mut changes, signal) = (watch::file(file), self.signal.clone());
-            let watch = tokio::spawn(async move {
-                loop {
-                    changes.next().await;
-                    // Full: a change is already waiting to be looked at.
-                    let _ = signal.try_send(());
-                }
+            let signal = self.signal.clone();
+            let watch = watch::each_change(file, move || {
+                // Full: a change is already waiting to be looked at.
+                let _ = signal.try_send(());
             });
-            self.watched.insert(file.clone(), watch.abort_handle());
+            self.watched.insert(file.clone(), watch);
         }
     }
 

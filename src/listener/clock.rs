@@ -29,7 +29,7 @@ pub struct Clock {
     half: Cell<Option<Instant>>,
     pub(super) flood: RefCell<Flood>,
     /// What its client did that was refused.
-    pub(super) refused: Cell<Option<Malformed>>,
+    refused: Cell<Option<Malformed>>,
     /// Its end must not look like that of a response.
     pub(super) broken: Cell<bool>,
     /// HTTP/1: what it becomes after this response.
@@ -66,7 +66,10 @@ impl Active {
     /// Its exchange is over; `cancelled`: its client went away or took it back.
     pub fn ended(&self, cancelled: bool) {
         if self.0.http2 {
-            self.0.refuse_if(self.0.flood.borrow_mut().exchange(cancelled, Instant::now));
+            let flood = self.0.flood.borrow_mut().exchange(cancelled, Instant::now);
+            if let Some(bad) = flood {
+                self.0.refuse(bad);
+            }
         }
     }
 
@@ -129,10 +132,9 @@ impl Clock {
         self.tunnel.take()
     }
 
-    pub(super) fn refuse_if(&self, bad: Option<Malformed>) {
-        if bad.is_some() {
-            self.refused.set(bad);
-        }
+    /// Its client did this, so it is closed.
+    pub(super) fn refuse(&self, bad: Malformed) {
+        self.refused.set(Some(bad));
     }
 
     /// Whoever reads is woken when no exchange is in progress any more.
@@ -154,7 +156,10 @@ impl Clock {
     pub(super) fn framed(&self, frames: &mut Frames, advanced: bool) {
         let (requests, control) = frames.counted();
         if control > 0 || requests > 0 {
-            self.refuse_if(self.flood.borrow_mut().frames(requests, control, Instant::now));
+            let flood = self.flood.borrow_mut().frames(requests, control, Instant::now);
+            if let Some(bad) = flood {
+                self.refuse(bad);
+            }
         }
         let half = self.half.get().filter(|_| !advanced);
         self.half.set(frames.is_inside().then(|| half.unwrap_or_else(Instant::now)));

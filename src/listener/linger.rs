@@ -7,9 +7,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How long, and for how many bytes, a refused client is listened to.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 1 << 20;
+/// For how many bytes a refused client is listened to.
+const BYTES: usize = 1 << 20;
 
 /// It was answered; what still comes is thrown away, since closing a socket with unread bytes would reset it, and the
 /// client might never see the answer.
@@ -22,8 +21,9 @@ pub(super) struct Linger {
 }
 
 impl Linger {
-    pub(super) fn new() -> Self {
-        Linger { until: Instant::now() + LINGER, bytes: LINGER_BYTES, closed: false }
+    /// A refused client is listened to for so long.
+    pub(super) fn new(within: Duration) -> Self {
+        Linger { until: Instant::now() + within, bytes: BYTES, closed: false }
     }
 
     /// Ready when the client has said all, or too much, or has had its time.

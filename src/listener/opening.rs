@@ -1,14 +1,17 @@
 //! From a fresh connection to the first bytes of HTTP: who it is really from, TLS, and which HTTP it speaks.
 
+use super::linger::Linger;
 use crate::error::Error;
 use crate::malformed::Malformed;
+use crate::time::Alarm;
 use crate::tls::Socket;
 use crate::tls::server::Acceptor;
 use ppp::{HeaderResult, v1, v2};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
@@ -20,9 +23,8 @@ const PROXY_V2_BYTES: usize = 16;
 const PROXY_V2_MORE: usize = 4096;
 /// The shortest and the longest header of version 1.
 const PROXY_V1_BYTES: (usize, usize) = (b"PROXY UNKNOWN\r\n".len(), 107);
-/// What is read at most of a client that was refused, and for how long.
-const REST_BYTES: u64 = 1 << 20;
-const REST_TIME: Duration = Duration::from_millis(500);
+/// How long a refused client is listened to.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// What comes before HTTP on a listener's connections.
 #[derive(Debug, Clone, Default)]
@@ -86,7 +88,7 @@ impl Opening {
         let http2 = match socket.agreed() {
             // RFC 9113 §3.4: whoever has agreed on HTTP/2 must begin so.
             Some(b"h2") if !preface && !seen.is_empty() => {
-                close(socket).await?;
+                close(socket).await;
                 return Err(Unopened::Preface);
             }
             Some(protocol) => protocol == b"h2",
@@ -134,14 +136,12 @@ async fn proxied(stream: &mut TcpStream) -> Result<Option<SocketAddr>, Unopened>
 /// No handshake begins with a letter, but every request does: whoever sends one to a port of TLS is told so.
 async fn refuse_plain(mut stream: TcpStream) -> Result<Opened, Unopened> {
     stream.write_all(Error::PlainHttp.closing_answer().as_bytes()).await?;
-    close(stream).await?;
+    close(Socket::Plain(stream)).await;
     Err(Unopened::Plain)
 }
 
-/// Closing with unread bytes would reset the connection before the client has read what it was told.
-async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
-    stream.shutdown().await?;
-    let mut rest = stream.take(REST_BYTES);
-    let _ = tokio::time::timeout(REST_TIME, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
-    Ok(())
+/// Ends a connection so that its client sees what it was told.
+async fn close(mut socket: Socket) {
+    let (mut linger, mut alarm) = (Linger::new(LINGER), Alarm::default());
+    poll_fn(|cx| linger.poll(cx, &mut socket, &mut alarm)).await;
 }

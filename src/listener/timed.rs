@@ -17,6 +17,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// How long a refused client is listened to.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// The connection.
 #[derive(Debug)]
 pub(super) struct Timed {
@@ -101,7 +104,7 @@ impl Timed {
 
     /// Answers what must not be forwarded, once everything before it was answered. Ends in an error.
     fn refuse(&mut self, cx: &mut Context<'_>, bad: Malformed, inside_body: bool) -> Poll<io::Result<()>> {
-        self.clock.refused.set(Some(bad));
+        self.clock.refuse(bad);
         if inside_body {
             // It breaks off for whoever reads it.
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
@@ -116,7 +119,7 @@ impl Timed {
             let _ = Pin::new(&mut self.stream).poll_write(cx, answer.as_bytes());
             let _ = Pin::new(&mut self.stream).poll_flush(cx);
         }
-        let linger = self.linger.get_or_insert_with(Linger::new);
+        let linger = self.linger.get_or_insert_with(|| Linger::new(LINGER));
         linger.poll(cx, &mut self.stream, &mut self.alarm).map(|()| Err(io::ErrorKind::InvalidData.into()))
     }
 
@@ -194,7 +197,7 @@ impl AsyncRead for Timed {
                     Speaks::Http2(frames) => {
                         let advanced = frames.read(&buf.filled()[before..]);
                         this.clock.framed(frames, advanced);
-                        if this.clock.refused.get().is_some() {
+                        if this.clock.refused().is_some() {
                             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
                         }
                         return Poll::Ready(Ok(()));
@@ -266,7 +269,7 @@ impl AsyncWrite for Timed {
         let this = &mut *self;
         // Whoever still sends a body that nobody reads any more.
         if matches!(&this.speaks, Speaks::Http1(checked) if checked.scanner.is_inside_body()) {
-            let linger = this.linger.get_or_insert_with(Linger::new);
+            let linger = this.linger.get_or_insert_with(|| Linger::new(LINGER));
             return linger.poll(cx, &mut this.stream, &mut this.alarm).map(Ok);
         }
         Pin::new(&mut this.stream).poll_shutdown(cx)

@@ -61,8 +61,7 @@ impl Checks {
 
 /// A check by the one settings is a check by the others.
 fn is_same(one: &Settings, other: &Settings) -> bool {
-    let all = |of: &Settings| (of.health.clone(), of.http2, of.host.clone());
-    one.tls == other.tls && all(one) == all(other)
+    one.health == other.health && one.http2 == other.http2 && one.host == other.host && one.tls == other.tls
 }
 
 /// Checks one endpoint until the task is ended.
@@ -122,7 +121,7 @@ fn jittered(interval: Duration, chance: &mut Chance) -> Duration {
 
 /// `GET path` on a connection of its own; 2xx and 3xx are good.
 async fn probe(address: SocketAddr, path: &str, service: &Settings) -> Result<(), String> {
-    let tls = service.tls.as_ref();
+    let tls = service.tls.as_deref();
     let socket = client::connect(address, tls).await.map_err(|e| format!("connect: {e}"))?;
     let http2 = service.http2;
     let host =

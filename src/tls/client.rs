@@ -25,16 +25,18 @@ pub struct Settings {
 }
 
 /// Makes handshakes with a service's endpoints. Equal to another one if both would do just the same.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Connector {
     /// Of its settings and its files' content: 12 hex digits.
-    pub digest: Arc<str>,
+    pub digest: String,
     /// All that it was read from.
     pub files: Vec<PathBuf>,
     name: Option<ServerName<'static>>,
     http2: bool,
     config: Arc<ClientConfig>,
 }
+
+impl Eq for Connector {}
 
 impl PartialEq for Connector {
     fn eq(&self, other: &Self) -> bool {
@@ -77,7 +79,7 @@ impl Connector {
             }
         };
         config.alpn_protocols = vec![if settings.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
-        let digest = crate::digest::short(&digested).into();
+        let digest = crate::digest::short(&digested);
         Ok(Connector { digest, files, name, http2: settings.http2, config: Arc::new(config) })
     }
 

@@ -55,14 +55,8 @@ impl Acceptor {
     pub fn watch(&self) {
         let pairs = self.settings.certificates.iter().flat_map(|pair| [&pair.chain, &pair.key]);
         for file in pairs.chain(&self.settings.client_ca) {
-            let (acceptor, file) = (self.clone(), file.clone());
-            let mut changes = crate::watch::file(&file);
-            tokio::spawn(async move {
-                loop {
-                    changes.next().await;
-                    acceptor.reload(&file);
-                }
-            });
+            let (acceptor, changed) = (self.clone(), file.clone());
+            crate::watch::each_change(file, move || acceptor.reload(&changed));
         }
     }
 

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -50,7 +51,7 @@ pub struct Link {
     pub(super) sender: http1::SendRequest<RequestBody>,
     pub(super) view: View,
     opened: Instant,
-    tls: Option<Connector>,
+    tls: Option<Arc<Connector>>,
     /// What is left of it when the endpoint has switched to another protocol.
     pub(super) switched: oneshot::Receiver<Switched>,
 }
@@ -82,11 +83,11 @@ enum Shared {
     /// Somebody is connecting; the result comes to all who wait.
     Connecting {
         opened: watch::Receiver<Option<Result<Multiplexed, ConnectError>>>,
-        tls: Option<Connector>,
+        tls: Option<Arc<Connector>>,
     },
     Open {
         connection: Multiplexed,
-        tls: Option<Connector>,
+        tls: Option<Arc<Connector>>,
     },
 }
 
@@ -163,7 +164,7 @@ impl Pools {
     }
 
     /// Takes an idle connection that can carry a request; one that was opened on other terms cannot.
-    fn idle(&self, endpoint: u32, tls: Option<&Connector>) -> Option<Link> {
+    fn idle(&self, endpoint: u32, tls: Option<&Arc<Connector>>) -> Option<Link> {
         let mut endpoints = self.endpoints.borrow_mut();
         let pool = endpoints.get_mut(&endpoint)?;
         let mut place = pool.idle.len();
@@ -203,7 +204,7 @@ impl Pools {
     async fn shared(
         self: &Rc<Self>,
         endpoint: &Endpoint,
-        wanted: Option<&Connector>,
+        wanted: Option<&Arc<Connector>>,
     ) -> Result<Multiplexed, ConnectError> {
         let mut waiting = {
             let mut endpoints = self.endpoints.borrow_mut();
@@ -221,7 +222,7 @@ impl Pools {
                     let (id, address, live) = (endpoint.id, endpoint.address, endpoint.live.clone());
                     // On its own task: whoever asked first may give up before the others.
                     tokio::task::spawn_local(async move {
-                        let opened = tokio::time::timeout(CONNECT_AT_MOST, open_http2(address, tls.as_ref())).await;
+                        let opened = tokio::time::timeout(CONNECT_AT_MOST, open_http2(address, tls.as_deref())).await;
                         let opened = opened.unwrap_or(Err(ConnectError::Timeout));
                         if opened.is_ok() {
                             live.connected();
@@ -286,8 +287,8 @@ async fn drive(address: std::net::SocketAddr, connection: impl Future<Output = h
     }
 }
 
-async fn open_http1(endpoint: &Endpoint, tls: Option<&Connector>) -> Result<Link, ConnectError> {
-    let (io, view) = open(endpoint.address, tls).await?;
+async fn open_http1(endpoint: &Endpoint, tls: Option<&Arc<Connector>>) -> Result<Link, ConnectError> {
+    let (io, view) = open(endpoint.address, tls.map(Arc::as_ref)).await?;
     let (sender, mut connection) = http1::handshake(io).await.map_err(|_| ConnectError::Failed)?;
     let (switch, switched) = oneshot::channel();
     let address = endpoint.address;
