@@ -13,18 +13,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 
 /// A gateway before an origin that answers with the head that it was sent; keys of `[gateway]` and of the service.
 fn start(gateway: &str, service: &str) -> Program {
-    before(&echo(), gateway, service)
-}
-
-fn before(origin: &str, gateway: &str, service: &str) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{origin}\"\n");
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let config = format!(
-        "{gateway}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.shop]\nsource = \"local\"\n\
-         {service}\n[[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
-    );
-    Program::start(folder, &config, &[])
+    Program::before(echo(), gateway, service)
 }
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -129,7 +118,7 @@ fn a_body_has_a_bound_where_one_is_set() {
 #[test]
 fn a_body_that_does_not_come_is_not_waited_for() {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
-    let gateway = before(&origin.local_addr().unwrap().to_string(), "stall_timeout = \"200ms\"", "");
+    let gateway = Program::before(origin.local_addr().unwrap(), "stall_timeout = \"200ms\"", "");
     for more in ["content-length: 5\r\n\r\nfour", "transfer-encoding: chunked\r\n\r\n4\r\nfo"] {
         let mut client = Raw::connect(&gateway.address);
         client.say(&format!("POST / HTTP/1.1\r\nhost: a\r\n{more}"));

@@ -22,12 +22,7 @@ fn start() -> (Program, Served) {
 
 /// A gateway before an origin.
 fn before(address: &str) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{address}\"\n");
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let config = "max_head_bytes = 8192\nmax_headers = 50\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-                  [services.shop]\nsource = \"local\"\n[[routes]]\nmatch = { path_prefix = \"/\" }\nservice = \"shop\"\n";
-    Program::start(folder, config, &[])
+    Program::before(address, "max_head_bytes = 8192\nmax_headers = 50", "")
 }
 
 /// Answers each request with its first line, once its body was read.

@@ -29,9 +29,7 @@ fn start() -> (Program, Arc<Mutex<Vec<String>>>) {
 
 fn with_keys(keys: &str) -> (Program, Arc<Mutex<Vec<String>>>) {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", origin.local_addr().unwrap());
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
+    let address = origin.local_addr().unwrap();
     let served = Arc::<Mutex<Vec<String>>>::default();
     let lines = Arc::clone(&served);
     std::thread::spawn(move || {
@@ -40,11 +38,7 @@ fn with_keys(keys: &str) -> (Program, Arc<Mutex<Vec<String>>>) {
             std::thread::spawn(move || serve(BufReader::new(stream.unwrap()), &lines));
         }
     });
-    let config = format!(
-        "{keys}max_head_bytes = 8192\nmax_headers = 50\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.shop]\nsource = \"local\"\n[[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
-    );
-    (Program::start(folder, &config, &[]), served)
+    (Program::before(address, &format!("{keys}max_head_bytes = 8192\nmax_headers = 50"), ""), served)
 }
 
 fn serve(mut stream: BufReader<TcpStream>, lines: &Mutex<Vec<String>>) -> Option<()> {

@@ -15,25 +15,28 @@ use std::time::Duration;
 /// Long enough to see that nothing comes that should not.
 const SILENCE: Duration = Duration::from_millis(200);
 
-/// A gateway before this origin, with keys of `[gateway]` and of the service.
-fn before(origin: &TcpListener, gateway: &str, service: &str) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", origin.local_addr().unwrap());
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let config = format!(
-        "{gateway}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.shop]\nsource = \"local\"\n{service}\n[[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
-    );
-    Program::start(folder, &config, &[])
+/// A gateway before this origin, with keys of `[gateway]`.
+fn before(origin: &TcpListener, gateway: &str) -> Program {
+    Program::before(origin.local_addr().unwrap(), gateway, "")
 }
 
 /// With an origin that the test plays itself.
 fn start() -> (TcpListener, Program) {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
-    let gateway = before(&origin, "", "");
+    let gateway = before(&origin, "");
     (origin, gateway)
 }
 
+/// A request on its way: who has sent it, who has got it on a connection of its own, and its head there.
+fn carry(gateway: &Program, origin: &TcpListener, request: &str) -> (Raw, Raw, String) {
+    let mut client = Raw::connect(&gateway.address);
+    client.say(request);
+    let mut upstream = Raw::accept(origin);
+    let head = upstream.head();
+    (client, upstream, head)
+}
+
+const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 const EXPECTING: &str = "POST / HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -41,10 +44,8 @@ const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 fn a_body_waits_until_the_endpoint_asks_for_it() {
     // RFC 9110 §10.1.1, both hops.
     let (origin, gateway) = start();
-    let mut client = Raw::connect(&gateway.address);
-    client.say(EXPECTING);
-    let mut upstream = Raw::accept(&origin);
-    assert!(upstream.head().contains("\r\nexpect: 100-continue\r\n"));
+    let (mut client, mut upstream, head) = carry(&gateway, &origin, EXPECTING);
+    assert!(head.contains("\r\nexpect: 100-continue\r\n"));
     assert!(client.is_silent(SILENCE));
     upstream.say("HTTP/1.1 100 Continue\r\n\r\n");
     assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
@@ -63,10 +64,7 @@ fn a_body_waits_until_the_endpoint_asks_for_it() {
 #[test]
 fn an_endpoint_that_does_not_know_what_it_was_asked_gets_the_body_after_a_second() {
     let (origin, gateway) = start();
-    let mut client = Raw::connect(&gateway.address);
-    client.say(EXPECTING);
-    let mut upstream = Raw::accept(&origin);
-    upstream.head();
+    let (mut client, mut upstream, _) = carry(&gateway, &origin, EXPECTING);
     assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
     client.say("body");
     assert_eq!(upstream.bytes(4), "body");
@@ -77,10 +75,7 @@ fn an_endpoint_that_does_not_know_what_it_was_asked_gets_the_body_after_a_second
 #[test]
 fn an_endpoint_may_refuse_a_body_unseen() {
     let (origin, gateway) = start();
-    let mut client = Raw::connect(&gateway.address);
-    client.say(EXPECTING);
-    let mut upstream = Raw::accept(&origin);
-    upstream.head();
+    let (mut client, mut upstream, _) = carry(&gateway, &origin, EXPECTING);
     upstream.say("HTTP/1.1 417 Expectation Failed\r\ncontent-length: 2\r\n\r\nno");
     let (head, body) = client.response();
     assert!(head.starts_with("HTTP/1.1 417 ") && body == "no", "{head}");
@@ -97,10 +92,7 @@ fn who_cannot_be_asked_is_not_waited_for() {
         "POST / HTTP/1.0\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\nbody",
         "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nexpect: 100-continue\r\n\r\n",
     ] {
-        let mut client = Raw::connect(&gateway.address);
-        client.say(request);
-        let mut upstream = Raw::accept(&origin);
-        let head = upstream.head();
+        let (mut client, mut upstream, head) = carry(&gateway, &origin, request);
         assert!(!head.contains("expect"), "{head}");
         assert!(!head.contains("content-length: 4") || upstream.bytes(4) == "body");
         upstream.say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok");
@@ -112,10 +104,7 @@ fn who_cannot_be_asked_is_not_waited_for() {
 fn early_hints_are_counted_and_not_mistaken_for_the_response() {
     // RFC 8297.
     let (origin, gateway) = start();
-    let mut client = Raw::connect(&gateway.address);
-    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    let mut upstream = Raw::accept(&origin);
-    upstream.head();
+    let (mut client, mut upstream, _) = carry(&gateway, &origin, GET);
     let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
     upstream.say(&format!("{hint}HTTP/1.1 102 Processing\r\n\r\n{hint}{OK}"));
     let (head, body) = client.response();
@@ -126,10 +115,8 @@ fn early_hints_are_counted_and_not_mistaken_for_the_response() {
 #[test]
 fn an_early_answer_reaches_a_client_that_still_sends() {
     let (origin, gateway) = start();
-    let mut client = Raw::connect(&gateway.address);
-    client.say("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nfirst");
-    let mut upstream = Raw::accept(&origin);
-    upstream.head();
+    let (mut client, mut upstream, _) =
+        carry(&gateway, &origin, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000000\r\n\r\nfirst");
     upstream.say("HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno");
     assert!(client.response().0.starts_with("HTTP/1.1 413 "));
 }
@@ -144,10 +131,7 @@ fn a_body_that_breaks_off_does_not_look_complete() {
         ("transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\nx\r\n", "4\r\nhalf\r\n"),
         ("transfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n", "4\r\nhalf\r\n"),
     ] {
-        let mut client = Raw::connect(&gateway.address);
-        client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-        let mut upstream = Raw::accept(&origin);
-        upstream.head();
+        let (mut client, mut upstream, _) = carry(&gateway, &origin, GET);
         upstream.say(&format!("HTTP/1.1 200 OK\r\n{answer}"));
         upstream.end();
         let rest = client.rest().unwrap();
@@ -155,10 +139,7 @@ fn a_body_that_breaks_off_does_not_look_complete() {
     }
     // HTTP/1.0 knows no chunks: what would be an end of the body is a reset.
     for complete in [false, true] {
-        let mut client = Raw::connect(&gateway.address);
-        client.say("GET / HTTP/1.0\r\nhost: a\r\n\r\n");
-        let mut upstream = Raw::accept(&origin);
-        upstream.head();
+        let (mut client, mut upstream, _) = carry(&gateway, &origin, "GET / HTTP/1.0\r\nhost: a\r\n\r\n");
         let end = if complete { "0\r\n\r\n" } else { "" };
         upstream.say(&format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n{end}"));
         upstream.end();
@@ -175,7 +156,7 @@ fn what_nobody_asked_for_is_never_the_next_response() {
     let stray = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
     let mut client = Raw::connect(&gateway.address);
     let mut ask = |origin: &TcpListener, answer: &str| {
-        client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        client.say(GET);
         let mut upstream = Raw::accept(origin);
         upstream.head();
         upstream.say(answer);
@@ -299,10 +280,8 @@ fn a_response_that_has_two_meanings_is_a_502() {
         "200 OK\r\nx : 1\r\ncontent-length: 2\r\n\r\nok",
         "200 OK\r\nx: 1\n y: 2\r\ncontent-length: 2\r\n\r\nok",
     ] {
-        let mut client = Raw::connect(&gateway.address);
-        client.say("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
-        let mut upstream = Raw::accept(&origin);
-        upstream.head();
+        let (mut client, mut upstream, _) =
+            carry(&gateway, &origin, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n");
         upstream.say(&format!("HTTP/1.1 {answer}"));
         let (head, body) = client.response();
         assert!(
@@ -316,10 +295,7 @@ fn a_response_that_has_two_meanings_is_a_502() {
 #[test]
 fn an_endpoint_that_is_gone_is_not_kept_in_touch_with() {
     let (origin, gateway) = start();
-    let mut client = Raw::connect(&gateway.address);
-    client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    let mut upstream = Raw::accept(&origin);
-    upstream.head();
+    let (mut client, mut upstream, _) = carry(&gateway, &origin, GET);
     upstream.say(OK);
     client.response();
     std::fs::write(gateway.folder().join("services.toml"), "[services.shop]\nendpoints = []\n").unwrap();
@@ -331,11 +307,8 @@ fn an_endpoint_that_is_gone_is_not_kept_in_touch_with() {
 fn a_kept_connection_is_closed_when_it_was_idle_or_open_for_long_enough() {
     for bound in ["upstream_idle_timeout = \"100ms\"", "upstream_lifetime = \"100ms\""] {
         let origin = TcpListener::bind("127.0.0.1:0").unwrap();
-        let gateway = before(&origin, bound, "");
-        let mut client = Raw::connect(&gateway.address);
-        client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-        let mut upstream = Raw::accept(&origin);
-        upstream.head();
+        let gateway = before(&origin, bound);
+        let (mut client, mut upstream, _) = carry(&gateway, &origin, GET);
         upstream.say(OK);
         client.response();
         assert_eq!(upstream.rest().unwrap(), "", "{bound}");
@@ -345,10 +318,10 @@ fn a_kept_connection_is_closed_when_it_was_idle_or_open_for_long_enough() {
 #[test]
 fn no_more_connections_are_kept_than_may_be() {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
-    let gateway = before(&origin, "idle_upstream_connections = 0", "");
+    let gateway = before(&origin, "idle_upstream_connections = 0");
     let mut client = Raw::connect(&gateway.address);
     for _ in 0..2 {
-        client.say("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
+        client.say(GET);
         let mut upstream = Raw::accept(&origin);
         upstream.head();
         upstream.say(OK);

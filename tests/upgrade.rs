@@ -19,18 +19,7 @@ const SWITCH: &str =
 
 fn start(keys: &str) -> (Program, TcpListener) {
     let origin = TcpListener::bind("127.0.0.1:0").unwrap();
-    (before(origin.local_addr().unwrap(), keys, ""), origin)
-}
-
-fn before(origin: SocketAddr, keys: &str, service: &str) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{origin}\"\n");
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let config = format!(
-        "{keys}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.shop]\nsource = \"local\"\n\
-         {service}\n[[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
-    );
-    Program::start(folder, &config, &[])
+    (Program::before(origin.local_addr().unwrap(), keys, ""), origin)
 }
 
 fn client(gateway: &Program) -> BufReader<TcpStream> {
@@ -237,7 +226,7 @@ const WISH: &str = "GET /chat HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgr
 
 #[tokio::test]
 async fn a_websocket_goes_to_an_endpoint_of_http_2_as_a_stream() {
-    let gateway = before(http2_origin(true).await, "", "protocol = \"h2\"");
+    let gateway = Program::before(http2_origin(true).await, "", "protocol = \"h2\"");
     let mut client = tokio::net::TcpStream::connect(&gateway.address).await.unwrap();
     client.write_all(format!("{WISH}first").as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -274,7 +263,7 @@ async fn a_websocket_goes_to_an_endpoint_of_http_2_as_a_stream() {
 
 #[tokio::test]
 async fn an_endpoint_of_http_2_that_has_no_such_streams_is_asked_without_the_wish() {
-    let gateway = before(http2_origin(false).await, "", "protocol = \"h2\"");
+    let gateway = Program::before(http2_origin(false).await, "", "protocol = \"h2\"");
     let io = TokioIo::new(tokio::net::TcpStream::connect(&gateway.address).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
     tokio::spawn(async { drop(connection.with_upgrades().await) });
