@@ -23,6 +23,8 @@ pub enum Error {
     ConnectFailed,
     /// The connection broke before the response's head, and sending again would not be safe.
     UpstreamReset,
+    /// HTTP/2: the endpoint cancelled the request before the response's head.
+    UpstreamCancelled,
     /// What came back is no HTTP.
     UpstreamProtocol,
     /// An attempt got no response head in time.
@@ -40,7 +42,9 @@ impl Error {
             Error::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Error::NoRoute => StatusCode::NOT_FOUND,
             Error::PolicyUnavailable | Error::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
-            Error::ConnectFailed | Error::UpstreamReset | Error::UpstreamProtocol => StatusCode::BAD_GATEWAY,
+            Error::ConnectFailed | Error::UpstreamReset | Error::UpstreamCancelled | Error::UpstreamProtocol => {
+                StatusCode::BAD_GATEWAY
+            }
             Error::AttemptTimeout | Error::Timeout => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -56,6 +60,7 @@ impl Error {
             Error::NoEndpoint => "no_endpoint",
             Error::ConnectFailed => "connect_failed",
             Error::UpstreamReset => "upstream_reset",
+            Error::UpstreamCancelled => "upstream_cancelled",
             Error::UpstreamProtocol => "upstream_protocol",
             Error::AttemptTimeout => "upstream_timeout",
             Error::Timeout => "timeout",
@@ -74,6 +79,9 @@ impl Error {
             Error::ConnectFailed => "The service could not be reached.",
             Error::UpstreamReset => {
                 "The service broke the connection before it answered. It may have received the request, so it was not sent again."
+            }
+            Error::UpstreamCancelled => {
+                "The service cancelled the request before it answered. It may have done some of it, so it was not sent again."
             }
             Error::UpstreamProtocol => "The service gave an answer that is not valid HTTP.",
             Error::AttemptTimeout => "The service did not answer in time.",

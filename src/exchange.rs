@@ -125,6 +125,8 @@ pub enum AttemptError {
     ConnectTimeout,
     /// The connection broke; something may have been sent.
     Reset,
+    /// HTTP/2: the endpoint cancelled the request.
+    Cancelled,
     /// What came back is no HTTP.
     Protocol,
     /// No response head in time.
@@ -149,10 +151,11 @@ impl End {
 
 impl AttemptError {
     /// Each once, in the order of their declaration.
-    pub const ALL: [AttemptError; 7] = [
+    pub const ALL: [AttemptError; 8] = [
         AttemptError::Connect,
         AttemptError::ConnectTimeout,
         AttemptError::Reset,
+        AttemptError::Cancelled,
         AttemptError::Protocol,
         AttemptError::Timeout,
         AttemptError::ClientGone,
@@ -165,6 +168,7 @@ impl AttemptError {
             AttemptError::Connect => "connect_failed",
             AttemptError::ConnectTimeout => "connect_timeout",
             AttemptError::Reset => "reset",
+            AttemptError::Cancelled => "cancelled",
             AttemptError::Protocol => "protocol",
             AttemptError::Timeout => "timeout",
             AttemptError::ClientGone => "client_gone",

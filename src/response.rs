@@ -49,7 +49,7 @@ struct Upstream {
 pub enum Broken {
     /// The upstream broke off.
     #[error("the upstream broke off in the middle of the body")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] Option<hyper::Error>),
     /// The exchange's time is over.
     #[error("the request took longer than it may")]
     TimedOut,
@@ -203,7 +203,17 @@ impl http_body::Body for Body {
             }
             Content::Upstream(upstream) => {
                 let polled = Pin::new(&mut upstream.incoming).poll_frame(cx);
-                let Poll::Ready(mut frame) = polled else { return upstream.out_of_time(cx, exchange) };
+                let Poll::Ready(frame) = polled else { return upstream.out_of_time(cx, exchange) };
+                let mut frame = match frame {
+                    // gRPC's servers know the deadline too.
+                    Some(Err(_)) if upstream.is_late() => return Poll::Ready(Some(upstream.give_up(exchange))),
+                    // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
+                    None if upstream.lease.is_none() && !upstream.incoming.is_end_stream() => {
+                        Some(Err(Broken::Upstream(None)))
+                    }
+                    Some(frame) => Some(frame.map_err(|error| Broken::Upstream(Some(error)))),
+                    None => None,
+                };
                 let over = match &mut frame {
                     Some(Ok(frame)) => {
                         if let Some(trailers) = frame.trailers_mut() {
@@ -229,7 +239,7 @@ impl http_body::Body for Body {
                     }
                     this.content = Content::Empty;
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(Broken::Upstream)))
+                Poll::Ready(frame)
             }
         }
     }
@@ -259,17 +269,23 @@ impl Upstream {
         exchange: &mut Exchange,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let Some(deadline) = self.deadline else { return Poll::Pending };
-        self.alarm.poll(cx, deadline).map(|()| {
-            exchange.end = End::TimedOut;
-            // Between two messages as well as in one, gRPC's clients take what follows as the end and its reason.
-            let is_call = exchange.head.as_deref().is_some_and(grpc::is_call);
-            let told = is_call && http_body::Body::size_hint(&self.incoming).exact().is_none();
-            if told {
-                return Some(Ok(Frame::trailers(grpc::trailers(Error::Timeout))));
-            }
-            self.break_off(exchange);
-            Some(Err(Broken::TimedOut))
-        })
+        self.alarm.poll(cx, deadline).map(|()| Some(self.give_up(exchange)))
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// The time is over: the last frame, or the break.
+    fn give_up(&self, exchange: &mut Exchange) -> Result<Frame<Bytes>, Broken> {
+        exchange.end = End::TimedOut;
+        // Between two messages as well as in one, gRPC's clients take what follows as the end and its reason.
+        let is_call = exchange.head.as_deref().is_some_and(grpc::is_call);
+        if is_call && http_body::Body::size_hint(&self.incoming).exact().is_none() {
+            return Ok(Frame::trailers(grpc::trailers(Error::Timeout)));
+        }
+        self.break_off(exchange);
+        Err(Broken::TimedOut)
     }
 
     /// A body whose length HTTP/1.0's client is not told ends with the connection (RFC 9112 §6.3), so it must not end as

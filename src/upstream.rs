@@ -199,13 +199,18 @@ pub async fn send(
 const COOL_OFF: Duration = Duration::from_secs(5);
 
 fn answer(error: AttemptError, deadline: Option<Instant>) -> Error {
+    let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
     match error {
         AttemptError::Connect | AttemptError::ConnectTimeout => Error::ConnectFailed,
-        AttemptError::Reset | AttemptError::Unfinished => Error::UpstreamReset,
         AttemptError::Protocol => Error::UpstreamProtocol,
-        AttemptError::Timeout if deadline.is_some_and(|deadline| Instant::now() >= deadline) => Error::Timeout,
-        AttemptError::Timeout => Error::AttemptTimeout,
         AttemptError::ClientGone => Error::Malformed(Malformed::Body),
+        // gRPC's servers know the deadline too, and may give up a moment before it is seen here.
+        AttemptError::Timeout | AttemptError::Reset | AttemptError::Cancelled | AttemptError::Unfinished if over => {
+            Error::Timeout
+        }
+        AttemptError::Timeout => Error::AttemptTimeout,
+        AttemptError::Cancelled => Error::UpstreamCancelled,
+        AttemptError::Reset | AttemptError::Unfinished => Error::UpstreamReset,
     }
 }
 
@@ -224,10 +229,11 @@ fn key(service: &Service, plan: Option<&Plan>, head: &Head) -> String {
     }
 }
 
-/// The endpoint says that it has not looked at the request (RFC 9113 §8.7).
-fn was_refused(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+/// HTTP/2: why the endpoint reset the request's stream, if it did. After `REFUSED_STREAM` it has not looked at it
+/// (RFC 9113 §8.7).
+fn reset(error: &hyper::Error) -> Option<h2::Reason> {
+    let cause = std::error::Error::source(error)?.downcast_ref::<h2::Error>()?;
+    cause.reason().filter(|_| cause.is_reset())
 }
 
 /// One attempt at one endpoint: a connection, the request, the response's head.
@@ -287,7 +293,9 @@ async fn try_once(
         };
         let handed_back = failed.take_message().is_some();
         let error = failed.into_error();
-        let unsent = handed_back || (nothing_written || was_refused(&error)) && !body.started();
+        let reset = reset(&error);
+        let refused = reset == Some(h2::Reason::REFUSED_STREAM);
+        let unsent = handed_back || (nothing_written || refused) && !body.started();
         tracing::debug!(endpoint = %endpoint.address, %error, unsent, reused, "no response");
         if body.failed().is_some() {
             return Err(AttemptError::ClientGone);
@@ -304,8 +312,33 @@ async fn try_once(
             AttemptError::Connect
         } else if error.is_parse() {
             AttemptError::Protocol
+        } else if reset == Some(h2::Reason::CANCEL) {
+            AttemptError::Cancelled
         } else {
             AttemptError::Reset
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_when_the_time_is_over_has_run_out_of_time() {
+        use AttemptError::{Cancelled, ClientGone, Connect, Protocol, Reset, Timeout};
+        let now = Instant::now();
+        for (error, before, after) in [
+            (Reset, Error::UpstreamReset, Error::Timeout),
+            (Cancelled, Error::UpstreamCancelled, Error::Timeout),
+            (Timeout, Error::AttemptTimeout, Error::Timeout),
+            (Protocol, Error::UpstreamProtocol, Error::UpstreamProtocol),
+            (Connect, Error::ConnectFailed, Error::ConnectFailed),
+            (ClientGone, Error::Malformed(Malformed::Body), Error::Malformed(Malformed::Body)),
+        ] {
+            assert_eq!(answer(error, Some(now + Duration::from_secs(3600))), before);
+            assert_eq!(answer(error, None), before);
+            assert_eq!(answer(error, Some(now)), after);
+        }
     }
 }

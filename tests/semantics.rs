@@ -249,18 +249,36 @@ fn http_1_0_is_kept_open_only_for_who_asks() {
     assert!(client.rest().unwrap().ends_with("\r\n\r\nok"));
 }
 
+const CHUNKED: &str = "1\r\n2\r\n0\r\n\r\n";
+
 #[test]
 fn any_method_may_have_a_body_and_requests_in_a_row_are_answered_in_order() {
     let (origin, gateway) = start();
     let mut client = Raw::connect(&gateway.address);
-    client.say(
-        "GET /1 HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n1DELETE /2 HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\n2\r\n0\r\n\r\nBREW /3 HTTP/1.1\r\nhost: a\r\n\r\n",
-    );
+    let mut sent = String::from("GET /0 HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n1");
+    for line in ["GET /1", "DELETE /2", "BREW /3", "HEAD /4", "OPTIONS /5"] {
+        sent.push_str(&format!("{line} HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{CHUNKED}"));
+    }
+    client.say(&format!("{sent}PUT /6 HTTP/1.1\r\nhost: a\r\n\r\n"));
     let mut upstream = Raw::accept(&origin);
-    for (line, body) in [("GET /1 ", "1"), ("DELETE /2 ", "1\r\n2\r\n0\r\n\r\n"), ("BREW /3 ", "")] {
+    for (line, body) in [
+        ("GET /0 ", "1"),
+        ("GET /1 ", CHUNKED),
+        ("DELETE /2 ", CHUNKED),
+        ("BREW /3 ", CHUNKED),
+        ("HEAD /4 ", CHUNKED),
+        ("OPTIONS /5 ", CHUNKED),
+        ("PUT /6 ", ""),
+    ] {
         let head = upstream.head();
         assert!(head.starts_with(line), "{head}");
+        assert_eq!(head.contains("transfer-encoding: chunked\r\n"), body == CHUNKED, "{head}");
         assert_eq!(upstream.bytes(body.len()), body);
+        if line.starts_with("HEAD") {
+            upstream.say("HTTP/1.1 200 OK\r\nx-of: head\r\n\r\n");
+            assert!(client.head().contains("x-of: head\r\n"));
+            continue;
+        }
         upstream.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{line}", line.len()));
         assert_eq!(client.response().1, line);
     }

@@ -24,6 +24,7 @@ pub struct Source {
     failed: Cell<Option<Malformed>>,
     bytes: Cell<u64>,
     most: u64,
+    http2: bool,
 }
 
 /// One attempt's hold on the client's body.
@@ -45,12 +46,12 @@ pub enum Broken {
     TooLarge,
     /// The client's connection broke, or its framing was bad.
     #[error("the client's body broke off")]
-    Client(#[source] hyper::Error),
+    Client(#[source] Option<hyper::Error>),
 }
 
 impl Source {
-    /// Takes the client's body, of so many bytes at most.
-    pub fn new(incoming: Incoming, most: u64) -> Rc<Self> {
+    /// Takes the client's body, of so many bytes at most, which came by HTTP/2 or HTTP/1.
+    pub fn new(incoming: Incoming, most: u64, http2: bool) -> Rc<Self> {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
         Rc::new(Source {
             incoming: RefCell::new(incoming),
@@ -60,6 +61,7 @@ impl Source {
             failed: Cell::new(None),
             bytes: Cell::new(0),
             most,
+            http2,
         })
     }
 
@@ -119,13 +121,16 @@ impl Body for RequestBody {
             std::task::ready!(gate.poll(cx));
             this.gate = None;
         }
-        let polled = match &mut *source.incoming.borrow_mut() {
-            None => return Poll::Ready(None),
-            Some(incoming) => Pin::new(incoming).poll_frame(cx),
-        };
-        let Poll::Ready(frame) = polled else { return Poll::Pending };
+        let mut incoming = source.incoming.borrow_mut();
+        let Some(incoming) = &mut *incoming else { return Poll::Ready(None) };
+        let frame = std::task::ready!(Pin::new(&mut *incoming).poll_frame(cx));
         source.started.set(true);
         Poll::Ready(match frame {
+            // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
+            None if source.http2 && !incoming.is_end_stream() => {
+                source.failed.set(Some(Malformed::Body));
+                Some(Err(Broken::Client(None)))
+            }
             None => None,
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
@@ -142,7 +147,7 @@ impl Body for RequestBody {
             }
             Some(Err(error)) => {
                 source.failed.set(Some(Malformed::Body));
-                Some(Err(Broken::Client(error)))
+                Some(Err(Broken::Client(Some(error))))
             }
         })
     }

@@ -13,6 +13,7 @@ use crate::service::Endpoint;
 use crate::telemetry::Context;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http_body::Body;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -110,7 +111,12 @@ impl<'a> Outgoing<'a> {
         if self.version == Version::HTTP_11 {
             interim::listen(&mut request, gate.as_ref(), self.early_hints);
         }
-        let mut request = request.map(|()| body.reader(gate));
+        let body = body.reader(gate);
+        if self.version == Version::HTTP_11 && body.size_hint().exact().is_none() {
+            // Unless told, hyper takes a GET or a HEAD for one without a body.
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let mut request = request.map(|()| body);
         *request.method_mut() = self.head.parts.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
