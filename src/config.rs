@@ -103,7 +103,8 @@ pub struct ConnectionLimits {
     pub head_timeout: Duration,
     /// Without a request.
     pub idle_timeout: Duration,
-    /// A client that takes no byte of what we have for it, or sends none of the body that it began (HTTP/1).
+    /// A client that takes no byte of what we have for it, or sends none of the body that it began; in calls of gRPC
+    /// it may be silent.
     pub stall_timeout: Duration,
     /// Bytes of a request head.
     pub head_bytes: usize,

@@ -48,8 +48,8 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
         Decided::Refuse(error) => return response::from_error(exchange, error),
     };
     exchange.service = Some(Arc::clone(&forwarded.service));
-    let http2 = head.parts.version == http::Version::HTTP_2;
-    let body = Source::new(body, forwarded.service.settings.max_body_bytes.unwrap_or(u64::MAX), http2);
+    let most = forwarded.service.settings.max_body_bytes.unwrap_or(u64::MAX);
+    let body = Source::new(body, &head, most, &snapshot.gateway.limits);
     let arrived = upstream::send(&mut exchange, &forwarded, &snapshot.gateway, &body).await;
     exchange.request_bytes = body.bytes();
     let edits = forwarded.edits.as_ref().map_or(&[][..], |edits| &edits.response);

@@ -43,7 +43,8 @@ pub struct Settings {
     pub http2: bool,
     /// Whole exchange, all attempts, until the last byte of the response. Zero: no limit.
     pub timeout: Duration,
-    /// One attempt, until its response head is there. Zero: no limit.
+    /// One attempt, until its response head is there; the time in which the client sends its body is not counted. Zero: no
+    /// limit.
     pub attempt_timeout: Duration,
     /// Until a connection is established.
     pub connect_timeout: Duration,

@@ -25,6 +25,7 @@ use crate::telemetry::Context;
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use outgoing::Outgoing;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -106,9 +107,9 @@ impl<'a> Terms<'a> {
         Terms { max_attempts, attempt_timeout, deadline, retry_status }
     }
 
-    /// When an attempt that starts now must have its response head.
-    fn attempt_deadline(&self, now: Instant) -> Option<Instant> {
-        let own = (!self.attempt_timeout.is_zero()).then(|| now + self.attempt_timeout);
+    /// When an attempt must have its response head that started then, or was given the last of its request.
+    fn attempt_deadline(&self, since: Instant) -> Option<Instant> {
+        let own = (!self.attempt_timeout.is_zero()).then(|| since + self.attempt_timeout);
         match (own, self.deadline) {
             (Some(own), Some(whole)) => Some(own.min(whole)),
             (own, whole) => own.or(whole),
@@ -154,9 +155,8 @@ pub async fn send(
         let span_id = exchange.attempt(&picked, now);
         let endpoint = &picked.endpoint;
         let in_flight = InFlight::enter(&endpoint.live);
-        let deadline = terms.attempt_deadline(now);
         let trace = (&exchange.trace, span_id);
-        let result = try_once(&worker.pools, endpoint, service, &outgoing, trace, body, (now, deadline)).await;
+        let result = try_once(&worker.pools, endpoint, service, &outgoing, trace, body, (now, &terms)).await;
         let may_go_on = (tried.len() as u32) < terms.max_attempts;
         let safe = is_idempotent(&head.parts.method) && !body.started();
         match result {
@@ -236,6 +236,27 @@ fn reset(error: &hyper::Error) -> Option<h2::Reason> {
     cause.reason().filter(|_| cause.is_reset())
 }
 
+/// What the endpoint answers, if it does so in time. The time that the client takes to send its body is not the
+/// endpoint's, which has as long as an attempt may take from when it was given the last piece.
+async fn in_time<T>(
+    pools: &Pools,
+    mut deadline: Option<Instant>,
+    terms: &Terms<'_>,
+    body: &Source,
+    mut sending: Pin<&mut impl Future<Output = T>>,
+) -> Result<T, AttemptError> {
+    loop {
+        if let Some(sent) = pools.before(deadline, sending.as_mut()).await {
+            return Ok(sent);
+        }
+        let later = body.given().and_then(|given| terms.attempt_deadline(given));
+        if later <= deadline {
+            return Err(AttemptError::Timeout);
+        }
+        deadline = later;
+    }
+}
+
 /// One attempt at one endpoint: a connection, the request, the response's head.
 async fn try_once(
     pools: &Rc<Pools>,
@@ -244,10 +265,11 @@ async fn try_once(
     outgoing: &Outgoing<'_>,
     trace: (&Context, u64),
     body: &Rc<Source>,
-    (began, deadline): (Instant, Option<Instant>),
+    (began, terms): (Instant, &Terms<'_>),
 ) -> Result<(Response<Incoming>, Option<Lease>), AttemptError> {
     let mut fresh = false;
     let mut now = began;
+    let deadline = terms.attempt_deadline(began);
     loop {
         let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
         let within = left.min(service.settings.connect_timeout);
@@ -266,7 +288,7 @@ async fn try_once(
                 let before = link.view.written();
                 // Pinned here, so that what is moved from hand to hand is small.
                 let sending = std::pin::pin!(link.sender.try_send_request(request));
-                let sent = pools.before(deadline, sending).await.ok_or(AttemptError::Timeout)?;
+                let sent = in_time(pools, deadline, terms, body, sending).await?;
                 // hyper cannot tell a request that never left from one that was lost.
                 nothing_written = sent.is_err() && link.view.written() == before;
                 let lease = Lease { pools: Rc::clone(pools), endpoint: endpoint.id, link };
@@ -275,8 +297,8 @@ async fn try_once(
             Connection::Http2(Multiplexed { mut sender, .. }) => {
                 // A shared connection may be closing: hyper says so by handing the request back.
                 let sending = std::pin::pin!(sender.try_send_request(request));
-                let sent = pools.before(deadline, sending).await;
-                (sent.ok_or(AttemptError::Timeout)?.map_err(|error| (!fresh, error)), None)
+                let sent = in_time(pools, deadline, terms, body, sending).await?;
+                (sent.map_err(|error| (!fresh, error)), None)
             }
         };
         let (reused, mut failed) = match sent {

@@ -1,11 +1,15 @@
 //! Bounds on connections and bodies, each crossed once; and whom a load balancer connects for.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
+#[path = "support/origin.rs"]
+mod origin;
 #[path = "support/program.rs"]
 mod program;
 #[path = "support/raw.rs"]
 mod raw;
 
+use hyper::body::Frame;
+use origin::{Client, Origin, Protocol, streamed, whole};
 use program::{Program, echo, until};
 use raw::Raw;
 use std::io::{Read, Write};
@@ -131,6 +135,26 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     }
     let sample = "wayside_refused_requests_total{kind=\"body_timeout\"}";
     until("both are counted", || gateway.metric(sample) == Some(2.0));
+}
+
+#[tokio::test]
+async fn a_stream_of_http_2_whose_body_does_not_come_is_answered_alone() {
+    let origin = Origin::start(Protocol::Http2).await;
+    let gateway = Program::before(origin.address, "stall_timeout = \"100ms\"", "protocol = \"h2\"");
+    let mut client = Client::connect(&gateway.address, Protocol::Http2).await;
+    let (open, body) = streamed();
+    open.send(Frame::data(bytes::Bytes::from_static(b"a piece"))).await.unwrap();
+    let answer = client.send("POST", "/whole", &[], body).await;
+    assert_eq!(answer.status(), 408);
+    assert!(whole(answer).await.0.contains("\"body_timeout\""));
+    let counted = gateway.metric("wayside_refused_requests_total{kind=\"body_timeout\"}");
+    assert_eq!(counted, Some(1.0));
+    // gRPC's clients may listen for as long as they like.
+    let (to, body) = streamed();
+    let mut call = std::pin::pin!(client.send("POST", "/whole", &[("content-type", "application/grpc")], body));
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), &mut call).await.is_err());
+    drop(to);
+    assert_eq!(whole(call.await).await.0, "the request is over");
 }
 
 #[test]

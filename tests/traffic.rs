@@ -143,6 +143,26 @@ async fn an_upstream_that_does_not_answer_costs_its_time_and_no_more() {
 }
 
 #[tokio::test]
+async fn the_time_of_an_upload_is_not_the_endpoints() {
+    for (downstream, upstream) in PROTOCOLS {
+        let origin = Origin::start(upstream).await;
+        let gateway = gateway(&[origin.address], upstream, "", "attempt_timeout = \"100ms\"");
+        for (path, status, text) in [("/whole", 200, "the request is over"), ("/silent", 504, "\"upstream_timeout\"")] {
+            let mut client = Client::connect(&gateway.address, downstream).await;
+            let (to, body) = streamed();
+            to.send(Frame::data(Bytes::from_static(b"a piece"))).await.unwrap();
+            let mut answer = std::pin::pin!(client.send("POST", path, &[], body));
+            let early = tokio::time::timeout(Duration::from_millis(300), &mut answer).await;
+            assert!(early.is_err(), "{downstream:?} to {upstream:?}: {early:?}");
+            drop(to);
+            let answer = answer.await;
+            assert_eq!(answer.status(), status, "{downstream:?} to {upstream:?}");
+            assert!(whole(answer).await.0.contains(text));
+        }
+    }
+}
+
+#[tokio::test]
 async fn the_whole_time_also_ends_a_body() {
     for (downstream, upstream) in PROTOCOLS {
         let origin = Origin::start(upstream).await;

@@ -2,14 +2,20 @@
 //! it was read.
 
 use super::interim::Gate;
+use crate::config::ConnectionLimits;
+use crate::grpc;
 use crate::malformed::Malformed;
+use crate::request::Head;
+use crate::time::Alarm;
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 /// The client's body, kept for all attempts of one exchange.
 #[derive(Debug)]
@@ -25,6 +31,12 @@ pub struct Source {
     bytes: Cell<u64>,
     most: u64,
     http2: bool,
+    /// How long the client may owe a piece, where its connection does not see to it.
+    stall_timeout: Option<Duration>,
+    /// When the last piece came.
+    came: Cell<Option<Instant>>,
+    /// Since when the client owes a piece.
+    owed: Cell<Option<Instant>>,
 }
 
 /// One attempt's hold on the client's body.
@@ -33,6 +45,7 @@ pub struct RequestBody {
     source: Rc<Source>,
     reader: u32,
     gate: Option<Gate>,
+    alarm: Alarm,
 }
 
 /// The body cannot be read any more.
@@ -47,11 +60,18 @@ pub enum Broken {
     /// The client's connection broke, or its framing was bad.
     #[error("the client's body broke off")]
     Client(#[source] Option<hyper::Error>),
+    /// Nothing more of it came for too long.
+    #[error("the client's body stopped")]
+    Stalled,
 }
 
 impl Source {
-    /// Takes the client's body, of so many bytes at most, which came by HTTP/2 or HTTP/1.
-    pub fn new(incoming: Incoming, most: u64, http2: bool) -> Rc<Self> {
+    /// Takes the body of the client that sent this head, of so many bytes at most.
+    pub fn new(incoming: Incoming, head: &Head, most: u64, limits: &ConnectionLimits) -> Rc<Self> {
+        let http2 = head.parts.version == Version::HTTP_2;
+        // A connection of HTTP/1 has but this body to wait for, so it does that itself; a call of gRPC can be a
+        // conversation in which the client is silent for long.
+        let watched = http2 && !grpc::is_call(head);
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
         Rc::new(Source {
             incoming: RefCell::new(incoming),
@@ -62,13 +82,22 @@ impl Source {
             bytes: Cell::new(0),
             most,
             http2,
+            stall_timeout: watched.then_some(limits.stall_timeout),
+            came: Cell::new(None),
+            owed: Cell::new(None),
         })
     }
 
     /// The body for the next attempt, held back by `gate`.
     pub fn reader(self: &Rc<Self>, gate: Option<Gate>) -> RequestBody {
         self.reader.set(self.reader.get() + 1);
-        RequestBody { source: Rc::clone(self), reader: self.reader.get(), gate }
+        self.owed.set(None);
+        RequestBody { source: Rc::clone(self), reader: self.reader.get(), gate, alarm: Alarm::default() }
+    }
+
+    /// Since when it is not the client that is waited for; none: since the attempt began.
+    pub fn given(&self) -> Option<Instant> {
+        if self.owed.get().is_some() { Some(Instant::now()) } else { self.came.get() }
     }
 
     /// There is a body, though it may be empty.
@@ -123,8 +152,18 @@ impl Body for RequestBody {
         }
         let mut incoming = source.incoming.borrow_mut();
         let Some(incoming) = &mut *incoming else { return Poll::Ready(None) };
-        let frame = std::task::ready!(Pin::new(&mut *incoming).poll_frame(cx));
+        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+            let since = source.owed.get().unwrap_or_else(Instant::now);
+            source.owed.set(Some(since));
+            let Some(stall_timeout) = source.stall_timeout else { return Poll::Pending };
+            return this.alarm.poll(cx, since + stall_timeout).map(|()| {
+                source.failed.set(Some(Malformed::BodyTimeout));
+                Some(Err(Broken::Stalled))
+            });
+        };
         source.started.set(true);
+        source.owed.set(None);
+        source.came.set(Some(Instant::now()));
         Poll::Ready(match frame {
             // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
             None if source.http2 && !incoming.is_end_stream() => {
