@@ -136,7 +136,13 @@ impl Control {
                 self.publish();
             }
             Event::Configuration => self.reload(),
-            Event::Tick => self.try_again(),
+            Event::Tick => {
+                self.try_again();
+                // What was missing may be there now, which nobody watches.
+                if self.world.config_error.is_some() {
+                    self.reload();
+                }
+            }
         }
     }
 

@@ -144,6 +144,15 @@ fn files_are_swapped_and_a_bad_one_changes_nothing() {
     // Whom nobody trusts any more is not asked on a connection that was kept either.
     std::fs::write(&file, Authority::new().pem()).unwrap();
     until("it is not trusted", || status(&gateway) == "502");
+
+    // A file that comes after the configuration that names it.
+    let config = gateway.folder().join("wayside.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("\"ca.pem\"", "\"late.pem\"")).unwrap();
+    let told = gateway.logged("late.pem");
+    assert!(told.contains("the configuration stays as it is") && told.contains("No such file"), "{told}");
+    std::fs::write(gateway.folder().join("late.pem"), authority.pem()).unwrap();
+    until("it is read", || status(&gateway) == "200");
 }
 
 #[test]
