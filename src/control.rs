@@ -166,11 +166,12 @@ impl Control {
 
     /// Makes a configuration the one in force: all of it, or nothing.
     fn adopt(&mut self, mut new: Config) -> Result<(), String> {
-        for key in new.keep_until_restart(&self.world.config) {
-            tracing::warn!(key, "changed in the configuration file; this takes effect when the gateway is restarted");
-        }
+        let kept = new.keep_until_restart(&self.world.config);
         let built = self.sources.build(&new)?;
         self.policies.switch(&new)?;
+        for key in kept {
+            tracing::warn!(key, "changed in the configuration file; this takes effect when the gateway is restarted");
+        }
         if new.policies.is_none() {
             self.world.policies.clear();
         }

@@ -26,14 +26,13 @@ pub struct Source {
     waiting: RefCell<Option<Waker>>,
     /// The attempt that may read it; those before are cut off.
     reader: Cell<u32>,
-    started: Cell<bool>,
     failed: Cell<Option<Malformed>>,
     bytes: Cell<u64>,
     most: u64,
     http2: bool,
     /// How long the client may owe a piece, where its connection does not see to it.
     stall_timeout: Option<Duration>,
-    /// When the last piece came.
+    /// When the last piece came; none: nothing of it was read.
     came: Cell<Option<Instant>>,
     /// Since when the client owes a piece.
     owed: Cell<Option<Instant>>,
@@ -77,7 +76,6 @@ impl Source {
             incoming: RefCell::new(incoming),
             waiting: RefCell::default(),
             reader: Cell::new(0),
-            started: Cell::new(false),
             failed: Cell::new(None),
             bytes: Cell::new(0),
             most,
@@ -121,7 +119,7 @@ impl Source {
 
     /// Something of it was read, so it cannot be sent again.
     pub fn started(&self) -> bool {
-        self.started.get()
+        self.came.get().is_some()
     }
 
     /// Why it ended before its end, where that is the client's doing.
@@ -161,7 +159,6 @@ impl Body for RequestBody {
                 Some(Err(Broken::Stalled))
             });
         };
-        source.started.set(true);
         source.owed.set(None);
         source.came.set(Some(Instant::now()));
         Poll::Ready(match frame {
