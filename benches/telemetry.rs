@@ -31,8 +31,8 @@ fn finish(criterion: &mut Criterion) {
     // Nobody listens there: the queue is full soon, so building is what a sampled exchange costs at most.
     let otlp = Some("http://127.0.0.1:9".to_owned());
     let cases = [
-        ("unsampled", Settings { otlp: None, sample: 0.0, access_log: AccessLog::Off }),
-        ("sampled, queue full", Settings { otlp, sample: 1.0, access_log: AccessLog::Off }),
+        ("unsampled", Settings { otlp: None, sample: Some(0.0), access_log: AccessLog::Off }),
+        ("sampled, queue full", Settings { otlp, sample: Some(1.0), access_log: AccessLog::Off }),
     ];
     for (name, settings) in cases {
         let worker = fixture::worker(Telemetry::start(&settings).unwrap());

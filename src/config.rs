@@ -124,13 +124,14 @@ pub struct Policies {
 }
 
 /// What is told, and to whom. Read as it is: each field is all that it says.
-#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
     /// OTLP endpoint; none: no export. Needs a restart.
     pub otlp: Option<String>,
-    /// Share of traces started here that are sampled, 0 to 1.
-    pub sample: f64,
+    /// Share of traces started here that are sampled, 0 to 1, where a caller's decision is followed. None: as
+    /// `OTEL_TRACES_SAMPLER` says, else 0.01.
+    pub sample: Option<f64>,
     /// Access log on standard output.
     pub access_log: AccessLog,
 }
@@ -186,12 +187,6 @@ pub fn default_settings(source: &Arc<str>) -> Settings {
 impl Default for Gateway {
     fn default() -> Self {
         raw::default_gateway()
-    }
-}
-
-impl Default for Telemetry {
-    fn default() -> Self {
-        Telemetry { otlp: None, sample: 0.01, access_log: AccessLog::Off }
     }
 }
 

@@ -187,7 +187,7 @@ impl Exchange {
         telemetry: &Telemetry,
     ) -> Box<Self> {
         worker.recorder.begin();
-        let trace = Context::begin(headers, worker.recorder.sample(telemetry), &mut worker.chance.borrow_mut());
+        let trace = Context::begin(headers, worker.recorder.sampler(telemetry), &mut worker.chance.borrow_mut());
         Box::new(Exchange {
             worker: Rc::clone(worker),
             started: Instant::now(),

@@ -8,12 +8,14 @@ mod context;
 mod guest_log;
 mod metrics;
 mod safe;
+mod sampler;
 mod spans;
 #[cfg(test)]
 mod tests;
 mod traces;
 
 pub use context::Context;
+pub use sampler::Sampler;
 
 use crate::config::{self, AccessLog};
 use crate::exchange::Exchange;
@@ -27,6 +29,8 @@ use std::sync::atomic::AtomicU64;
 #[derive(Debug)]
 pub struct Telemetry {
     traces: Option<traces::Traces>,
+    /// Where the configuration has no `sample`.
+    sampler: Sampler,
     metrics: Arc<metrics::Registry>,
     access_log: access_log::Log,
 }
@@ -37,18 +41,21 @@ impl Telemetry {
     /// # Errors
     /// The OTLP endpoint cannot be used, or a thread cannot be started.
     pub fn start(settings: &config::Telemetry) -> anyhow::Result<Self> {
-        let traces = match traces::Settings::of(settings.otlp.as_deref(), |name| std::env::var(name).ok()) {
+        let env = |name: &str| std::env::var(name).ok();
+        let sampler = Sampler::of(env).unwrap_or(Sampler::DEFAULT);
+        let traces = match traces::Settings::of(settings.otlp.as_deref(), env) {
             Some(settings) => Some(traces::Traces::start(settings)?),
             None => None,
         };
         let access_log = access_log::Log::start(std::io::stdout())?;
-        Ok(Telemetry { traces, metrics: Arc::default(), access_log })
+        Ok(Telemetry { traces, sampler, metrics: Arc::default(), access_log })
     }
 
     /// What one worker tells through.
     pub fn recorder(&self) -> Recorder {
         Recorder {
             traces: self.traces.as_ref().map(traces::Traces::queue),
+            sampler: self.sampler,
             metrics: metrics::Recorder::new(&self.metrics),
             access_log: self.access_log.queue(),
         }
@@ -77,6 +84,7 @@ impl Telemetry {
 #[derive(Debug)]
 pub struct Recorder {
     traces: Option<Arc<traces::Queue>>,
+    sampler: Sampler,
     metrics: metrics::Recorder,
     access_log: access_log::Queue,
 }
@@ -87,9 +95,9 @@ impl Recorder {
         self.metrics.begin();
     }
 
-    /// The share of new traces that is sampled. None: no spans are exported.
-    pub fn sample(&self, settings: &config::Telemetry) -> Option<f64> {
-        self.traces.as_ref().map(|_| settings.sample)
+    /// Which traces are sampled. None: no spans are exported.
+    pub fn sampler(&self, settings: &config::Telemetry) -> Option<Sampler> {
+        self.traces.as_ref().map(|_| settings.sample.map_or(self.sampler, Sampler::of_new_traces))
     }
 
     /// A client sent something that never became an exchange.

@@ -30,7 +30,8 @@ const FILE_BYTES: u64 = 1 << 20;
 /// What computes.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
 
-fn read(file: &Path) -> Result<Vec<u8>, String> {
+/// A file's bytes, unless it is far too long.
+pub(crate) fn read(file: &Path) -> Result<Vec<u8>, String> {
     let read = |file: &Path| {
         let mut bytes = Vec::new();
         std::fs::File::open(file)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
@@ -41,14 +42,15 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// The certificates in a file's bytes, which are at least one.
-fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+pub(crate) fn certificates(file: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let wrong = |problem: String| format!("{}: no certificates in PEM: {problem}", file.display());
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     let certificates = read.map_err(|error| wrong(error.to_string()))?;
     if certificates.is_empty() { Err(wrong("it has none".into())) } else { Ok(certificates) }
 }
 
-fn key(file: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+/// The private key in a file's bytes.
+pub(crate) fn key(file: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
     PrivateKeyDer::from_pem_slice(bytes).map_err(|error| format!("{}: no private key in PEM: {error}", file.display()))
 }
 

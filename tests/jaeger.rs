@@ -1,11 +1,14 @@
 //! Traces in a real Jaeger, over gRPC and over HTTP: first that what is sent is found at all, then what the program sends.
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
+#[path = "support/certificates.rs"]
+mod certificates;
 #[path = "support/program.rs"]
 mod program;
 #[path = "support/servers.rs"]
 mod servers;
 
+use certificates::Authority;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
@@ -74,8 +77,8 @@ async fn a_span_sent_over_http_is_found() {
     assert_eq!(found[0]["spans"][0]["operationName"], "one");
 }
 
-/// A gateway with a policy that sends `x-canary: 1` to users-v2, tracing to this collector.
-fn gateway(otlp: SocketAddr, environment: &[(&str, &str)]) -> Program {
+/// A gateway with a policy that sends `x-canary: 1` to users-v2; `telemetry` says where it traces to.
+fn gateway(telemetry: &str, environment: &[(&str, &str)]) -> Program {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = echo();
     let services = format!("[[services.users-v2.endpoints]]\naddress = \"{endpoint}\"\n");
@@ -85,7 +88,7 @@ fn gateway(otlp: SocketAddr, environment: &[(&str, &str)]) -> Program {
     let canary = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/prebuilt/canary.wasm");
     std::fs::copy(canary, policies.join("canary.wasm")).unwrap();
     let config = format!(
-        "[telemetry]\notlp = \"http://{otlp}\"\nsample = 0.0\n[policies]\ndirectory = \"policies\"\n\
+        "[telemetry]\n{telemetry}\n[policies]\ndirectory = \"policies\"\n\
          [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.users-v2]\nsource = \"local\"\n"
     );
     Program::start(folder, &config, environment)
@@ -93,7 +96,7 @@ fn gateway(otlp: SocketAddr, environment: &[(&str, &str)]) -> Program {
 
 /// One request with a sampled parent through the program, read back from Jaeger.
 async fn a_request_is_found(jaeger: &Jaeger, otlp: SocketAddr, environment: &[(&str, &str)]) {
-    let gateway = gateway(otlp, environment);
+    let gateway = gateway(&format!("otlp = \"http://{otlp}\"\nsample = 0.0"), environment);
     let parent = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
     let canary = ("x-canary", "1");
     let answer = gateway.get("/users/1?a=b", &[parent, ("tracestate", "other=1"), canary, ("user-agent", "test/1")]);
@@ -167,4 +170,55 @@ async fn a_request_through_the_gateway_is_found_over_http() {
     let jaeger = Jaeger::start().await;
     let http = [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
     a_request_is_found(&jaeger, jaeger.otlp_http, &http).await;
+}
+
+#[tokio::test]
+async fn the_collector_is_spoken_to_over_tls_and_shown_a_certificate() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.issue(&["127.0.0.1"], folder.path(), "server");
+    authority.client(folder.path(), "gateway");
+    std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+    let jaeger = Jaeger::over_tls(folder.path()).await;
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (ca, chain, key) = (file("ca.pem"), file("gateway.pem"), file("gateway.key"));
+    let own = [("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &*chain), ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &*key)];
+    let trusted = ("OTEL_EXPORTER_OTLP_CERTIFICATE", &*ca);
+    for (protocol, address, id) in [("grpc", jaeger.otlp, "4"), ("http/protobuf", jaeger.otlp_http, "5")] {
+        let telemetry = format!("otlp = \"https://{address}\"");
+        let protocol = ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        let parent = format!("00-{id}bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+        // Whoever does not trust it, or is not trusted, is rid of no span.
+        for missing in [&[own[0], own[1], protocol][..], &[trusted, protocol]] {
+            let gateway = gateway(&telemetry, missing);
+            gateway.get("/users/1", &[("traceparent", &parent), ("x-canary", "1")]);
+            program::until("the spans are lost", || {
+                gateway.metric("wayside_spans_dropped_total{reason=\"not_taken\"}") == Some(3.0)
+            });
+            assert_eq!(gateway.metric("wayside_spans_exported_total"), Some(0.0));
+        }
+        let gateway = gateway(&telemetry, &[own[0], own[1], trusted, protocol]);
+        gateway.get("/users/1", &[("traceparent", &parent), ("x-canary", "1")]);
+        let of_this = |trace: &Value| trace["traceID"].as_str().is_some_and(|trace| trace.starts_with(id));
+        assert_eq!(jaeger.traces("wayside", of_this).await[0]["spans"].as_array().unwrap().len(), 3);
+    }
+}
+
+#[tokio::test]
+async fn the_sampler_is_open_telemetrys_where_the_configuration_names_none() {
+    let jaeger = Jaeger::start().await;
+    let telemetry = format!("otlp = \"http://{}\"", jaeger.otlp);
+    let on = gateway(&telemetry, &[("OTEL_TRACES_SAMPLER", "always_on")]);
+    let parent = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00");
+    let answer = on.get("/users/1", &[parent, ("x-canary", "1")]);
+    let found = jaeger.traces("wayside", |trace| trace["traceID"] == "4bf92f3577b34da6a3ce929d0e0e4736").await;
+    assert_eq!(found[0]["spans"].as_array().unwrap().len(), 3);
+    assert!(
+        answer.contains("traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-") && answer.contains("-01\r\n"),
+        "{answer}"
+    );
+
+    // What the configuration says goes first.
+    let off = gateway(&format!("{telemetry}\nsample = 0"), &[("OTEL_TRACES_SAMPLER", "always_on")]);
+    let answer = off.get("/users/1", &[parent, ("x-canary", "1")]);
+    assert!(answer.contains("-00\r\n"), "{answer}");
 }

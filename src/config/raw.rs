@@ -307,8 +307,8 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, String> {
         let cache = policies.cache.map_or_else(|| directory.join(".cache"), |cache| folder.join(cache));
         Policies { directory, cache }
     });
-    if !(0.0..=1.0).contains(&raw.telemetry.sample) {
-        return Err(format!("telemetry.sample: {} is not between 0 and 1", raw.telemetry.sample));
+    if let Some(sample) = raw.telemetry.sample.filter(|sample| !(0.0..=1.0).contains(sample)) {
+        return Err(format!("telemetry.sample: {sample} is not between 0 and 1"));
     }
     if let Some(otlp) = &raw.telemetry.otlp
         && !(otlp.starts_with("http://") || otlp.starts_with("https://"))

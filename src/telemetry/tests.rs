@@ -16,6 +16,7 @@ use std::time::Duration;
 pub(super) fn worker() -> Rc<Worker> {
     fixture::worker(Telemetry {
         traces: None,
+        sampler: Sampler::DEFAULT,
         metrics: Arc::default(),
         access_log: access_log::Log::start(std::io::sink()).unwrap(),
     })
@@ -23,7 +24,7 @@ pub(super) fn worker() -> Rc<Worker> {
 
 /// An exchange with this request, sampled.
 pub(super) fn exchange(worker: &Rc<Worker>, request: http::request::Builder, access_log: AccessLog) -> Box<Exchange> {
-    fixture::exchange(worker, request, &config::Telemetry { otlp: None, sample: 1.0, access_log })
+    fixture::exchange(worker, request, &config::Telemetry { otlp: None, sample: Some(1.0), access_log })
 }
 
 fn tag(span: &SpanData, key: &str) -> Option<String> {

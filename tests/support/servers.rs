@@ -290,6 +290,19 @@ pub struct Jaeger {
 impl Jaeger {
     /// Ready after 0.2 s.
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// One that speaks OTLP over TLS alone, with the certificate and key in `server.pem` and `server.key` of a folder,
+    /// to clients whose certificate is one of `ca.pem`'s.
+    pub async fn over_tls(folder: &Path) -> Self {
+        let file = |name: &str| folder.join(name).display().to_string();
+        let (chain, key, ca) = (file("server.pem"), file("server.key"), file("ca.pem"));
+        let tls = format!(r#", tls: {{ cert_file: "{chain}", key_file: "{key}", client_ca_file: "{ca}" }}"#);
+        Self::start_with(&tls).await
+    }
+
+    async fn start_with(tls: &str) -> Self {
         let (program, http) = (program("jaeger"), http());
         let mut problem = String::new();
         for _ in 0..STARTS {
@@ -297,7 +310,7 @@ impl Jaeger {
             let ports: [u16; 4] = free_ports();
             let [otlp, otlp_http, query, grpc] = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
             let file = folder.path().join("jaeger.yaml");
-            std::fs::write(&file, configuration(otlp, otlp_http, query, grpc)).unwrap();
+            std::fs::write(&file, configuration(otlp, otlp_http, query, grpc, tls)).unwrap();
             let log = folder.path().join("log");
             let mut process = Process::start(Command::new(&program).arg("--config").arg(&file), &log);
             let probe = format!("http://{query}/api/services");
@@ -334,7 +347,7 @@ impl Jaeger {
     }
 }
 
-fn configuration(otlp: SocketAddr, otlp_http: SocketAddr, query: SocketAddr, grpc: SocketAddr) -> String {
+fn configuration(otlp: SocketAddr, otlp_http: SocketAddr, query: SocketAddr, grpc: SocketAddr, tls: &str) -> String {
     format!(
         r#"service:
   extensions: [jaeger_storage, jaeger_query]
@@ -343,7 +356,7 @@ fn configuration(otlp: SocketAddr, otlp_http: SocketAddr, query: SocketAddr, grp
 extensions:
   jaeger_storage: {{ backends: {{ memory: {{ memory: {{ max_traces: 100000 }} }} }} }}
   jaeger_query: {{ storage: {{ traces: memory }}, http: {{ endpoint: "{query}" }}, grpc: {{ endpoint: "{grpc}" }} }}
-receivers: {{ otlp: {{ protocols: {{ grpc: {{ endpoint: "{otlp}" }}, http: {{ endpoint: "{otlp_http}" }} }} }} }}
+receivers: {{ otlp: {{ protocols: {{ grpc: {{ endpoint: "{otlp}"{tls} }}, http: {{ endpoint: "{otlp_http}"{tls} }} }} }} }}
 exporters: {{ jaeger_storage_exporter: {{ trace_storage: memory }} }}
 "#
     )

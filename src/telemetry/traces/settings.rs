@@ -1,11 +1,13 @@
 //! Where spans go and how: the configuration's `otlp`, else OpenTelemetry's environment variables.
 
+use crate::tls;
 use opentelemetry::KeyValue;
-use opentelemetry_otlp::tonic_types::transport::ClientTlsConfig;
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithTonicConfig};
+use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::SpanExporter as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How spans are exported.
@@ -21,6 +23,28 @@ pub(in crate::telemetry) struct Settings {
     /// Exchanges whose spans wait at most.
     pub(super) queue: usize,
     service_name: Option<String>,
+    /// Whom alone to trust; none: whom the system trusts.
+    certificate: Option<Pem>,
+    client_certificate: Option<Pem>,
+    client_key: Option<Pem>,
+}
+
+/// A file of PEM, and the variable that names it.
+#[derive(Debug, Clone)]
+struct Pem {
+    variable: &'static str,
+    file: PathBuf,
+}
+
+impl Pem {
+    /// The file's bytes, once `check` has found in them what it looks for.
+    fn read<T>(&self, check: impl FnOnce(&Path, &[u8]) -> Result<T, String>) -> anyhow::Result<Vec<u8>> {
+        let read = || {
+            let bytes = tls::read(&self.file)?;
+            check(&self.file, &bytes).map(|_| bytes)
+        };
+        read().map_err(|problem| anyhow::anyhow!("{}: {problem}", self.variable))
+    }
 }
 
 impl Settings {
@@ -34,6 +58,9 @@ impl Settings {
             return None;
         }
         let first = |names: [&str; 2]| names.into_iter().find_map(&env);
+        let pem = |names: [&'static str; 2]| {
+            names.into_iter().find_map(|variable| env(variable).map(|file| Pem { variable, file: file.into() }))
+        };
         // Only the variable for traces alone holds the whole URL.
         let (base, whole) = match (otlp, env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) {
             (Some(otlp), _) => (otlp.to_owned(), false),
@@ -70,19 +97,26 @@ impl Settings {
             timeout: Duration::from_millis(timeout),
             queue: usize::try_from(number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)).unwrap_or(2048).min(1 << 20),
             service_name: env("OTEL_SERVICE_NAME"),
+            certificate: pem(["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]),
+            client_certificate: pem([
+                "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
+                "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
+            ]),
+            client_key: pem(["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"]),
         })
     }
 
     /// The exporter; headers and compression are as their own variables say. Wants a runtime around it.
     ///
     /// # Errors
-    /// The endpoint is no URL, or one of those variables is wrong.
+    /// The endpoint is no URL, or one of those variables is wrong, or names a file that is.
     pub(super) fn exporter(&self) -> anyhow::Result<SpanExporter> {
         // Err: there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut exporter = if self.http {
             SpanExporter::builder()
                 .with_http()
+                .with_http_client(self.client()?)
                 .with_protocol(Protocol::HttpBinary)
                 .with_endpoint(&self.endpoint)
                 .with_timeout(self.timeout)
@@ -90,12 +124,50 @@ impl Settings {
         } else {
             let builder = SpanExporter::builder().with_tonic().with_endpoint(&self.endpoint).with_timeout(self.timeout);
             match self.endpoint.starts_with("https:") {
-                true => builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots()).build()?,
+                true => builder.with_tls_config(self.tls()?).build()?,
                 false => builder.build()?,
             }
         };
         exporter.set_resource(&self.resource());
         Ok(exporter)
+    }
+
+    /// For OTLP/gRPC.
+    fn tls(&self) -> anyhow::Result<ClientTlsConfig> {
+        let config = match &self.certificate {
+            Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem.read(tls::certificates)?)),
+            None => ClientTlsConfig::new().with_enabled_roots(),
+        };
+        Ok(match self.identity()? {
+            Some([certificate, key]) => config.identity(Identity::from_pem(certificate, key)),
+            None => config,
+        })
+    }
+
+    /// For OTLP/HTTP.
+    fn client(&self) -> anyhow::Result<reqwest::Client> {
+        let mut client = reqwest::Client::builder().timeout(self.timeout);
+        if let Some(pem) = &self.certificate {
+            client = client.tls_certs_only(reqwest::Certificate::from_pem_bundle(&pem.read(tls::certificates)?)?);
+        }
+        if let Some(both) = self.identity()? {
+            client = client.identity(reqwest::Identity::from_pem(&both.join(&b'\n'))?);
+        }
+        Ok(client.build()?)
+    }
+
+    /// What the collector is shown: a certificate and its key.
+    fn identity(&self) -> anyhow::Result<Option<[Vec<u8>; 2]>> {
+        match (&self.client_certificate, &self.client_key) {
+            (Some(certificate), Some(key)) => Ok(Some([certificate.read(tls::certificates)?, key.read(tls::key)?])),
+            (None, None) => Ok(None),
+            (Some(alone), None) | (None, Some(alone)) => {
+                anyhow::bail!(
+                    "{}: a certificate and its key are only good together; the other is not set",
+                    alone.variable
+                )
+            }
+        }
     }
 
     /// Who says it: `OTEL_SERVICE_NAME`, else `OTEL_RESOURCE_ATTRIBUTES`, else ourselves.
@@ -154,5 +226,31 @@ mod tests {
         }
         let json = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
         assert_eq!(of(Some("http://a:1"), &[json]), some("http://a:1/v1/traces", true));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_with_its_variable() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().join("empty.pem");
+        std::fs::write(&empty, "").unwrap();
+        let empty = empty.display().to_string();
+        let problem = |protocol: &str, variables: &[(&str, &str)]| {
+            let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
+            let env =
+                |name: &str| if name == "OTEL_EXPORTER_OTLP_PROTOCOL" { Some(protocol.into()) } else { find(name) };
+            let settings = Settings::of(Some("https://127.0.0.1:4317"), env).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let _entered = runtime.enter();
+            format!("{:#}", settings.exporter().unwrap_err())
+        };
+        let (ca, own) = ("OTEL_EXPORTER_OTLP_CERTIFICATE", "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY");
+        for protocol in ["grpc", "http/protobuf"] {
+            let missing = problem(protocol, &[(ca, "/nowhere/ca.pem")]);
+            assert!(missing.starts_with(&format!("{ca}: /nowhere/ca.pem: cannot be read: No such file")), "{missing}");
+            let alone = problem(protocol, &[(own, &empty)]);
+            assert!(alone.starts_with(&format!("{own}: a certificate and its key")), "{alone}");
+            let nothing = problem(protocol, &[(ca, &empty)]);
+            assert!(nothing.starts_with(&format!("{ca}: {empty}: no certificates in PEM")), "{nothing}");
+        }
     }
 }
