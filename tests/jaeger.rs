@@ -188,7 +188,8 @@ async fn the_collector_is_spoken_to_over_tls_and_shown_a_certificate() {
         let protocol = ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
         let parent = format!("00-{id}bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         // Whoever does not trust it, or is not trusted, is rid of no span.
-        for missing in [&[own[0], own[1], protocol][..], &[trusted, protocol]] {
+        let soon = ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000");
+        for missing in [&[own[0], own[1], protocol, soon][..], &[trusted, protocol, soon]] {
             let gateway = gateway(&telemetry, missing);
             gateway.get("/users/1", &[("traceparent", &parent), ("x-canary", "1")]);
             program::until("the spans are lost", || {
