@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use wayside::balance::{Balancer, Memory, Strategy, Wanted};
 use wayside::config::default_settings;
+use wayside::policy::Plan;
 use wayside::service::{Endpoint, Live, Service, ServiceLive, Settings};
 
 const STRATEGIES: [Strategy; 7] = [
@@ -52,11 +53,11 @@ fn picks(criterion: &mut Criterion) {
             let mut balancer = Balancer::new(7, Arc::new(Memory::default()));
             // A thousand users, so that what is remembered for them has a usual size.
             let keys: Vec<String> = (0..1000).map(|user| format!("user-{user}")).collect();
-            let mut turn = 0;
+            let (plan, mut turn) = (Plan::default(), 0);
             group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
                 bencher.iter(|| {
                     turn = (turn + 1) % keys.len();
-                    let wanted = Wanted { service: &service, plan: None, tried: &[], key: &keys[turn], now_ms: 0 };
+                    let wanted = Wanted { service: &service, plan: &plan, tried: &[], key: &keys[turn], now_ms: 0 };
                     balancer.pick(black_box(wanted))
                 });
             });

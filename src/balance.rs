@@ -58,7 +58,7 @@ pub struct Wanted<'a> {
     /// Whose endpoints.
     pub service: &'a Service,
     /// What a policy said about them.
-    pub plan: Option<&'a Plan>,
+    pub plan: &'a Plan,
     /// Ids of endpoints that were tried already.
     pub tried: &'a [u32],
     /// The key of `hash` and `sticky`.
@@ -99,15 +99,13 @@ impl Balancer {
     /// Picks an endpoint. None: there is no usable one that was not tried yet.
     pub fn pick(&mut self, wanted: Wanted<'_>) -> Option<Picked> {
         let mut passed_over = 0;
-        if let Some(plan) = wanted.plan {
-            for id in plan.endpoints.iter().filter(|id| !wanted.tried.contains(id)) {
-                match wanted.service.endpoint(*id).filter(|endpoint| endpoint.usable()) {
-                    Some(endpoint) => {
-                        let endpoint = Arc::clone(endpoint);
-                        return Some(Picked { endpoint, strategy: None, candidates: 1, passed_over });
-                    }
-                    None => passed_over += 1,
+        for id in wanted.plan.endpoints.iter().filter(|id| !wanted.tried.contains(id)) {
+            match wanted.service.endpoint(*id).filter(|endpoint| endpoint.usable()) {
+                Some(endpoint) => {
+                    let endpoint = Arc::clone(endpoint);
+                    return Some(Picked { endpoint, strategy: None, candidates: 1, passed_over });
                 }
+                None => passed_over += 1,
             }
         }
         narrow(&wanted, &mut self.places);
@@ -159,18 +157,18 @@ impl<'a> Candidates<'a> {
 }
 
 /// The strategy that picks for this request: the plan's, else the service's own.
-pub fn strategy(service: &Service, plan: Option<&Plan>) -> Strategy {
-    plan.and_then(|plan| plan.strategy).unwrap_or(service.settings.strategy)
+pub fn strategy(service: &Service, plan: &Plan) -> Strategy {
+    plan.strategy.unwrap_or(service.settings.strategy)
 }
 
 /// Leaves those endpoints that are usable, have weight, were not tried and fit the plan.
 fn narrow(wanted: &Wanted<'_>, places: &mut Vec<u32>) {
     let endpoints = &wanted.service.endpoints;
-    let subset = wanted.plan.map_or(&[][..], |plan| &plan.subset);
+    let subset = &wanted.plan.subset;
     let fits = |e: &Endpoint| e.is_candidate() && !wanted.tried.contains(&e.id) && has_all(&e.metadata, subset);
     places.clear();
     places.extend((0..).zip(endpoints).filter(|(_, endpoint)| fits(endpoint)).map(|(place, _)| place));
-    for (key, value) in wanted.plan.map_or(&[][..], |plan| &plan.prefer) {
+    for (key, value) in &wanted.plan.prefer {
         let fits = |place: &u32| endpoints[*place as usize].metadata.get(key) == Some(value);
         if places.iter().any(fits) {
             places.retain(fits);

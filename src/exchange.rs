@@ -10,6 +10,7 @@ use crate::request::{Head, Peer};
 use crate::service::{Endpoint, Service};
 use crate::telemetry::Context;
 use crate::worker::Worker;
+use smallvec::SmallVec;
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,9 +40,9 @@ pub struct Exchange {
     /// The service that it went to.
     pub service: Option<Arc<Service>>,
     /// Policies that were asked, in order.
-    pub calls: Vec<PolicyCall>,
+    pub calls: SmallVec<[PolicyCall; 1]>,
     /// What was tried upstream, in order.
-    pub attempts: Vec<Attempt>,
+    pub attempts: SmallVec<[Attempt; 1]>,
     /// The status that the client was given; 0: none. A gRPC client is told of an error with a 200, which would tell
     /// nobody else; here stands what any other client would have been given.
     pub status: u16,
@@ -199,8 +200,8 @@ impl Exchange {
             head: None,
             route: None,
             service: None,
-            calls: Vec::new(),
-            attempts: Vec::new(),
+            calls: SmallVec::new(),
+            attempts: SmallVec::new(),
             status: 0,
             error: None,
             request_bytes: 0,
@@ -209,10 +210,9 @@ impl Exchange {
         })
     }
 
-    /// When its head was there, by the calendar. Worked out when it is first asked for, which few requests do, and the
-    /// same from then on.
+    /// When its head was there, by the calendar. Worked out when it is first asked for, and the same from then on.
     pub fn started_at(&self) -> SystemTime {
-        *self.started_at.get_or_init(|| SystemTime::now() - self.started.elapsed())
+        *self.started_at.get_or_init(|| self.worker.calendar.get().at(self.started))
     }
 
     /// The exchange's start, ms since 1970-01-01 UTC.

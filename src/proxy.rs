@@ -10,7 +10,7 @@ use crate::request::{Head, Peer};
 use crate::response::{self, Body};
 use crate::snapshot::Snapshot;
 use crate::upgrade;
-use crate::upstream::{self, Forwarded, Source};
+use crate::upstream::{self, Source};
 use crate::worker::Worker;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 /// Where a request goes.
 enum Decided {
-    Forward(Box<Forwarded>),
-    Respond(Answer),
+    Forward(Box<Forward>),
+    Respond(Box<Answer>),
     Refuse(Error),
 }
 
@@ -42,17 +42,17 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     if asks_us {
         return response::options(exchange);
     }
-    let forwarded = match decide(&mut exchange, &snapshot, &head) {
-        Decided::Forward(forwarded) => forwarded,
-        Decided::Respond(answer) => return response::from_policy(exchange, answer),
+    let forward = match decide(&mut exchange, &snapshot, &head) {
+        Decided::Forward(forward) => forward,
+        Decided::Respond(answer) => return response::from_policy(exchange, *answer),
         Decided::Refuse(error) => return response::from_error(exchange, error),
     };
-    exchange.service = Some(Arc::clone(&forwarded.service));
-    let most = forwarded.service.settings.max_body_bytes.unwrap_or(u64::MAX);
+    exchange.service = Some(Arc::clone(&forward.service));
+    let most = forward.service.settings.max_body_bytes.unwrap_or(u64::MAX);
     let body = Source::new(body, &head, most, &snapshot.gateway.limits);
-    let arrived = upstream::send(&mut exchange, &forwarded, &snapshot.gateway, &body).await;
+    let arrived = upstream::send(&mut exchange, &forward, &snapshot.gateway, &body).await;
     exchange.request_bytes = body.bytes();
-    let edits = forwarded.edits.as_ref().map_or(&[][..], |edits| &edits.response);
+    let edits = &forward.edits.response;
     match arrived {
         Ok(arrived) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             let (response, tunnel) = response::switching(exchange, arrived, edits, snapshot.gateway.tunnels);
@@ -72,11 +72,8 @@ fn decide(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, head: &Arc<Head>) -
         }
         let decided = match ask(exchange, snapshot, scope, head) {
             Outcome::Next => continue,
-            Outcome::Forward(forward) => {
-                let Forward { service, plan, edits } = *forward;
-                Decided::Forward(Box::new(Forwarded { service, plan: Some(plan), edits: Some(edits) }))
-            }
-            Outcome::Respond(answer) => Decided::Respond(*answer),
+            Outcome::Forward(forward) => Decided::Forward(forward),
+            Outcome::Respond(answer) => Decided::Respond(answer),
             Outcome::Fault(_) => match scope.on_fault {
                 OnFault::Unavailable => Decided::Refuse(Error::PolicyUnavailable),
                 OnFault::Next => continue,
@@ -90,8 +87,7 @@ fn decide(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, head: &Arc<Head>) -
         return Decided::Refuse(Error::NoRoute);
     };
     exchange.route = Some(Arc::clone(&route.name));
-    let service = Arc::clone(&route.service);
-    Decided::Forward(Box::new(Forwarded { service, plan: None, edits: None }))
+    Decided::Forward(Box::new(Forward::to(Arc::clone(&route.service))))
 }
 
 /// One policy call; what came of it is noted in the exchange.

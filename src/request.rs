@@ -60,7 +60,8 @@ pub struct Head {
     pub extended_connect: bool,
     /// The path with its dot segments resolved, where that changed it.
     resolved: Option<String>,
-    host: String,
+    /// The host in lower case, where that changed it.
+    lowered: Option<String>,
 }
 
 impl Head {
@@ -70,12 +71,13 @@ impl Head {
             Cow::Borrowed(_) => None,
             Cow::Owned(path) => Some(path),
         };
-        let host = host(&parts).to_ascii_lowercase();
+        let host = host(&parts);
+        let lowered = host.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| host.to_ascii_lowercase());
         let upgrade = headers::upgrade(&parts);
         let extended_connect = parts.version == http::Version::HTTP_2 && upgrade.is_some();
         let peer_is_trusted = client::is_trusted(trusted_proxies, peer.ip);
         let client = client::address(&parts.headers, &peer, trusted_proxies);
-        Arc::new(Head { parts, peer, peer_is_trusted, client, upgrade, extended_connect, resolved, host })
+        Arc::new(Head { parts, peer, peer_is_trusted, client, upgrade, extended_connect, resolved, lowered })
     }
 
     /// Starts with `/`; without query; dot segments resolved, percent-encoding and case kept. `*` for `OPTIONS *`.
@@ -90,7 +92,7 @@ impl Head {
 
     /// Host of the authority, lower case, without port and user; "" where there is none.
     pub fn host(&self) -> &str {
-        &self.host
+        self.lowered.as_deref().unwrap_or_else(|| host(&self.parts))
     }
 
     /// `http` or `https`: how the client reached the gateway.

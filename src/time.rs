@@ -8,9 +8,43 @@ use tokio::time::Sleep;
 
 /// Milliseconds since the process first asked; monotonic.
 pub fn process_ms() -> u64 {
+    process_ms_at(Instant::now())
+}
+
+/// The same at a time that is known already: reading the clock costs more than most of what is done meanwhile.
+pub fn process_ms_at(now: Instant) -> u64 {
     static START: OnceLock<Instant> = OnceLock::new();
-    let start = *START.get_or_init(Instant::now);
-    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+    let start = *START.get_or_init(|| now);
+    u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The calendar, as it was looked at some time ago: what happens a moment later is told without another look. Whoever
+/// holds one looks again each second or so, since somebody may set the clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Calendar {
+    at: Instant,
+    time: SystemTime,
+}
+
+impl Calendar {
+    /// Looks at it now.
+    pub fn look() -> Self {
+        Calendar { at: Instant::now(), time: SystemTime::now() }
+    }
+
+    /// What it said, or will say, at this instant.
+    pub fn at(self, instant: Instant) -> SystemTime {
+        match instant.checked_duration_since(self.at) {
+            Some(after) => self.time + after,
+            None => self.time - self.at.saturating_duration_since(instant),
+        }
+    }
+}
+
+impl Default for Calendar {
+    fn default() -> Self {
+        Self::look()
+    }
 }
 
 /// Milliseconds since 1970-01-01 UTC.
@@ -57,6 +91,16 @@ impl Alarm {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[test]
+    fn the_calendar_goes_on_after_it_was_looked_at() {
+        let calendar = Calendar::look();
+        for ms in [0, 1, 5000] {
+            let span = Duration::from_millis(ms);
+            assert_eq!(calendar.at(calendar.at + span), calendar.time + span);
+            assert_eq!(calendar.at(calendar.at - span), calendar.time - span);
+        }
+    }
 
     #[tokio::test]
     async fn an_alarm_that_is_used_again_rings_at_the_new_deadline() {

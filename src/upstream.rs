@@ -18,28 +18,17 @@ use crate::exchange::{AttemptError, Exchange};
 use crate::grpc;
 use crate::headers;
 use crate::malformed::Malformed;
-use crate::policy::{Edits, Plan};
+use crate::policy::{Forward, Plan};
 use crate::request::Head;
 use crate::service::{Endpoint, InFlight, Service, Settings};
 use crate::telemetry::Context;
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
 use outgoing::Outgoing;
+use smallvec::SmallVec;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// A request that goes upstream: to which service, how, and what a policy changed.
-#[derive(Debug)]
-pub struct Forwarded {
-    /// Where to.
-    pub service: Arc<Service>,
-    /// What a policy said about it.
-    pub plan: Option<Plan>,
-    /// What a policy changes on the way.
-    pub edits: Option<Edits>,
-}
 
 /// A response's head is here, and its body can be read.
 #[derive(Debug)]
@@ -83,23 +72,21 @@ struct Terms<'a> {
 }
 
 impl<'a> Terms<'a> {
-    fn new(settings: &'a Settings, plan: Option<&'a Plan>, gateway: &Gateway, head: &Head, started: Instant) -> Self {
-        let timeout = match plan.and_then(|plan| plan.timeout) {
+    fn new(settings: &'a Settings, plan: &'a Plan, gateway: &Gateway, head: &Head, started: Instant) -> Self {
+        let timeout = match plan.timeout {
             Some(asked) => asked.min(gateway.max_timeout),
             None => settings.timeout,
         };
-        let attempt_timeout = match plan.and_then(|plan| plan.attempt_timeout) {
+        let attempt_timeout = match plan.attempt_timeout {
             Some(asked) => asked.min(gateway.max_timeout),
             None => settings.attempt_timeout,
         };
-        let max_attempts = match plan.and_then(|plan| plan.max_attempts) {
+        let max_attempts = match plan.max_attempts {
             Some(asked) => asked.min(gateway.max_attempts),
             None => settings.max_attempts,
         };
-        let retry_status = match plan {
-            Some(plan) if !plan.retry_status.is_empty() => &plan.retry_status,
-            _ => &settings.retry_status,
-        };
+        let own = &settings.retry_status;
+        let retry_status = if plan.retry_status.is_empty() { own } else { &plan.retry_status };
         let whole = Some(timeout).filter(|timeout| !timeout.is_zero());
         // A client's own deadline can only be the earlier one.
         let asked = if grpc::is_call(head) { grpc::timeout(head) } else { None };
@@ -123,13 +110,12 @@ impl<'a> Terms<'a> {
 /// Why no response head came: the answer to the client.
 pub async fn send(
     exchange: &mut Exchange,
-    forwarded: &Forwarded,
+    forward: &Forward,
     gateway: &Gateway,
     body: &Rc<Source>,
 ) -> Result<Arrived, Error> {
     let worker = Rc::clone(&exchange.worker);
-    let service = &*forwarded.service;
-    let plan = forwarded.plan.as_ref();
+    let Forward { service, plan, .. } = forward;
     // The proxy has noted it before it decided.
     let Some(head) = exchange.head.clone() else { return Err(Error::NoRoute) };
     let terms = Terms::new(&service.settings, plan, gateway, &head, exchange.started);
@@ -137,16 +123,16 @@ pub async fn send(
         return Err(Error::Malformed(Malformed::BodyTooLarge));
     }
     let key = key(service, plan, &head);
-    let outgoing = Outgoing::new(&head, forwarded, gateway, worker.recorder.early_hints())?;
-    let mut tried: Vec<u32> = Vec::new();
+    let outgoing = Outgoing::new(&head, forward, gateway, worker.recorder.early_hints())?;
+    let mut tried: SmallVec<[u32; 4]> = SmallVec::new();
     let mut last = Error::NoEndpoint;
-    let pick = |tried: &[u32]| {
-        let wanted = Wanted { service, plan, tried, key: &key, now_ms: crate::time::process_ms() };
+    let pick = |tried: &[u32], now: Instant| {
+        let wanted = Wanted { service, plan, tried, key: &key, now_ms: crate::time::process_ms_at(now) };
         worker.balancer.borrow_mut().pick(wanted)
     };
-    let mut next = pick(&tried);
+    let mut now = Instant::now();
+    let mut next = pick(&tried, now);
     loop {
-        let now = Instant::now();
         if terms.deadline.is_some_and(|deadline| now >= deadline) {
             return Err(Error::Timeout);
         }
@@ -164,7 +150,8 @@ pub async fn send(
                 let status = response.status().as_u16();
                 endpoint.live.measured(exchange.attempted(Ok(status)));
                 let retry = may_go_on && safe && terms.retry_status.contains(&status);
-                next = if retry { pick(&tried) } else { None };
+                now = Instant::now();
+                next = if retry { pick(&tried, now) } else { None };
                 // With nobody else to ask, the client gets this response.
                 if next.is_some() {
                     continue;
@@ -189,7 +176,8 @@ pub async fn send(
                 if !may_go_on || !(unsent || safe) || last == Error::Timeout {
                     return Err(last);
                 }
-                next = pick(&tried);
+                now = Instant::now();
+                next = pick(&tried, now);
             }
         }
     }
@@ -220,9 +208,9 @@ fn is_idempotent(method: &Method) -> bool {
 }
 
 /// What `hash` and `sticky` go by; only read where one of them is used.
-fn key(service: &Service, plan: Option<&Plan>, head: &Head) -> String {
+fn key(service: &Service, plan: &Plan, head: &Head) -> String {
     use crate::balance::Strategy::{Hash, Sticky};
-    match (balance::strategy(service, plan), plan.and_then(|plan| plan.key.as_ref())) {
+    match (balance::strategy(service, plan), &plan.key) {
         (Hash | Sticky, Some(key)) => key.clone(),
         (Hash | Sticky, None) => default_key(&service.settings.hash_on, &head.parts.headers, head.client),
         _ => String::new(),

@@ -4,6 +4,7 @@ use crate::balance::{Balancer, Chance};
 use crate::gateway::Shared;
 use crate::listener::{Fresh, Opening};
 use crate::telemetry::Recorder;
+use crate::time::Calendar;
 use crate::upstream::Pools;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -24,6 +25,8 @@ pub struct Worker {
     pub balancer: RefCell<Balancer>,
     /// For ids, sampling and seeds.
     pub chance: RefCell<Chance>,
+    /// As it was looked at within the last second.
+    pub calendar: Cell<Calendar>,
     /// When it last told that something is wrong with connections.
     pub complained: Cell<Option<Instant>>,
     /// Its way to tell.
@@ -60,6 +63,7 @@ pub fn run(
             pools: Rc::default(),
             balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
             chance: RefCell::new(chance),
+            calendar: Cell::default(),
             complained: Cell::default(),
             recorder: shared.telemetry.recorder(),
             shared,
@@ -92,12 +96,13 @@ pub fn run(
     })
 }
 
-/// At once and then each second: takes over the bounds on idle connections, and closes those that are too old or whose
+/// At once and then each second: looks at the calendar, takes over the bounds on idle connections, and closes those that are too old or whose
 /// endpoint is gone.
 async fn tidy(worker: Rc<Worker>) {
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     loop {
         tick.tick().await;
+        worker.calendar.set(Calendar::look());
         let snapshot = worker.shared.snapshot.load_full();
         worker.pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
         worker.pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);

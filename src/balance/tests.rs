@@ -7,8 +7,8 @@ use crate::service::{Endpoint, Service};
 use crate::service::{InFlight, Live, ServiceLive, Settings};
 use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_assert_ne, prop_oneof, proptest};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, LazyLock};
 
 fn service(strategy: Strategy, weights: &[u32]) -> Service {
     let endpoint = |(index, weight): (usize, &u32)| {
@@ -38,8 +38,11 @@ fn balancer(seed: u64) -> Balancer {
     Balancer::new(seed, Arc::new(Memory::default()))
 }
 
+/// A plan that says nothing.
+static NO_PLAN: LazyLock<Plan> = LazyLock::new(Plan::default);
+
 fn wanted<'a>(service: &'a Service, key: &'a str) -> Wanted<'a> {
-    Wanted { service, plan: None, tried: &[], key, now_ms: 0 }
+    Wanted { service, plan: &NO_PLAN, tried: &[], key, now_ms: 0 }
 }
 
 fn counts(balancer: &mut Balancer, service: &Service, picks: usize) -> HashMap<u32, usize> {
@@ -155,14 +158,14 @@ proptest! {
         let subset = Plan { subset: pair("v1"), ..Plan::default() };
         let prefer = Plan { prefer: pair("v1"), ..Plan::default() };
         for plan in [&subset, &prefer] {
-            let picked = balancer.pick(Wanted { plan: Some(plan), ..wanted(&service, "k") }).unwrap();
+            let picked = balancer.pick(Wanted { plan, ..wanted(&service, "k") }).unwrap();
             prop_assert_eq!(picked.endpoint.metadata["version"].as_str(), "v1");
         }
         for endpoint in service.endpoints.iter().filter(|e| e.metadata["version"] == "v1") {
             endpoint.live.healthy.store(false, Relaxed);
         }
-        let must = balancer.pick(Wanted { plan: Some(&subset), ..wanted(&service, "k") });
-        let wish = balancer.pick(Wanted { plan: Some(&prefer), ..wanted(&service, "k") });
+        let must = balancer.pick(Wanted { plan: &subset, ..wanted(&service, "k") });
+        let wish = balancer.pick(Wanted { plan: &prefer, ..wanted(&service, "k") });
         prop_assert!(must.is_none() && wish.is_some());
     }
 }
@@ -215,10 +218,10 @@ fn named_endpoints_come_first_and_unusable_ones_are_passed_over() {
     let service = service(Strategy::RoundRobin, &[1; 3]);
     service.endpoints[1].live.healthy.store(false, Relaxed);
     let plan = Plan { endpoints: vec![7, 101, 102], ..Plan::default() };
-    let picked = balancer(1).pick(Wanted { plan: Some(&plan), ..wanted(&service, "") }).unwrap();
+    let picked = balancer(1).pick(Wanted { plan: &plan, ..wanted(&service, "") }).unwrap();
     assert_eq!((picked.endpoint.id, picked.strategy, picked.passed_over), (102, None, 2));
     let tried = [102];
-    let picked = balancer(1).pick(Wanted { plan: Some(&plan), tried: &tried, ..wanted(&service, "") }).unwrap();
+    let picked = balancer(1).pick(Wanted { plan: &plan, tried: &tried, ..wanted(&service, "") }).unwrap();
     assert_eq!((picked.endpoint.id, picked.strategy), (100, Some(Strategy::RoundRobin)));
 }
 

@@ -57,7 +57,7 @@ impl Outcome {
     }
 }
 
-/// A forward, with all that `plan` and `edit` were told.
+/// Where a request goes, and how: what a policy told `plan` and `edit`, or nothing where a declared route decided.
 #[derive(Debug)]
 pub struct Forward {
     /// Out of the question's snapshot.
@@ -66,6 +66,13 @@ pub struct Forward {
     pub plan: Plan,
     /// What changes on the way.
     pub edits: Edits,
+}
+
+impl Forward {
+    /// The way the service's settings say, and unchanged.
+    pub fn to(service: Arc<Service>) -> Self {
+        Forward { service, plan: Plan::default(), edits: Edits::default() }
+    }
 }
 
 /// How a forward is to be done. What is not said stays as the service's settings have it.

@@ -56,7 +56,7 @@ fn an_exchange_has_a_server_span_a_policy_span_and_a_client_span_for_each_attemp
         logs: vec![LogLine { level: tracing::Level::INFO, message: "seen".into() }],
         ..call("canary", "forward")
     });
-    exchange.attempts = vec![attempt(7, Err(AttemptError::Connect)), attempt(8, Ok(200))];
+    exchange.attempts = vec![attempt(7, Err(AttemptError::Connect)), attempt(8, Ok(200))].into();
     exchange.status = 200;
     exchange.end = End::Complete;
     let spans = spans::build(&exchange, Duration::from_millis(5));
@@ -140,7 +140,7 @@ fn what_clients_and_policies_write_is_bounded() {
     let fault = Some(Fault { kind: FaultKind::Trap, message: long.clone() });
     let logs = vec![LogLine { level: tracing::Level::WARN, message: long.clone() }];
     exchange.calls.push(PolicyCall { reason: long, fault, logs, ..call("p", "fault") });
-    exchange.attempts = vec![attempt(7, Err(AttemptError::Unfinished))];
+    exchange.attempts = vec![attempt(7, Err(AttemptError::Unfinished))].into();
     let spans = spans::build(&exchange, Duration::from_millis(9));
     assert_eq!(spans[0].name, "HTTP");
     has(&spans[0], &[("http.request.method", "_OTHER"), ("http.request.method_original", "MADEUP")]);
@@ -166,7 +166,7 @@ mod lines {
         exchange.route = Some(route.into());
         exchange.service = Some(service("users"));
         exchange.calls.push(PolicyCall { reason: reason.into(), ..call("canary", "forward") });
-        exchange.attempts = vec![attempt(7, Ok(200))];
+        exchange.attempts = vec![attempt(7, Ok(200))].into();
         (exchange.status, exchange.end) = (200, End::Complete);
         (exchange.request_bytes, exchange.response_bytes) = (1, 2);
         access_log::line(&exchange, Duration::from_micros(1500))

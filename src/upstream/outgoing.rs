@@ -2,12 +2,12 @@
 
 use super::body::{RequestBody, Source};
 use super::interim::{self, Gate};
-use super::{Forwarded, websocket};
+use super::websocket;
 use crate::config::Gateway;
 use crate::error::Error;
 use crate::headers;
 use crate::malformed::Malformed;
-use crate::policy::Edits;
+use crate::policy::{Edits, Forward};
 use crate::request::Head;
 use crate::service::Endpoint;
 use crate::telemetry::Context;
@@ -23,7 +23,7 @@ use std::sync::atomic::AtomicU64;
 pub(super) struct Outgoing<'a> {
     pub(super) head: &'a Head,
     gateway: &'a Gateway,
-    edits: Option<&'a Edits>,
+    edits: &'a Edits,
     uri: Uri,
     version: Version,
     /// HTTP/1: for the `Host` header.
@@ -40,23 +40,23 @@ impl<'a> Outgoing<'a> {
     /// A policy's edits make no target.
     pub(super) fn new(
         head: &'a Head,
-        forwarded: &'a Forwarded,
+        forward: &'a Forward,
         gateway: &'a Gateway,
         early_hints: &'a Arc<AtomicU64>,
     ) -> Result<Self, Error> {
-        let edits = forwarded.edits.as_ref();
-        let own = || forwarded.service.settings.host.clone();
+        let Forward { service, edits, .. } = forward;
+        let own = || service.settings.host.clone();
         let sent = || head.parts.headers.get(header::HOST).cloned();
-        let host = edits.and_then(|edits| edits.host.clone()).or_else(own).or_else(sent);
+        let host = edits.host.clone().or_else(own).or_else(sent);
         let target = target(head, edits)?;
-        if !forwarded.service.settings.http2 {
+        if !service.settings.http2 {
             let (uri, version, upgrade) = (Uri::from(target), Version::HTTP_11, head.upgrade.as_ref());
             let waits = interim::waits(head.parts.version, &head.parts.headers);
             return Ok(Outgoing { head, gateway, edits, uri, version, host, upgrade, waits, early_hints });
         }
         // `:authority` carries the host (RFC 9113 §8.3.1).
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        let scheme = if forwarded.service.settings.tls.is_some() { "https" } else { "http" };
+        let scheme = if service.settings.tls.is_some() { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build();
         let uri = uri.map_err(|_| Error::Malformed(Malformed::Target))?;
         let version = Version::HTTP_2;
@@ -86,9 +86,7 @@ impl<'a> Outgoing<'a> {
         tunnel: bool,
     ) -> Request<RequestBody> {
         let mut headers = headers::for_upstream(self.head, self.gateway);
-        if let Some(edits) = self.edits {
-            headers::edit(&mut headers, &edits.request);
-        }
+        headers::edit(&mut headers, &self.edits.request);
         match &self.host {
             Some(host) => headers.insert(header::HOST, host.clone()),
             // HTTP/1.0's clients need not say one, and HTTP/1.1 wants one (RFC 9112 §3.2).
@@ -137,9 +135,8 @@ fn address_of(endpoint: &Endpoint) -> HeaderValue {
 }
 
 /// Path and query as the upstream gets them: as sent, unless the path had dot segments or a policy changed something.
-fn target(head: &Head, edits: Option<&Edits>) -> Result<PathAndQuery, Error> {
-    let path = edits.and_then(|edits| edits.path.as_deref());
-    let query = edits.and_then(|edits| edits.query.as_deref());
+fn target(head: &Head, edits: &Edits) -> Result<PathAndQuery, Error> {
+    let (path, query) = (edits.path.as_deref(), edits.query.as_deref());
     if path.is_none()
         && query.is_none()
         && !head.path_was_resolved()

@@ -82,6 +82,7 @@ fn a_scrape_adds_up_what_all_workers_counted() {
         index: 1,
         pools: Rc::default(),
         balancer: std::cell::RefCell::new(crate::balance::Balancer::new(1, Default::default())),
+        calendar: Default::default(),
         complained: Default::default(),
         chance: std::cell::RefCell::new(crate::balance::Chance(2)),
         recorder: shared.telemetry.recorder(),
@@ -92,8 +93,8 @@ fn a_scrape_adds_up_what_all_workers_counted() {
         exchange.route = Some("a \"b\"\n\\".into());
         exchange.service = Some(service("users"));
         let fault = Some(Fault { kind: FaultKind::Deadline, message: String::new() });
-        exchange.calls = vec![call("canary", "next"), PolicyCall { fault, ..call("late", "fault") }];
-        exchange.attempts = vec![attempt(1, Err(AttemptError::Reset)), attempt(2, Ok(201))];
+        exchange.calls = vec![call("canary", "next"), PolicyCall { fault, ..call("late", "fault") }].into();
+        exchange.attempts = vec![attempt(1, Err(AttemptError::Reset)), attempt(2, Ok(201))].into();
         (exchange.status, exchange.end) = (201, End::Complete);
     }
     let going = exchange(&worker, http::Request::get("/"), AccessLog::Off);

@@ -29,6 +29,7 @@ pub(crate) fn worker(telemetry: Telemetry) -> Rc<Worker> {
         index: 0,
         pools: Rc::default(),
         balancer: RefCell::new(Balancer::new(1, sticky)),
+        calendar: Default::default(),
         complained: Default::default(),
         chance: RefCell::new(Chance(1)),
         recorder: shared.telemetry.recorder(),
