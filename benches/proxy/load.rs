@@ -179,7 +179,7 @@ async fn handshakes(tls: TlsConnector, address: SocketAddr, run: &Run) -> anyhow
         let mut stream = tls.connect(address.ip().into(), stream).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::with_capacity(2 << 10);
-        // The bare proxy says no goodbye of TLS; by its length the answer is complete.
+        // The lean proxy says no goodbye of TLS; by its length the answer is complete.
         let ended = stream.read_to_end(&mut answer).await;
         ensure!(ended.is_ok() || answer.ends_with(&BODY), "it broke off");
         ensure!(answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(&BODY), "another answer");

@@ -1,14 +1,15 @@
-//! What a request costs: CPU time of the gateway for each request, compared with a bare hyper proxy's. The runs are
-//! interleaved, and what counts is the median of the ratios, so that a machine that is busy with other things for a
-//! while does not decide.
+//! What a request costs: CPU time of the gateway for each request, compared with two bare hyper proxies': the one that
+//! most people would write, and the leanest. The runs are interleaved, and what counts is the median of the ratios, so
+//! that a machine that is busy with other things for a while does not decide.
 //!
 //! `cargo bench --bench proxy`, with `-- --quick` for a short one, `-- --workers N` for other than a thread per core,
 //! `-- --only NAME` for one row by its name, to profile it.
 #![allow(missing_docs, unreachable_pub, reason = "a program of its own, not an interface")]
 
-mod bare;
+mod lean;
 mod load;
 mod origin;
+mod pooled;
 mod process;
 mod serve;
 
@@ -26,10 +27,10 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("origin") => return origin::run(),
-        Some("bare") => {
-            let endpoints: Vec<SocketAddr> = arguments[4..].iter().map(|a| a.parse()).collect::<Result<_, _>>()?;
-            return bare::run(arguments[1].parse()?, &arguments[2], &arguments[3], &endpoints);
+        Some("lean") => {
+            return lean::run(arguments[1].parse()?, &arguments[2], &arguments[3], &addresses(&arguments[4..])?);
         }
+        Some("pooled") => return pooled::run(arguments[1].parse()?, &addresses(&arguments[2..])?),
         _ => {}
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
@@ -49,16 +50,20 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+fn addresses(arguments: &[String]) -> Result<Vec<SocketAddr>, std::net::AddrParseError> {
+    arguments.iter().map(|address| address.parse()).collect()
+}
+
 fn subject<'a>(
     name: &'static str,
     process: &'a Process,
     port: usize,
     protocol: Protocol,
     tls: &Arc<rustls::ClientConfig>,
-    baseline: usize,
+    baselines: &'static [usize],
 ) -> Subject<'a> {
     let tls = Arc::clone(tls);
-    Subject { name, process, address: process.addresses[port], protocol, tls, baseline, costs: Vec::new() }
+    Subject { name, process, address: process.addresses[port], protocol, tls, baselines, costs: Vec::new() }
 }
 
 /// Runs everything, and gives the number of failed requests.
@@ -73,21 +78,26 @@ async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize))
     std::fs::write(&key, certified.signing_key.serialize_pem())?;
     let tls = load::trusting(certified.cert.der().clone())?;
     let files = [chain.display().to_string(), key.display().to_string()];
-    let mut arguments = vec!["bare".to_owned(), workers.to_string()];
-    arguments.extend(files.clone());
-    arguments.extend(endpoints.iter().map(SocketAddr::to_string));
-    let bare = Process::start(&this, &arguments)?;
+    let bare = |kind: &str, files: &[String]| {
+        let mut arguments = vec![kind.to_owned(), workers.to_string()];
+        arguments.extend_from_slice(files);
+        arguments.extend(endpoints.iter().map(SocketAddr::to_string));
+        Process::start(&this, &arguments)
+    };
+    let (lean, pooled) = (bare("lean", &files)?, bare("pooled", &[])?);
     let policy = gateway(&folder.path().join("policy"), workers, endpoints, sink[0], &files, true)?;
     let routes = gateway(&folder.path().join("routes"), workers, endpoints, sink[0], &files, false)?;
-    let subject = |name, process, port, protocol, baseline| subject(name, process, port, protocol, &tls, baseline);
+    let subject = |name, process, port, protocol, baselines| subject(name, process, port, protocol, &tls, baselines);
     let mut subjects = [
-        subject("bare hyper", &bare, 0, Http1, 0),
-        subject("wayside, Wasm policy", &policy, 0, Http1, 0),
-        subject("wayside, declared route", &routes, 0, Http1, 0),
-        subject("bare hyper, h2c", &bare, 1, H2c, 3),
-        subject("wayside, policy, h2c", &policy, 0, H2c, 3),
-        subject("bare hyper, handshake", &bare, 2, Handshakes, 5),
-        subject("wayside, handshake", &policy, 1, Handshakes, 5),
+        subject("pooled hyper", &pooled, 0, Http1, &[]),
+        subject("lean hyper", &lean, 0, Http1, &[]),
+        subject("wayside, Wasm policy", &policy, 0, Http1, &[0, 1]),
+        subject("wayside, declared route", &routes, 0, Http1, &[0, 1]),
+        subject("pooled hyper, h2c", &pooled, 0, H2c, &[]),
+        subject("lean hyper, h2c", &lean, 1, H2c, &[]),
+        subject("wayside, policy, h2c", &policy, 0, H2c, &[4, 5]),
+        subject("lean hyper, handshake", &lean, 2, Handshakes, &[]),
+        subject("wayside, handshake", &policy, 1, Handshakes, &[7]),
     ];
     println!("{workers} worker threads, {CLIENTS} clients; warming up");
     let mut failed = 0;
@@ -106,11 +116,13 @@ async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize))
     if !only.is_empty() {
         return Ok(failed);
     }
-    println!("\nCPU time per request as a multiple of the bare proxy's, median of {rounds} (lowest to highest)");
-    for subject in subjects.iter().enumerate().filter(|(index, s)| s.baseline != *index).map(|(_, s)| s) {
-        let ratios = subject.ratios(&subjects[subject.baseline]);
-        let (lowest, highest) = (ratios[0], ratios[ratios.len() - 1]);
-        println!("{:<24} {:.3} ({lowest:.3} to {highest:.3})", subject.name, ratios[ratios.len() / 2]);
+    println!("\nCPU time per request as a multiple of another's, median of {rounds} (lowest to highest)");
+    for subject in &subjects {
+        for baseline in subject.baselines.iter().map(|index| &subjects[*index]) {
+            let ratios = subject.ratios(baseline);
+            let (lowest, median, highest) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
+            println!("{:<24} {median:.3} ({lowest:.3} to {highest:.3}) of {}", subject.name, baseline.name);
+        }
     }
     Ok(failed)
 }

@@ -65,8 +65,8 @@ pub struct Subject<'a> {
     pub protocol: Protocol,
     /// Whom its clients trust.
     pub tls: Arc<rustls::ClientConfig>,
-    /// What it is compared with: the subject with this index.
-    pub baseline: usize,
+    /// What it is compared with: the subjects with these indices.
+    pub baselines: &'static [usize],
     /// CPU time for each request of each run, in µs.
     pub costs: Vec<f64>,
 }

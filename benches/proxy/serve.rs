@@ -1,11 +1,16 @@
-//! What the origin and the bare proxy have in common: threads with a runtime each, listeners, a ready line, an end.
+//! What the origin and the bare proxies have in common: threads with a runtime each, listeners, a ready line, an end.
 
+use http::header::{self, HeaderName};
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::Read;
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
 pub use wayside::worker::LocalExec;
+
+/// What a proxy takes off a request.
+pub const HOP_BY_HOP: [HeaderName; 5] =
+    [header::CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE, HeaderName::from_static("keep-alive")];
 
 /// Binds a port, or another socket on one that is bound.
 pub fn listen(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {

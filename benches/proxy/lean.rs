@@ -1,10 +1,10 @@
-//! The bare hyper proxy that the gateway is compared with: what any proxy built on hyper has to do, done as cheaply as
-//! it goes. A thread per core, HTTP/1 connections kept for each endpoint, round robin, `x-forwarded-for`. No deadline,
-//! no limit, no retry, no measuring.
+//! The leanest bare hyper proxy: what any proxy built on hyper has to do, done as cheaply as it
+//! goes. A thread per core, HTTP/1 connections kept for each endpoint, round robin, `x-forwarded-for`. No deadline, no
+//! limit, no retry, no measuring.
 
-use crate::serve::{LocalExec, accept, listen, until_closed, worker};
+use crate::serve::{HOP_BY_HOP, LocalExec, accept, listen, until_closed, worker};
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -23,9 +23,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
-
-const HOP_BY_HOP: [HeaderName; 5] =
-    [header::CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE, HeaderName::from_static("keep-alive")];
 
 /// Runs until standard input ends: one port for HTTP/1, one for HTTP/2, and one for HTTP/1 over TLS, with the
 /// certificate in `chain` and `key`.
