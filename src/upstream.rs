@@ -144,7 +144,7 @@ pub async fn send(
         let trace = (&exchange.trace, span_id);
         let result = try_once(&worker.pools, endpoint, service, &outgoing, trace, body, (now, &terms)).await;
         let may_go_on = (tried.len() as u32) < terms.max_attempts;
-        let safe = is_idempotent(&head.parts.method) && !body.started();
+        let safe = is_idempotent(&head.parts.method) && !body.spent();
         match result {
             Ok((response, lease)) => {
                 let status = response.status().as_u16();
@@ -159,6 +159,7 @@ pub async fn send(
                 if outgoing.waits && !body.started() {
                     body.let_go();
                 }
+                body.keep_no_more();
                 return Ok(Arrived { response, in_flight, lease, deadline: terms.deadline });
             }
             Err(error) => {
@@ -237,7 +238,7 @@ async fn in_time<T>(
         if let Some(sent) = pools.before(deadline, sending.as_mut()).await {
             return Ok(sent);
         }
-        let later = body.given().and_then(|given| terms.attempt_deadline(given));
+        let later = body.waited_since().and_then(|since| terms.attempt_deadline(since));
         if later <= deadline {
             return Err(AttemptError::Timeout);
         }
@@ -305,14 +306,14 @@ async fn try_once(
         let error = failed.into_error();
         let reset = reset(&error);
         let refused = reset == Some(h2::Reason::REFUSED_STREAM);
-        let unsent = handed_back || (nothing_written || refused) && !body.started();
+        let unsent = handed_back || (nothing_written || refused) && !body.spent();
         tracing::debug!(endpoint = %endpoint.address, %error, unsent, reused, "no response");
         if body.failed().is_some() {
             return Err(AttemptError::ClientGone);
         }
         // The endpoint closed a connection that was kept: not its failure, and once more on a fresh one is safe if
         // nothing was sent, or if sending twice does no harm.
-        let safe = || is_idempotent(&outgoing.head.parts.method) && !body.started() && !error.is_parse();
+        let safe = || is_idempotent(&outgoing.head.parts.method) && !body.spent() && !error.is_parse();
         if reused && !fresh && (unsent || safe()) {
             fresh = true;
             now = Instant::now();

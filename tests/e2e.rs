@@ -60,7 +60,7 @@ async fn a_policy_routes_live_traffic_over_consul_and_jaeger_shows_why() {
         consul.url()
     );
     let gateway = Program::start(folder, &config, &[]);
-    let load = Load::start(&gateway.address, 2);
+    let (load, putting) = (Load::start(&gateway.address, 2), Load::putting(&gateway.address, 2));
     for origin in [&a, &b, &c] {
         until("each instance is sent requests", || origin.served() > 0);
     }
@@ -80,6 +80,7 @@ async fn a_policy_routes_live_traffic_over_consul_and_jaeger_shows_why() {
     println!("deregistered: gone after {followed:.0?}");
     // What was picked before is through by then.
     load.more(100);
+    putting.more(100);
     let served = d.served();
 
     let began = Instant::now();
@@ -89,6 +90,7 @@ async fn a_policy_routes_live_traffic_over_consul_and_jaeger_shows_why() {
     assert!(noticed < LEFT_ALONE, "noticed after {noticed:?}");
     println!("killed: unhealthy after {noticed:.0?}");
     load.more(100);
+    putting.more(100);
     let sick = Origin::sick(c.address);
     load.more(5000);
     assert_eq!((sick.served(), d.served()), (0, served));
@@ -118,5 +120,5 @@ async fn a_policy_routes_live_traffic_over_consul_and_jaeger_shows_why() {
     assert_eq!(tag(policy, "wayside.reason"), "the shop, says two");
     let answered = if answer.ends_with('a') { &a } else { &b };
     assert_eq!(tag(of_kind("client"), "wayside.endpoint"), &json!(answered.address.to_string()));
-    println!("{} requests, 0 failed", load.end());
+    println!("{} GET and {} PUT requests, 0 failed", load.end(), putting.end());
 }

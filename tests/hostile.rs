@@ -45,7 +45,8 @@ fn a_hostile_policy_costs_its_own_requests_only() {
         let good = Load::start(&gateway.address, 1);
         good.more(2000);
         let (calm, calm_worst) = good.latency();
-        let bad = Load::asking(&gateway.address, CLIENTS, "/bad", &format!("x-hostile: {how}"), PACE, answered);
+        let asked = format!("GET /bad HTTP/1.1\r\nhost: a\r\nx-hostile: {how}\r\n\r\n");
+        let bad = Load::asking(&gateway.address, CLIENTS, &asked, PACE, answered);
         bad.more(BAD);
         let (median, worst) = good.latency();
         let (bad, good) = (bad.end(), good.end());

@@ -14,7 +14,7 @@ use h2::server::SendResponse;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use origin::Protocol::{Http1, Http2};
-use origin::{Client, empty, streamed, whole};
+use origin::{Client, empty, full, streamed, whole};
 use program::Program;
 use raw::Raw;
 use std::net::SocketAddr;
@@ -56,7 +56,7 @@ async fn what_an_endpoint_says_it_has_not_looked_at_is_sent_again() {
         });
         let gateway = Program::before(origin.await, "", "protocol = \"h2\"\nmax_attempts = 1");
         let mut client = Client::connect(&gateway.address, Http1).await;
-        assert_eq!(client.send("POST", "/", &[], empty()).await.status(), expected, "{reason:?}");
+        assert_eq!(client.send("POST", "/", &[], full("order")).await.status(), expected, "{reason:?}");
     }
 }
 

@@ -204,6 +204,59 @@ fn a_kept_connection_that_is_closed_costs_a_safe_request_nothing() {
     assert!(head.starts_with("HTTP/1.1 502 ") && body.contains("\"upstream_reset\""), "{head}{body}");
 }
 
+/// A client whose request is on a kept connection that the endpoint closes once it has read so much of the body.
+fn lost(gateway: &Program, origin: &TcpListener, head: &str, body: &str) -> Raw {
+    let (mut client, mut upstream, _) = carry(gateway, origin, GET);
+    upstream.say(OK);
+    assert_eq!(client.response().1, "ok");
+    client.say(&format!("{head}\r\nhost: a\r\n\r\n"));
+    let sent = upstream.head();
+    if sent.contains("\r\nexpect: ") {
+        upstream.say("HTTP/1.1 100 Continue\r\n\r\n");
+        assert!(client.head().starts_with("HTTP/1.1 100 "));
+    }
+    client.say(body);
+    assert_eq!(upstream.bytes(body.len()), body);
+    client
+}
+
+#[test]
+fn a_body_is_sent_again_while_all_that_was_read_of_it_is_kept() {
+    // RFC 9110 §9.2.2.
+    let (origin, gateway) = start();
+    let put = |header: &str| format!("PUT / HTTP/1.1\r\n{header}");
+    let (length, chunked) = ("\r\ncontent-length: 8\r\n", "\r\ntransfer-encoding: chunked\r\n");
+    for (head, before, header, after, rest) in [
+        ("content-length: 8", "all of i", length, "all of i", ""),
+        ("content-length: 8", "half", length, "half", "rest"),
+        ("expect: 100-continue\r\ncontent-length: 8", "half", length, "half", "rest"),
+        ("transfer-encoding: chunked", "4\r\nhalf\r\n", chunked, "4\r\nhalf\r\n", "3\r\n of\r\n0\r\n\r\n"),
+        // Its length is known by now.
+        ("transfer-encoding: chunked", "8\r\nall of i\r\n0\r\n\r\n", length, "all of i", ""),
+    ] {
+        let mut client = lost(&gateway, &origin, &put(head), before);
+        let mut upstream = Raw::accept(&origin);
+        let sent = upstream.head();
+        assert!(sent.contains(header) && !sent.contains("expect"), "{sent}");
+        assert_eq!(upstream.bytes(after.len()), after);
+        client.say(rest);
+        assert_eq!(upstream.bytes(rest.len()), rest);
+        upstream.say("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok");
+        assert_eq!(client.response().1, "ok");
+    }
+    // More than 64 KiB, more pieces than 16, trailers: those are not kept.
+    let large = "x".repeat((64 << 10) + 1);
+    let chunk = "1\r\nx\r\n".repeat(17);
+    for (head, body) in [
+        ("content-length: 65537", large.as_str()),
+        ("transfer-encoding: chunked", &chunk),
+        ("trailer: x-sum\r\ntransfer-encoding: chunked", "1\r\nx\r\n0\r\nx-sum: 1\r\n\r\n"),
+    ] {
+        let (head, body) = lost(&gateway, &origin, &put(head), body).response();
+        assert!(head.starts_with("HTTP/1.1 502 ") && body.contains("\"upstream_reset\""), "{head}{body}");
+    }
+}
+
 #[test]
 fn answers_without_a_body_have_none() {
     // RFC 9110 §9.3.2, §15.3.5, §15.4.5; RFC 9112 §6.3.

@@ -101,7 +101,8 @@ impl<'a> Outgoing<'a> {
             }
         }
         trace.inject(span_id, &mut headers);
-        let gate = (self.waits && body.is_some()).then(Gate::closed);
+        // Once it was asked, the client does not wait for another attempt to ask again.
+        let gate = (self.waits && body.is_some() && !body.started()).then(Gate::closed);
         if gate.is_none() {
             headers.remove(header::EXPECT);
         }

@@ -120,11 +120,18 @@ fn serve(stream: TcpStream, name: &str, well: bool, count: &AtomicU64) {
     let mut line = String::new();
     while matches!(stream.read_line(&mut line), Ok(read) if read > 0) {
         let check = line.starts_with("GET /health ");
+        let mut body = Vec::new();
         line.clear();
         while matches!(stream.read_line(&mut line), Ok(read) if read > 2) {
+            if let Some(length) = line.strip_prefix("content-length: ") {
+                body.resize(length.trim().parse().unwrap(), 0);
+            }
             line.clear();
         }
         line.clear();
+        if stream.read_exact(&mut body).is_err() {
+            return;
+        }
         if !check {
             count.fetch_add(1, Relaxed);
         }
@@ -149,26 +156,23 @@ pub struct Load {
 impl Load {
     /// Asks for the shop: every answer must be good.
     pub fn start(address: &str, clients: usize) -> Self {
-        Self::asking(address, clients, "/shop", "", Duration::ZERO, |answer| answer.starts_with("HTTP/1.1 200"))
+        Self::asking(address, clients, "GET /shop HTTP/1.1\r\nhost: a\r\n\r\n", Duration::ZERO, is_ok)
     }
 
-    /// Asks for `path` with this header line, if any; each client once in `pace`, or when it can.
-    pub fn asking(
-        address: &str,
-        clients: usize,
-        path: &str,
-        header: &str,
-        pace: Duration,
-        good: fn(&str) -> bool,
-    ) -> Self {
-        let end = if header.is_empty() { "" } else { "\r\n" };
-        let asked = format!("GET {path} HTTP/1.1\r\nhost: shop.example\r\n{header}{end}\r\n");
+    /// The same with a method that changes something, and with a body.
+    pub fn putting(address: &str, clients: usize) -> Self {
+        let asked = "PUT /shop HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\norder";
+        Self::asking(address, clients, asked, Duration::ZERO, is_ok)
+    }
+
+    /// Sends this; each client once in `pace`, or when it can.
+    pub fn asking(address: &str, clients: usize, asked: &str, pace: Duration, good: fn(&str) -> bool) -> Self {
         let took = Arc::new(Mutex::new(Vec::new()));
         let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let failures = Arc::new(Mutex::new(Vec::new()));
         let client = |_| {
             let (address, sent, stop) = (address.to_owned(), Arc::clone(&sent), Arc::clone(&stop));
-            let (failures, took, asked) = (Arc::clone(&failures), Arc::clone(&took), asked.clone());
+            let (failures, took, asked) = (Arc::clone(&failures), Arc::clone(&took), asked.to_owned());
             std::thread::spawn(move || {
                 let mut connection = connect(&address);
                 let mut due = Instant::now();
@@ -225,6 +229,10 @@ impl Load {
         );
         self.sent()
     }
+}
+
+fn is_ok(answer: &str) -> bool {
+    answer.starts_with("HTTP/1.1 200")
 }
 
 fn connect(address: &str) -> BufReader<TcpStream> {
