@@ -159,7 +159,7 @@ pub async fn send(
                 if outgoing.waits && !body.started() {
                     body.let_go();
                 }
-                body.keep_no_more();
+                body.spend();
                 return Ok(Arrived { response, in_flight, lease, deadline: terms.deadline });
             }
             Err(error) => {

@@ -1,6 +1,8 @@
 //! The request's body on its way up. It streams from the client; its first bytes are kept until a response is here, so
 //! that another attempt can send them again.
 
+mod kept;
+
 use super::interim::Gate;
 use crate::config::ConnectionLimits;
 use crate::grpc;
@@ -11,29 +13,19 @@ use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use smallvec::SmallVec;
+use kept::Kept;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// A body of more bytes than this is not kept, and so not sent again once it was read from. No byte is copied for it.
-const KEPT_BYTES: u64 = 64 << 10;
-/// The same for its pieces: a small one can hold a large buffer.
-const KEPT_PIECES: usize = 16;
-
 /// The client's body, for all attempts of one exchange.
 #[derive(Debug)]
 pub struct Source {
     /// None: there is no body, it was read to its end, or nobody wants it any more.
     incoming: RefCell<Option<Incoming>>,
-    /// What was read and may have to be sent again.
-    kept: RefCell<SmallVec<[Bytes; 2]>>,
-    /// All that was read is kept.
-    keeping: Cell<bool>,
-    /// How many of the kept pieces the reader was given.
-    given: Cell<usize>,
+    kept: RefCell<Kept>,
     /// Whoever waits until the endpoint asks for it.
     waiting: RefCell<Option<Waker>>,
     /// The attempt that may read it; those before are cut off.
@@ -87,8 +79,6 @@ impl Source {
         Rc::new(Source {
             incoming: RefCell::new(incoming),
             kept: RefCell::default(),
-            keeping: Cell::new(true),
-            given: Cell::new(0),
             waiting: RefCell::default(),
             reader: Cell::new(0),
             failed: Cell::new(None),
@@ -105,7 +95,7 @@ impl Source {
     pub fn reader(self: &Rc<Self>, gate: Option<Gate>) -> RequestBody {
         self.reader.set(self.reader.get() + 1);
         self.owed.set(None);
-        self.given.set(0);
+        self.kept.borrow_mut().again();
         RequestBody { source: Rc::clone(self), reader: self.reader.get(), gate, alarm: Alarm::default() }
     }
 
@@ -140,42 +130,12 @@ impl Source {
 
     /// Something of it was read and is not kept, so it cannot be sent again.
     pub fn spent(&self) -> bool {
-        !self.keeping.get()
+        self.kept.borrow().is_spent()
     }
 
-    /// There will be no other attempt. What its reader has not got yet stays for that.
-    pub fn keep_no_more(&self) {
-        self.keeping.set(false);
-        self.kept.borrow_mut().drain(..self.given.take());
-    }
-
-    /// What an attempt before this one has read.
-    fn again(&self) -> Option<Bytes> {
-        let (mut kept, given) = (self.kept.borrow_mut(), self.given.get());
-        if !self.keeping.get() {
-            return (!kept.is_empty()).then(|| kept.remove(0));
-        }
-        let piece = kept.get(given)?.clone();
-        self.given.set(given + 1);
-        Some(piece)
-    }
-
-    /// The reader gets a new piece.
-    fn keep(&self, data: &Bytes) {
-        if !self.keeping.get() {
-            return;
-        }
-        if self.bytes.get() > KEPT_BYTES || self.kept.borrow().len() == KEPT_PIECES {
-            self.keep_no_more();
-            return;
-        }
-        self.kept.borrow_mut().push(data.clone());
-        self.given.set(self.given.get() + 1);
-    }
-
-    /// Bytes of kept pieces that the reader has not got yet.
-    fn left(&self) -> u64 {
-        self.kept.borrow().iter().skip(self.given.get()).map(|piece| piece.len() as u64).sum()
+    /// There will be no other attempt.
+    pub fn spend(&self) {
+        self.kept.borrow_mut().spend();
     }
 
     /// Why it ended before its end, where that is the client's doing.
@@ -204,7 +164,8 @@ impl Body for RequestBody {
             std::task::ready!(gate.poll(cx));
             this.gate = None;
         }
-        if let Some(piece) = source.again() {
+        let mut kept = source.kept.borrow_mut();
+        if let Some(piece) = kept.next() {
             source.came.set(Some(Instant::now()));
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
@@ -234,11 +195,11 @@ impl Body for RequestBody {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
                     crate::headers::end_trailers(trailers);
-                    source.keep_no_more();
+                    kept.spend();
                 }
                 if let Some(data) = frame.data_ref() {
                     source.bytes.set(source.bytes.get() + data.len() as u64);
-                    source.keep(data);
+                    kept.add(data);
                 }
                 if source.bytes.get() > source.most {
                     source.failed.set(Some(Malformed::BodyTooLarge));
@@ -256,11 +217,11 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         let source = &self.source;
         let ended = || source.incoming.borrow().as_ref().is_none_or(Body::is_end_stream);
-        source.reader.get() == self.reader && source.left() == 0 && ended()
+        source.reader.get() == self.reader && source.kept.borrow().left() == 0 && ended()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (left, incoming) = (self.source.left(), self.source.incoming.borrow());
+        let (left, incoming) = (self.source.kept.borrow().left(), self.source.incoming.borrow());
         let Some(incoming) = &*incoming else { return SizeHint::with_exact(left) };
         let mut hint = incoming.size_hint();
         if let Some(upper) = hint.upper() {
