@@ -68,6 +68,8 @@ pub fn run(
             recorder: shared.telemetry.recorder(),
             shared,
         });
+        // Before the first request: until then nothing may be kept.
+        tidy(&worker);
         let mut accepting = Vec::new();
         for (socket, opening) in sockets {
             socket.set_nonblocking(true)?;
@@ -75,7 +77,7 @@ pub fn run(
             accepting.push(tokio::task::spawn_local(crate::listener::accept(Rc::clone(&worker), listener, opening)));
         }
         tokio::task::spawn_local(crate::listener::receive(Rc::clone(&worker), fresh));
-        tokio::task::spawn_local(tidy(Rc::clone(&worker)));
+        tokio::task::spawn_local(tidy_each_second(Rc::clone(&worker)));
         let mut drain = worker.shared.drain.subscribe();
         // An error: the gateway is gone, which ends the worker as well.
         let _ = drain.wait_for(|draining| *draining).await;
@@ -96,21 +98,24 @@ pub fn run(
     })
 }
 
-/// At once and then each second: looks at the calendar, takes over the bounds on idle connections, and closes those that are too old or whose
-/// endpoint is gone.
-async fn tidy(worker: Rc<Worker>) {
-    let mut tick = tokio::time::interval(Duration::from_secs(1));
+/// Looks at the calendar, takes over the bounds on idle connections, and closes those that are too old or whose endpoint is
+/// gone.
+fn tidy(worker: &Worker) {
+    worker.calendar.set(Calendar::look());
+    let snapshot = worker.shared.snapshot.load_full();
+    worker.pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
+    worker.pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);
+    worker.pools.lifetime.set(snapshot.gateway.upstream_lifetime);
+    let known: std::collections::HashSet<u32> =
+        snapshot.services.values().flat_map(|service| service.endpoints.iter().map(|e| e.id)).collect();
+    worker.pools.tidy(|id| known.contains(&id));
+    worker.balancer.borrow_mut().retain(|service| snapshot.service(service).is_some());
+    worker.recorder.tidy(&snapshot);
+}
+
+async fn tidy_each_second(worker: Rc<Worker>) {
     loop {
-        tick.tick().await;
-        worker.calendar.set(Calendar::look());
-        let snapshot = worker.shared.snapshot.load_full();
-        worker.pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
-        worker.pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);
-        worker.pools.lifetime.set(snapshot.gateway.upstream_lifetime);
-        let known: std::collections::HashSet<u32> =
-            snapshot.services.values().flat_map(|service| service.endpoints.iter().map(|e| e.id)).collect();
-        worker.pools.tidy(|id| known.contains(&id));
-        worker.balancer.borrow_mut().retain(|service| snapshot.service(service).is_some());
-        worker.recorder.tidy(&snapshot);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tidy(&worker);
     }
 }
