@@ -144,7 +144,7 @@ pub async fn send(
         let trace = (&exchange.trace, span_id);
         let result = try_once(&worker.pools, endpoint, service, &outgoing, trace, body, (now, &terms)).await;
         let may_go_on = (tried.len() as u32) < terms.max_attempts;
-        let safe = is_idempotent(&head.parts.method) && !body.spent();
+        let safe = is_repeatable(&head.parts.method, body);
         match result {
             Ok((response, lease)) => {
                 let status = response.status().as_u16();
@@ -203,9 +203,11 @@ fn answer(error: AttemptError, deadline: Option<Instant>) -> Error {
     }
 }
 
-/// Methods that have the same effect when they are sent twice (RFC 9110 §9.2.2).
-fn is_idempotent(method: &Method) -> bool {
-    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE)
+/// It has the same effect when it is sent twice (RFC 9110 §9.2.2), and can be.
+fn is_repeatable(method: &Method, body: &Source) -> bool {
+    let idempotent =
+        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE);
+    idempotent && !body.spent()
 }
 
 /// What `hash` and `sticky` go by; only read where one of them is used.
@@ -313,7 +315,7 @@ async fn try_once(
         }
         // The endpoint closed a connection that was kept: not its failure, and once more on a fresh one is safe if
         // nothing was sent, or if sending twice does no harm.
-        let safe = || is_idempotent(&outgoing.head.parts.method) && !body.spent() && !error.is_parse();
+        let safe = || is_repeatable(&outgoing.head.parts.method, body) && !error.is_parse();
         if reused && !fresh && (unsent || safe()) {
             fresh = true;
             now = Instant::now();

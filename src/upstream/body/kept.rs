@@ -12,7 +12,6 @@ const PIECES: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pieces: SmallVec<[Bytes; 2]>,
-    bytes: usize,
     /// How many of the pieces this attempt was given.
     given: usize,
     /// Not all that was read is here.
@@ -27,9 +26,6 @@ impl Kept {
 
     /// What this attempt has not been given yet of what those before it have read.
     pub(super) fn next(&mut self) -> Option<Bytes> {
-        if self.spent {
-            return (!self.pieces.is_empty()).then(|| self.pieces.remove(0));
-        }
         let piece = self.pieces.get(self.given)?.clone();
         self.given += 1;
         Some(piece)
@@ -37,14 +33,15 @@ impl Kept {
 
     /// This attempt is given a new piece, having been given all others.
     pub(super) fn add(&mut self, piece: &Bytes) {
-        self.bytes = self.bytes.saturating_add(piece.len());
-        if self.bytes > BYTES || self.pieces.len() == PIECES {
-            self.spend();
+        if self.spent {
+            return;
         }
-        if !self.spent {
-            self.pieces.push(piece.clone());
-            self.given += 1;
+        let bytes = self.pieces.iter().map(Bytes::len).sum::<usize>() + piece.len();
+        if bytes > BYTES || self.pieces.len() == PIECES {
+            return self.spend();
         }
+        self.pieces.push(piece.clone());
+        self.given += 1;
     }
 
     /// There will be no other attempt. What this one was not given yet stays.
