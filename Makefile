@@ -23,14 +23,14 @@ servers:
 	@scripts/servers/grpc-interop-client >/dev/null
 	@scripts/servers/grpc-interop-server >/dev/null
 test: check servers guests
-	cargo test
-	cargo test --test policy_commands -- --ignored
+	cargo test --lib --bins --test all
+	cargo test --test load -- --test-threads=1
 e2e: servers
-	cargo test --test e2e --test swap -- --nocapture
+	cargo test --test load -- --nocapture --test-threads=1 e2e:: swap::
 bench:
 	cargo bench --bench head --bench pick --bench policy --bench route --bench telemetry --bench proxy
 soak:
-	WAYSIDE_SOAK=10000 cargo test --test leak -- --nocapture
+	WAYSIDE_SOAK=10000 cargo test --test load -- --nocapture leak::
 SECONDS = 60
 fuzz:
 	scripts/fuzz $(SECONDS)

@@ -3,9 +3,9 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use wayside::config::Gateway;
-use wayside::headers;
-use wayside::listener::Scanner;
+use wayside::http::downstream::scanner::Scanner;
+use wayside::http::headers;
+use wayside::http::settings::Gateway;
 
 const HEAD: &[u8] = b"GET /api/users/42/orders?page=2&size=50 HTTP/1.1\r\n\
 host: shop.example\r\n\

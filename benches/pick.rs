@@ -5,9 +5,10 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use wayside::balance::{Balancer, Memory, Strategy, Wanted};
-use wayside::config::default_settings;
-use wayside::policy::Plan;
+use wayside::control::config::default_settings;
+use wayside::service::balance::{Balancer, Memory, Wanted};
+use wayside::service::plan::Plan;
+use wayside::service::plan::Strategy;
 use wayside::service::{Endpoint, Live, Service, ServiceLive, Settings};
 
 const STRATEGIES: [Strategy; 7] = [

@@ -9,10 +9,10 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use guest::Guest;
 use std::path::Path;
 use std::sync::Arc;
+use wayside::http::request::{Head, Peer};
 use wayside::policy::{Engine, EngineSettings, Limits, Question, Version};
-use wayside::request::{Head, Peer};
+use wayside::service::catalog::Catalog;
 use wayside::service::{Service, ServiceLive};
-use wayside::snapshot::Snapshot;
 
 fn load(engine: &Engine, bytes: &[u8], config: &str) -> anyhow::Result<Arc<Version>> {
     let file = tempfile::NamedTempFile::new()?;
@@ -25,22 +25,21 @@ fn load(engine: &Engine, bytes: &[u8], config: &str) -> anyhow::Result<Arc<Versi
 fn question() -> anyhow::Result<Question> {
     let service = Service {
         name: "users-v2".into(),
-        settings: Arc::new(wayside::config::default_settings(&"bench".into())),
+        settings: Arc::new(wayside::control::config::default_settings(&"bench".into())),
         endpoints: Vec::new(),
         reported: Arc::default(),
         live: Arc::new(ServiceLive::default()),
     };
-    let services = [(Arc::from("users-v2"), Arc::new(service))].into_iter().collect();
+    let catalog: Arc<Catalog> = Arc::new([Arc::new(service)].into_iter().collect());
     let mut request = http::Request::get("/api/users?page=2").header("host", "shop.example").header("x-tier", "gold");
     request = request.header("cookie", "theme=dark; sid=user-7");
     for n in 0..10 {
         request = request.header(format!("x-header-{n}"), "some value of usual length");
     }
     let (parts, ()) = request.body(())?.into_parts();
-    let snapshot = Arc::new(Snapshot { services, ..Snapshot::default() });
     Ok(Question {
         head: Head::new(parts, Peer::new(([203, 0, 113, 7], 4711).into()), &[]),
-        snapshot,
+        catalog,
         now_ms: 1_700_000_000_000,
         seed: 7,
     })

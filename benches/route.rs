@@ -4,8 +4,8 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
-use wayside::request::{Head, Peer};
-use wayside::route::{Match, RawMatch};
+use wayside::http::request::{Head, Peer};
+use wayside::service::route::{Match, RawMatch};
 
 fn rule(number: usize) -> Result<Match, String> {
     RawMatch {

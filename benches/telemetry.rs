@@ -8,10 +8,10 @@ mod fixture;
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::rc::Rc;
-use wayside::config::{AccessLog, Telemetry as Settings};
-use wayside::exchange::{End, Exchange};
+use wayside::http::settings::{AccessLog, Telemetry as Settings};
+use wayside::proxy::exchange::{End, Exchange};
+use wayside::proxy::worker::Worker;
 use wayside::telemetry::Telemetry;
-use wayside::worker::Worker;
 
 /// One policy call and one attempt.
 fn exchange(worker: &Rc<Worker>, settings: &Settings) -> Box<Exchange> {

@@ -67,7 +67,7 @@ fn metrics(shared: &Shared) -> Response<Full<Bytes>> {
 }
 
 fn services(snapshot: &crate::snapshot::Snapshot) -> Value {
-    let mut services: Vec<_> = snapshot.services.values().collect();
+    let mut services: Vec<_> = snapshot.services().collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
     let service = |service: &Arc<crate::service::Service>| {
         let endpoints = service.endpoints.iter().map(|e| {

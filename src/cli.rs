@@ -4,7 +4,7 @@ pub mod check;
 pub mod demo;
 pub mod policy;
 
-use crate::config::Config;
+use crate::control::config::Config;
 use crate::gateway;
 use crate::policy::compile;
 use clap::Parser;

@@ -1,14 +1,16 @@
 //! Control: the only writer. Reports of sources, lists of policies and configuration files come in, one immutable
 //! snapshot goes out.
 
+pub mod config;
 mod files;
 mod sources;
 mod world;
 
 use crate::admin;
-use crate::config::{Config, Policies};
+use crate::control::config::Config;
 use crate::discovery::Report;
 use crate::gateway::Shared;
+use crate::http::settings::Policies;
 use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
 use crate::service::Checks;
 use anyhow::Context;
@@ -183,14 +185,14 @@ impl Control {
 
     fn publish(&mut self) {
         let snapshot = Arc::new(self.world.snapshot());
-        self.checks.follow(snapshot.services.values());
+        self.checks.follow(snapshot.services());
         self.shared.snapshot.store(snapshot);
     }
 
     /// Where no check would find out, endpoints that failing connects made unhealthy get another chance: one more
     /// failure puts them aside again.
     fn try_again(&self) {
-        let now = crate::time::process_ms();
+        let now = crate::base::time::process_ms();
         for (id, live) in self.world.endpoints() {
             let due = !live.healthy.load(Relaxed) && live.retry_at_ms.load(Relaxed) <= now;
             if due && !self.checks.covers(*id) {

@@ -5,13 +5,15 @@ pub mod consul;
 pub mod file;
 pub mod guard;
 
-use crate::metadata::Metadata;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+
+/// What a source says about an endpoint beside its address: key and value pairs, sorted by key.
+pub type Metadata = std::collections::BTreeMap<String, String>;
 
 /// A configured source, ready to watch.
 pub trait Source: std::fmt::Debug + Send + Sync {

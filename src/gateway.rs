@@ -1,11 +1,13 @@
 //! The gateway put together: sockets, workers, control, and the order in which they start and end.
 
-use crate::balance::Memory;
-use crate::config::Config;
-use crate::listener::{Clients, Fresh, Opening, Spread};
+use crate::control::config::Config;
+use crate::http::downstream::clients::Clients;
+use crate::http::downstream::opening::Opening;
+use crate::http::downstream::spread::{Fresh, Spread};
+use crate::http::tls::server::Acceptor;
+use crate::service::balance::Memory;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Telemetry;
-use crate::tls::server::Acceptor;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -99,7 +101,7 @@ fn serve(
             .enumerate()
             .map(|(index, (sockets, fresh))| {
                 let shared = Arc::clone(&shared);
-                let work = move || crate::worker::run(index, shared, sockets, fresh);
+                let work = move || crate::proxy::worker::run(index, shared, sockets, fresh);
                 std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)
             })
             .collect::<std::io::Result<_>>()?;

@@ -1,14 +1,14 @@
 //! Wayside: an HTTP gateway that is scripted in WebAssembly. This is the map, in reading order.
 //!
-//! **A request**: [`listener`] → [`proxy::handle`] → one [`snapshot`] → [`exchange`] (span, clock) → [`request`] →
-//! [`policy`] decides → else the declared [`route`]s → [`service`] → [`balance`] picks an endpoint → [`upstream`]
-//! attempts → [`response`] → the exchange finishes, exactly once.
+//! **A request**: [`proxy::listener`] → [`proxy::handle`] → one [`snapshot`] → [`proxy::exchange`] (span, clock) →
+//! [`http::request`] → [`policy`] decides → else the declared [`service::route`]s → [`service`] → [`service::balance`]
+//! picks an endpoint → [`proxy::upstream`] attempts → [`proxy::response`] → the exchange finishes, exactly once.
 //!
 //! **A change**: a source ([`discovery`]), the configuration or the watched directory ([`policy`]) reports its whole
 //! state → [`control`], the only writer → build aside → publish one immutable snapshot.
 //!
 //! **Where new things go.** A registry: a file in `discovery/` and a case of [`discovery::SourceSettings`]. A strategy:
-//! a file in `balance/` and a case of [`balance::Strategy`]. A host function: `wit/policy.wit` and its interface's file in
+//! a file in `service/balance/` and a case of [`service::plan::Strategy`]. A host function: `wit/policy.wit` and its interface's file in
 //! `policy/host/`.
 //!
 //! **What always holds**
@@ -25,42 +25,16 @@
 #[cfg(test)]
 extern crate self as wayside;
 
-// The composition root.
+// The wings, from the top down: each imports from those below it alone.
 pub mod cli;
-pub mod config;
 pub mod gateway;
-pub mod worker;
-
-// The data path, in order.
-pub mod balance;
-pub mod error;
-pub mod exchange;
-pub mod grpc;
-pub mod headers;
-pub mod listener;
-pub mod malformed;
-pub mod policy;
-pub mod proxy;
-pub mod request;
-pub mod response;
-pub mod route;
-pub mod service;
-pub mod telemetry;
-pub mod tls;
-pub mod upgrade;
-pub mod upstream;
-
-// The control path, in order.
 pub mod admin;
+pub mod proxy;
 pub mod control;
-pub mod discovery;
+pub mod telemetry;
 pub mod snapshot;
-pub mod watch;
-
-// Small words that all use.
-pub mod digest;
-pub mod duration;
-pub mod metadata;
-pub mod place;
-pub mod secret;
-pub mod time;
+pub mod policy;
+pub mod service;
+pub mod discovery;
+pub mod http;
+pub mod base;

@@ -4,13 +4,13 @@ mod bindings;
 pub mod compile;
 mod component;
 mod context;
-mod decision;
 pub mod directory;
 mod engine;
 mod host;
 mod instance;
 mod limits;
 mod metrics;
+mod question;
 mod refill;
 pub mod sidecar;
 mod state;
@@ -18,14 +18,14 @@ mod suspension;
 mod version;
 mod wasi;
 
-pub use decision::{Answer, Called, Edits, Fault, FaultKind, Forward, HeaderEdit, LogLine, Outcome, Plan, Question};
 pub use engine::{Engine, EngineSettings};
 pub use limits::{Limits, MAX_MEMORY};
 pub use metrics::{BOUNDS, GuestMetrics, Series, SeriesValue};
+pub use question::Question;
 pub use state::{Rate, State, Taken};
 pub use version::{Stats, Version};
 
-use crate::route::Match;
+use crate::service::route::Match;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -1,20 +1,27 @@
 //! THE story: one request, from its head to its response.
 
-use crate::balance::Strategy;
-use crate::error::Error;
-use crate::exchange::{Exchange, PolicyCall};
-use crate::headers;
-use crate::listener::Active;
-use crate::policy::{Answer, Called, Fault, FaultKind, Forward, OnFault, Outcome, Question, Scope, Standing};
-use crate::request::{Head, Peer};
-use crate::response::{self, Body};
+pub mod exchange;
+pub mod listener;
+pub mod response;
+pub mod upgrade;
+pub mod upstream;
+pub mod worker;
+
+use crate::http::downstream::clock::Active;
+use crate::http::error::Error;
+use crate::http::headers;
+use crate::http::request::body::Source;
+use crate::http::request::{Head, Peer};
+use crate::policy::{OnFault, Question, Scope, Standing};
+use crate::proxy::exchange::{Exchange, PolicyCall};
+use crate::proxy::worker::Worker;
+use crate::service::decision::{Answer, Called, Fault, FaultKind, Forward, Outcome};
+use crate::service::plan::Strategy;
 use crate::snapshot::Snapshot;
-use crate::upgrade;
-use crate::upstream::{self, Source};
-use crate::worker::Worker;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use response::Body;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -95,9 +102,9 @@ fn ask(exchange: &mut Exchange, snapshot: &Arc<Snapshot>, scope: &Scope, head: &
     let began = exchange.started.elapsed();
     let (version, called) = match &scope.standing {
         Standing::Live(version) => {
-            let (head, snapshot) = (Arc::clone(head), Arc::clone(snapshot));
+            let (head, catalog) = (Arc::clone(head), Arc::clone(&snapshot.catalog));
             let seed = exchange.worker.chance.borrow_mut().next_u64();
-            let question = Question { head, snapshot, now_ms: exchange.unix_ms(), seed };
+            let question = Question { head, catalog, now_ms: exchange.unix_ms(), seed };
             (Some(Arc::clone(version)), version.decide(exchange.worker.index, question))
         }
         Standing::Broken | Standing::Pending => {

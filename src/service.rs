@@ -1,14 +1,20 @@
 //! A service: a named group of endpoints, and how traffic to it is balanced, timed and retried.
 
+pub mod balance;
+pub mod catalog;
+pub mod decision;
 mod endpoint;
 mod health;
+pub mod plan;
+pub mod pool;
+pub mod route;
 
 pub use endpoint::{Endpoint, InFlight, Live};
 pub use health::Checks;
 
-use crate::balance::Strategy;
+use crate::discovery::Metadata;
 use crate::discovery::Observed;
-use crate::metadata::Metadata;
+use crate::service::plan::Strategy;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -57,7 +63,7 @@ pub struct Settings {
     /// How long `sticky` remembers a key that is not used.
     pub sticky_ttl: Duration,
     /// Speak TLS with its endpoints.
-    pub tls: Option<Arc<crate::tls::client::Connector>>,
+    pub tls: Option<Arc<crate::http::tls::client::Connector>>,
     /// Active health check; none: only what the source and failing connects say.
     pub health: Option<HealthCheck>,
 }
@@ -117,7 +123,7 @@ impl Service {
 
     /// Time since the source last confirmed the list.
     pub fn age(&self) -> Duration {
-        let now = crate::time::process_ms();
+        let now = crate::base::time::process_ms();
         Duration::from_millis(now.saturating_sub(self.live.confirmed_ms.load(Relaxed)))
     }
 }

@@ -1,9 +1,10 @@
 //! What the data path sees: one immutable picture of services, routes and policies, loaded once per request.
 
+use crate::http::settings;
 use crate::policy::Scope;
-use crate::route::Route;
 use crate::service::Service;
-use rustc_hash::FxHashMap;
+use crate::service::catalog::Catalog;
+use crate::service::route::Route;
 use std::sync::Arc;
 
 /// One published state of the world.
@@ -16,11 +17,11 @@ pub struct Snapshot {
     /// Why the newest configuration file is not the one in force.
     pub config_error: Option<String>,
     /// Bounds of the gateway as a whole.
-    pub gateway: Arc<crate::config::Gateway>,
+    pub gateway: Arc<settings::Gateway>,
     /// What is told.
-    pub telemetry: Arc<crate::config::Telemetry>,
-    /// By name.
-    pub services: FxHashMap<Arc<str>, Arc<Service>>,
+    pub telemetry: Arc<settings::Telemetry>,
+    /// The services.
+    pub catalog: Arc<Catalog>,
     /// In the config file's order; the first that fits is taken.
     pub routes: Vec<Route>,
     /// In file-name order; asked one after the other.
@@ -30,6 +31,11 @@ pub struct Snapshot {
 impl Snapshot {
     /// The service of this name.
     pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
-        self.services.get(name)
+        self.catalog.service(name)
+    }
+
+    /// All of them, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.catalog.services()
     }
 }

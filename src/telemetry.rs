@@ -4,23 +4,19 @@
 //! readers have threads of their own. What does not fit is dropped and counted.
 
 mod access_log;
-mod context;
 mod guest_log;
 mod metrics;
 mod safe;
-mod sampler;
 mod spans;
 #[cfg(test)]
 mod tests;
 mod traces;
 
-pub use context::Context;
-pub use sampler::Sampler;
-
-use crate::config::{self, AccessLog};
-use crate::exchange::Exchange;
+use crate::base::trace::Sampler;
 use crate::gateway::Shared;
-use crate::malformed::Malformed;
+use crate::http::malformed::Malformed;
+use crate::http::settings::{self, AccessLog};
+use crate::proxy::exchange::Exchange;
 use crate::snapshot::Snapshot;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -40,7 +36,7 @@ impl Telemetry {
     ///
     /// # Errors
     /// The OTLP endpoint cannot be used, or a thread cannot be started.
-    pub fn start(settings: &config::Telemetry) -> anyhow::Result<Self> {
+    pub fn start(settings: &settings::Telemetry) -> anyhow::Result<Self> {
         let env = |name: &str| std::env::var(name).ok();
         let sampler = Sampler::of(env).unwrap_or(Sampler::DEFAULT);
         let traces = match traces::Settings::of(settings.otlp.as_deref(), env) {
@@ -96,7 +92,7 @@ impl Recorder {
     }
 
     /// Which traces are sampled. None: no spans are exported.
-    pub fn sampler(&self, settings: &config::Telemetry) -> Option<Sampler> {
+    pub fn sampler(&self, settings: &settings::Telemetry) -> Option<Sampler> {
         self.traces.as_ref().map(|_| settings.sample.map_or(self.sampler, Sampler::of_new_traces))
     }
 

@@ -1,17 +1,10 @@
 //! Bounds on connections and bodies, each crossed once; and whom a load balancer connects for.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/origin.rs"]
-mod origin;
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/raw.rs"]
-mod raw;
-
+use crate::support::origin::{Client, Origin, Protocol, streamed, whole};
+use crate::support::program::{Program, echo, until};
+use crate::support::raw::Raw;
 use hyper::body::Frame;
-use origin::{Client, Origin, Protocol, streamed, whole};
-use program::{Program, echo, until};
-use raw::Raw;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 

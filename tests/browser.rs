@@ -2,18 +2,12 @@
 //! come one by one.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/servers.rs"]
-mod servers;
-
+use crate::support::certificates::Authority;
+use crate::support::program::Program;
+use crate::support::servers;
+use crate::support::servers::Process;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use certificates::Authority;
-use program::Program;
-use servers::Process;
 use sha1::{Digest, Sha1};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

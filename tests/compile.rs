@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
-use wayside::digest;
+use wayside::base::digest;
 use wayside::policy::compile::{Cache, MAX_COMPONENT};
 
 const CANARY: &[u8] = include_bytes!("../guest-examples/prebuilt/canary.wasm");

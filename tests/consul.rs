@@ -1,18 +1,11 @@
 //! The `consul` source against a real agent, and in `misbehaving` against what no real one should do.
 
-#[path = "support/fake_consul.rs"]
-mod fake_consul;
-#[path = "consul/misbehaving.rs"]
 mod misbehaving;
-#[path = "support/servers.rs"]
-mod servers;
-#[path = "support/watched.rs"]
-mod watched;
 
+use crate::support::servers::{Consul, MANAGEMENT};
+use crate::support::watched::{Watched, lookup};
 use serde_json::{Value, json};
-use servers::{Consul, MANAGEMENT};
 use std::time::Duration;
-use watched::{Watched, lookup};
 use wayside::discovery::{Lookup, Observed};
 
 /// In which a change has to be seen.

@@ -1,10 +1,7 @@
 //! `wayside demo` and `wayside check`, as a newcomer runs them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-
-use program::{get, terminate};
+use crate::support::program::{get, terminate};
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 

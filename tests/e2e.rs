@@ -2,17 +2,10 @@
 //! swapped, the registry dies, and a trace shows who decided and who answered.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/servers.rs"]
-mod servers;
-#[path = "support/shop.rs"]
-mod shop;
-
-use program::{Program, until};
+use crate::support::program::{Program, until};
+use crate::support::servers::{Consul, Jaeger};
+use crate::support::shop::{Load, Origin, drop_in, policies};
 use serde_json::{Value, json};
-use servers::{Consul, Jaeger};
-use shop::{Load, Origin, drop_in, policies};
 use std::time::{Duration, Instant};
 
 /// In which traffic follows the registry.

@@ -1,10 +1,7 @@
 //! The real program with real origins: what a client sees.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-
-use program::{Program, nobody};
+use crate::support::program::{Program, nobody};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 

@@ -2,13 +2,8 @@
 //! gateway makes itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/origin.rs"]
-mod origin;
-#[path = "support/program.rs"]
-mod program;
-
-use origin::{Client, Protocol, empty};
-use program::{Program, nobody, until};
+use crate::support::origin::{Client, Protocol, empty};
+use crate::support::program::{Program, nobody, until};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::net::TcpListener;

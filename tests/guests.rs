@@ -2,11 +2,7 @@
 //! hostile one cost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
-#[path = "guests/decisions.rs"]
 mod decisions;
-#[path = "guests/fresh.rs"]
 mod fresh;
-#[path = "guests/hostile.rs"]
 mod hostile;
-#[path = "guests/world.rs"]
 mod world;

@@ -1,18 +1,10 @@
 //! h2spec's 145 cases (RFC 9113 and RFC 7541, in the words of RFC 7540) against the listener, with and without TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/origin.rs"]
-mod origin;
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/servers.rs"]
-mod servers;
-
-use certificates::Authority;
-use origin::{Origin, Protocol};
-use program::Program;
+use crate::support::certificates::Authority;
+use crate::support::origin::{Origin, Protocol};
+use crate::support::program::Program;
+use crate::support::servers;
 use std::process::Command;
 
 /// What h2spec says of a listener: the last line of its summary, and all that it printed.

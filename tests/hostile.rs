@@ -2,13 +2,8 @@
 //! else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/shop.rs"]
-mod shop;
-
-use program::Program;
-use shop::{Load, Origin};
+use crate::support::program::Program;
+use crate::support::shop::{Load, Origin};
 use std::path::Path;
 use std::time::Duration;
 

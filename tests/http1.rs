@@ -2,10 +2,7 @@
 //! reaches an origin.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-
-use program::{Program, until};
+use crate::support::program::{Program, until};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};

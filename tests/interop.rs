@@ -1,13 +1,9 @@
 //! gRPC's official interop client talks to its official server through the gateway.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/servers.rs"]
-mod servers;
-
-use program::{Program, until};
-use servers::Process;
+use crate::support::program::{Program, until};
+use crate::support::servers;
+use crate::support::servers::Process;
 use std::net::TcpStream;
 use std::process::Command;
 

@@ -1,22 +1,16 @@
 //! Traces in a real Jaeger, over gRPC and over HTTP: first that what is sent is found at all, then what the program sends.
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/servers.rs"]
-mod servers;
-
-use certificates::Authority;
+use crate::support::certificates::Authority;
+use crate::support::program;
+use crate::support::program::{Program, echo};
+use crate::support::servers::{Jaeger, http};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use program::{Program, echo};
 use serde_json::{Value, json};
-use servers::{Jaeger, http};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;

@@ -2,16 +2,11 @@
 //! does the same with ten times as many.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/program.rs"]
-mod program;
-
+use crate::support::certificates::Authority;
+use crate::support::program::{Program, until};
 use bytes::Bytes;
-use certificates::Authority;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use program::{Program, until};
 use rustls::ClientConfig;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -1,10 +1,7 @@
 //! Whatever bytes a client sends, an origin never sees a request that the gateway did not log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-
-use program::Program;
+use crate::support::program::Program;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::{Index, select};

@@ -19,7 +19,6 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-#[ignore = "builds a guest, which needs a compiler for wasm32 (see scripts/wasm-toolchain)"]
 fn a_new_policy_builds_and_compiles() {
     let folder = tempfile::tempdir().unwrap();
     let new = wayside(folder.path(), &["policy", "new", "my-policy"]);

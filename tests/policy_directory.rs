@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
-use wayside::digest;
+use wayside::base::digest;
 use wayside::policy::directory::Directory;
 use wayside::policy::{Engine, EngineSettings, OnFault, Scope, Standing, sidecar};
 

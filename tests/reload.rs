@@ -1,10 +1,7 @@
 //! The configuration file changes while the gateway runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-
-use program::{Program, echo, until};
+use crate::support::program::{Program, echo, until};
 use serde_json::Value;
 
 const CONFIG: &str = "[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\

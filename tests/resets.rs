@@ -1,22 +1,15 @@
 //! HTTP/2's streams that end before their end: what each side is told of it, and that nothing looks complete that is not.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/origin.rs"]
-mod origin;
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/raw.rs"]
-mod raw;
-
+use crate::support::origin::Protocol::{Http1, Http2};
+use crate::support::origin::{Client, empty, full, streamed, whole};
+use crate::support::program::Program;
+use crate::support::raw::Raw;
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
 use http::{Request, Response};
 use http_body_util::BodyExt;
-use origin::Protocol::{Http1, Http2};
-use origin::{Client, empty, full, streamed, whole};
-use program::Program;
-use raw::Raw;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -2,13 +2,8 @@
 //! request.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/raw.rs"]
-mod raw;
-
-use program::{Program, until};
-use raw::Raw;
+use crate::support::program::{Program, until};
+use crate::support::raw::Raw;
 use std::net::TcpListener;
 use std::time::Duration;
 

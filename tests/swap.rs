@@ -1,14 +1,9 @@
 //! The policy's file is swapped 200 times while requests run without a pause: none of them fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-#[path = "support/shop.rs"]
-mod shop;
-
-use program::{Program, until};
+use crate::support::program::{Program, until};
+use crate::support::shop::{Load, Origin, drop_in, policies};
 use serde_json::Value;
-use shop::{Load, Origin, drop_in, policies};
 
 const SWAPS: usize = 200;
 const REQUESTS: u64 = 100_000;

@@ -1,10 +1,7 @@
 //! The real program tells: metrics, the access log, what policies log, and no request waits for any of it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-
-use program::{Program, echo, until};
+use crate::support::program::{Program, echo, until};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 

@@ -1,13 +1,8 @@
 //! TLS with clients: certificates by name, versions, protocols, files that are swapped, and who a client proves to be.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/program.rs"]
-mod program;
-
-use certificates::Authority;
-use program::{Program, echo, until};
+use crate::support::certificates::Authority;
+use crate::support::program::{Program, echo, until};
 use rustls::client::Resumption;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned, SupportedProtocolVersion};
 use std::io::{Read, Write};

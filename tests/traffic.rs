@@ -2,18 +2,13 @@
 //! and bounds do.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/origin.rs"]
-mod origin;
-#[path = "support/program.rs"]
-mod program;
-
+use crate::support::origin::Protocol::{self, Http1, Http2};
+use crate::support::origin::{Client, Origin, empty, full, streamed, whole};
+use crate::support::program::{Program, nobody, until};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
-use origin::Protocol::{self, Http1, Http2};
-use origin::{Client, Origin, empty, full, streamed, whole};
-use program::{Program, nobody, until};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::Ordering::Relaxed;

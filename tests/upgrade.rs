@@ -1,14 +1,11 @@
 //! WebSocket and other protocols: after a 101 bytes pass both ways as they are.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/program.rs"]
-mod program;
-
+use crate::support::program::{Program, until};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use program::{Program, until};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;

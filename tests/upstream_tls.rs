@@ -2,13 +2,8 @@
 //! is a gateway itself, with TLS on its listener.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-#[path = "support/certificates.rs"]
-mod certificates;
-#[path = "support/program.rs"]
-mod program;
-
-use certificates::Authority;
-use program::{Program, echo, until};
+use crate::support::certificates::Authority;
+use crate::support::program::{Program, echo, until};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::io::Read;
 use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
-pub use wayside::worker::LocalExec;
+pub use wayside::base::local::LocalExec;
 
 /// What a proxy takes off a request.
 pub const HOP_BY_HOP: [HeaderName; 5] =

@@ -1,8 +1,9 @@
 //! `wayside check`: is this configuration good, and are its policies?
 
-use crate::config::{Config, Policies};
+use crate::control::config::Config;
+use crate::http::settings::Policies;
+use crate::http::tls::server::Acceptor;
 use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
-use crate::tls::server::Acceptor;
 use anyhow::{Context, bail};
 use std::path::Path;
 use std::sync::Arc;

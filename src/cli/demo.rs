@@ -1,6 +1,6 @@
 //! `wayside demo`: two services, a gateway and a canary policy in one process, and what to try with them.
 
-use crate::config::Config;
+use crate::control::config::Config;
 use crate::gateway;
 use anyhow::Context;
 use http::{Request, Response};

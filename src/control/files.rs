@@ -1,7 +1,7 @@
 //! The files that a configuration consists of: its own, and those of TLS with endpoints that it names.
 
-use crate::config::Config;
-use crate::watch;
+use crate::base::watch;
+use crate::control::config::Config;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use tokio::sync::mpsc;

@@ -1,6 +1,6 @@
 //! The sources that run: begun, ended or left alone as the configuration says.
 
-use crate::config::Config;
+use crate::control::config::Config;
 use crate::discovery::{Lookup, Report, Reports, Source, SourceSettings};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,12 +1,12 @@
 //! The world as control knows it: what is declared, what was observed, and who is who. Snapshots are built from it.
 
-use crate::config::{Config, default_settings};
+use crate::control::config::{Config, default_settings};
 use crate::discovery::{Entry, Observed, Report};
 use crate::policy::Scope;
-use crate::route::Route;
+use crate::service::catalog::Catalog;
+use crate::service::route::Route;
 use crate::service::{Endpoint, Live, Service, ServiceLive, Settings};
 use crate::snapshot::Snapshot;
-use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ impl World {
 
     /// The next snapshot.
     pub(super) fn snapshot(&mut self) -> Snapshot {
-        let mut services = FxHashMap::default();
+        let mut services = Vec::new();
         let mut listed = HashSet::new();
         for (name, settings) in self.named() {
             let live = Arc::clone(self.services.entry(Arc::clone(&name)).or_default());
@@ -130,12 +130,13 @@ impl World {
                 listed.insert(key);
                 endpoints.push(Arc::new(endpoint(&name, entry, self.config.gateway.zone.as_ref(), id, live)));
             }
-            services.insert(Arc::clone(&name), Arc::new(Service { name, settings, endpoints, reported, live }));
+            services.push(Arc::new(Service { name, settings, endpoints, reported, live }));
         }
         self.endpoints.known.retain(|key, _| listed.contains(key));
-        self.services.retain(|name, _| services.contains_key(name));
-        let route = |declared: &crate::config::DeclaredRoute| {
-            let service = Arc::clone(services.get(&declared.service)?);
+        let catalog: Catalog = services.into_iter().collect();
+        self.services.retain(|name, _| catalog.service(name).is_some());
+        let route = |declared: &crate::control::config::DeclaredRoute| {
+            let service = Arc::clone(catalog.service(&declared.service)?);
             Some(Route { name: Arc::clone(&declared.name), matcher: declared.matcher.clone(), service })
         };
         let routes = self.config.routes.iter().filter_map(route).collect();
@@ -146,7 +147,7 @@ impl World {
             config_error: self.config_error.clone(),
             gateway: Arc::new(self.config.gateway.clone()),
             telemetry: Arc::new(self.config.telemetry.clone()),
-            services,
+            catalog: Arc::new(catalog),
             routes,
             policies: self.policies.clone(),
         }
@@ -172,7 +173,7 @@ impl World {
     /// All that was declared and observed, but for what only time changes.
     fn digest(&self) -> String {
         let policies: Vec<_> = self.policies.iter().map(|p| (&p.name, &p.standing, p.loading, &p.error)).collect();
-        crate::digest::short(format!("{} {:?} {policies:?}", self.config.digest, self.observed).as_bytes())
+        crate::base::digest::short(format!("{} {:?} {policies:?}", self.config.digest, self.observed).as_bytes())
     }
 }
 
@@ -190,7 +191,7 @@ impl Roll {
 
 fn confirm(live: &Arc<ServiceLive>) {
     live.stale.store(false, Relaxed);
-    live.confirmed_ms.store(crate::time::process_ms(), Relaxed);
+    live.confirmed_ms.store(crate::base::time::process_ms(), Relaxed);
 }
 
 fn endpoint(service: &Arc<str>, entry: &Entry, own_zone: Option<&Arc<str>>, id: u32, live: Arc<Live>) -> Endpoint {

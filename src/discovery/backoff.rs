@@ -1,6 +1,6 @@
 //! Backoff: how long to wait after one failure after another.
 
-use crate::balance::Chance;
+use crate::base::chance::Chance;
 use std::time::Duration;
 
 /// The first wait, at most.

@@ -10,7 +10,7 @@ mod index;
 mod watch;
 
 use super::{Lookup, Observed, Report, Reports, Source};
-use crate::secret::Secret;
+use crate::base::secret::Secret;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -81,9 +81,9 @@ struct Raw {
     passing: bool,
     #[serde(default)]
     tags: Vec<String>,
-    #[serde(default = "wait", with = "crate::duration")]
+    #[serde(default = "wait", with = "crate::base::duration")]
     wait: Duration,
-    #[serde(default = "confirm_after", with = "crate::duration")]
+    #[serde(default = "confirm_after", with = "crate::base::duration")]
     confirm_after: Duration,
     #[serde(default = "max_answer")]
     max_answer: usize,

@@ -1,7 +1,7 @@
 //! The `file` source: services and endpoints in a TOML file that is watched.
 
 use super::{Entry, Observed, Report, Reports, Source};
-use crate::metadata::Metadata;
+use crate::discovery::Metadata;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -41,7 +41,7 @@ impl Source for File {
     fn watch(&self, _: Vec<super::Lookup>, reports: Reports) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let path = self.path.clone();
         Box::pin(async move {
-            let mut changes = crate::watch::file(&path);
+            let mut changes = crate::base::watch::file(&path);
             loop {
                 let report = match read(&path) {
                     Ok(services) => Report::All(services),
@@ -97,14 +97,14 @@ fn one() -> u32 {
 /// # Errors
 /// What is wrong and on which line.
 pub fn parse(text: &str) -> Result<BTreeMap<Arc<str>, Observed>, String> {
-    let raw: Raw = toml::from_str(text).map_err(|e| crate::place::toml_problem(text, &e))?;
-    let revision = crate::digest::short(text.as_bytes());
+    let raw: Raw = toml::from_str(text).map_err(|e| crate::base::place::toml_problem(text, &e))?;
+    let revision = crate::base::digest::short(text.as_bytes());
     let mut services = BTreeMap::new();
     for (name, service) in raw.services {
         let mut seen = BTreeSet::new();
         let mut endpoints = Vec::new();
         for endpoint in service.endpoints {
-            let line = crate::place::line(text, endpoint.address.span().start);
+            let line = crate::base::place::line(text, endpoint.address.span().start);
             let written = endpoint.address.into_inner();
             let address: SocketAddr = written.parse().map_err(|_| {
                 format!(

@@ -2,7 +2,7 @@
 //! memory costs that child. What comes out is kept in a private folder, since loading compiled code is trusting it.
 
 use super::Engine;
-use crate::digest;
+use crate::base::digest;
 use rustix::process::{Resource, Rlimit};
 use std::fs::{DirBuilder, File, Metadata, Permissions};
 use std::io;

@@ -1,10 +1,12 @@
 //! What a guest's calls act on: the question, what was said so far, and the bounds that hold meanwhile.
 
 use super::PolicyLive;
-use super::decision::{Edits, Fault, FaultKind, LogLine, Plan, Question};
 use super::limits::Limits;
+use super::question::Question;
 use super::wasi::Wasi;
-use crate::balance::Chance;
+use crate::base::chance::Chance;
+use crate::service::decision::{Edits, Fault, FaultKind, LogLine};
+use crate::service::plan::Plan;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::{ResourceLimiter, UpdateDeadline};

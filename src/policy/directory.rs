@@ -7,7 +7,7 @@ mod trial;
 
 use super::compile::{Cache, Error};
 use super::{Engine, Scope, Version};
-use crate::watch::{self, Changes};
+use crate::base::watch::{self, Changes};
 use found::{Digests, Found};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};

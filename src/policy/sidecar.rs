@@ -1,8 +1,8 @@
 //! The sidecar `NAME.toml`: which requests a policy is asked about, its configuration, and what it may use up.
 
 use super::{Limits, OnFault};
-use crate::digest;
-use crate::route::{Match, RawMatch};
+use crate::base::digest;
+use crate::service::route::{Match, RawMatch};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,12 +57,12 @@ struct RawLimits {
 }
 
 mod duration {
-    pub(super) use crate::duration::option::deserialize;
+    pub(super) use crate::base::duration::option::deserialize;
     use std::time::Duration;
 
     pub(super) fn serialize<S: serde::Serializer>(duration: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
         match duration {
-            Some(duration) => crate::duration::serialize(duration, to),
+            Some(duration) => crate::base::duration::serialize(duration, to),
             None => to.serialize_none(),
         }
     }
@@ -73,7 +73,7 @@ mod duration {
 /// # Errors
 /// A sentence with the line or the key that is wrong, and what was expected. The caller names the file.
 pub fn parse(text: &str) -> Result<Sidecar, String> {
-    let raw: Raw = toml::from_str(text).map_err(|e| crate::place::toml_problem(text, &e))?;
+    let raw: Raw = toml::from_str(text).map_err(|e| crate::base::place::toml_problem(text, &e))?;
     let matcher = raw.matcher.check().map_err(|e| format!("match: {e}"))?;
     let limits = raw.limits.check()?;
     let canonical = serde_json::to_string(&raw).map_err(|e| e.to_string())?;

@@ -1,11 +1,9 @@
 //! State: the small facts of one policy name, behind the WIT interface `state`. They outlive requests, instances and
 //! versions, and all workers share them.
 
-mod bucket;
+pub use crate::base::bucket::{Rate, Taken};
 
-pub use bucket::{Rate, Taken};
-
-use bucket::Bucket;
+use crate::base::bucket::Bucket;
 use lru::LruCache;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};

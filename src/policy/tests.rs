@@ -3,9 +3,10 @@
 mod guest;
 
 use super::*;
-use crate::request::{Head, Peer};
+use crate::http::request::{Head, Peer};
+use crate::service::catalog::Catalog;
+use crate::service::decision::{Called, FaultKind, Forward, Outcome};
 use crate::service::{Endpoint, Live, Service, ServiceLive};
-use crate::snapshot::Snapshot;
 use guest::Guest;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{LazyLock, OnceLock};
@@ -38,8 +39,8 @@ fn load(guest: Guest) -> Arc<Version> {
     load_with(guest, limits())
 }
 
-fn snapshot() -> Arc<Snapshot> {
-    static SNAPSHOT: LazyLock<Arc<Snapshot>> = LazyLock::new(|| {
+fn catalog() -> Arc<Catalog> {
+    static CATALOG: LazyLock<Arc<Catalog>> = LazyLock::new(|| {
         let endpoint = |n: u8| {
             let live = Live::default();
             live.in_flight.store(10 - u32::from(n), Relaxed);
@@ -57,15 +58,14 @@ fn snapshot() -> Arc<Snapshot> {
         };
         let service = Service {
             name: "users".into(),
-            settings: Arc::new(crate::config::default_settings(&"test".into())),
+            settings: Arc::new(crate::control::config::default_settings(&"test".into())),
             endpoints: (1..=5).map(endpoint).collect(),
             reported: Arc::default(),
             live: Arc::new(ServiceLive::default()),
         };
-        let services = [(Arc::from("users"), Arc::new(service))].into_iter().collect();
-        Arc::new(Snapshot { services, ..Snapshot::default() })
+        Arc::new([Arc::new(service)].into_iter().collect())
     });
-    Arc::clone(&SNAPSHOT)
+    Arc::clone(&CATALOG)
 }
 
 fn question() -> Question {
@@ -74,7 +74,7 @@ fn question() -> Question {
     let (parts, ()) = request.body(()).unwrap().into_parts();
     Question {
         head: Head::new(parts, Peer::new(([203, 0, 113, 7], 4711).into()), &[]),
-        snapshot: snapshot(),
+        catalog: catalog(),
         now_ms: NOW_MS,
         seed: 42,
     }

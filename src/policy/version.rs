@@ -3,13 +3,14 @@
 use super::PolicyLive;
 use super::bindings::PolicyPre;
 use super::context::Context;
-use super::decision::{Called, Fault, FaultKind, LogLine, Outcome, Question};
 use super::engine::Shared;
 use super::instance::Instance;
 use super::limits::Limits;
+use super::question::Question;
 use super::refill::Job;
 use super::suspension::Suspension;
-use crate::time::process_ms;
+use crate::base::time::process_ms;
+use crate::service::decision::{Called, Fault, FaultKind, LogLine, Outcome};
 use crossbeam_queue::ArrayQueue;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};

@@ -2,7 +2,7 @@
 //! network, no environment; a clock that stands still during a call; random numbers from a fixed seed; output that goes
 //! into a small memory.
 
-use crate::balance::Chance;
+use crate::base::chance::Chance;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};

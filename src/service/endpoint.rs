@@ -1,6 +1,6 @@
 //! One address of a service: what was declared about it, and how it is doing.
 
-use crate::metadata::Metadata;
+use crate::discovery::Metadata;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -99,7 +99,7 @@ impl Live {
         if failed < FAILED_CONNECTS {
             return false;
         }
-        let at = crate::time::process_ms() + u64::try_from(try_again_after.as_millis()).unwrap_or(u64::MAX / 2);
+        let at = crate::base::time::process_ms() + u64::try_from(try_again_after.as_millis()).unwrap_or(u64::MAX / 2);
         self.retry_at_ms.store(at, Relaxed);
         self.healthy.swap(false, Relaxed)
     }

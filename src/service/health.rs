@@ -1,8 +1,8 @@
 //! Active health checks: one task per endpoint of a service that declares `health`, run by control, once per gateway.
 
 use super::{Endpoint, HealthCheck, Service, Settings};
-use crate::balance::Chance;
-use crate::tls::client;
+use crate::base::chance::Chance;
+use crate::http::tls::client;
 use http::{Request, header};
 use http_body_util::Empty;
 use hyper::body::Bytes;
@@ -246,7 +246,7 @@ mod tests {
                 }
             }
         });
-        let plain = crate::config::default_settings(&"test".into());
+        let plain = crate::control::config::default_settings(&"test".into());
         let mut good = Vec::new();
         for _ in cases {
             good.push(probe(address, "/health", &plain).await.is_ok());

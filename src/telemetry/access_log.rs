@@ -2,8 +2,8 @@
 
 use super::safe::{self, Quoted, Value, cut};
 use super::spans::protocol;
-use crate::config::AccessLog;
-use crate::exchange::Exchange;
+use crate::http::settings::AccessLog;
+use crate::proxy::exchange::Exchange;
 use serde::Serialize;
 use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -156,7 +156,7 @@ impl<'a> Entry<'a> {
             query: head.and_then(|head| head.query()).map(safe::query),
             protocol: head.map_or("", |head| protocol(head.parts.version)),
             status: exchange.status,
-            error: exchange.error.map(crate::error::Error::code),
+            error: exchange.error.map(crate::http::error::Error::code),
             route: exchange.route.as_deref().map(cut),
             service: exchange.service.as_ref().map(|service| cut(&service.name)),
             endpoint: exchange.attempts.last().map(|attempt| attempt.endpoint.address),

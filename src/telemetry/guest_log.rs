@@ -1,7 +1,7 @@
 //! What policies log goes into the process log, with the policy, its version and the trace.
 
 use super::safe::OneLine;
-use crate::exchange::Exchange;
+use crate::proxy::exchange::Exchange;
 use tracing::Level;
 
 /// Nothing is put together for a level that is off.

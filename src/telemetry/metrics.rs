@@ -6,11 +6,12 @@ mod text;
 
 pub(super) use page::page;
 
-use crate::exchange::{AttemptError, Exchange};
-use crate::malformed::Malformed;
-use crate::policy::{FaultKind, Scope};
+use crate::base::time::process_ms;
+use crate::http::malformed::Malformed;
+use crate::policy::Scope;
+use crate::proxy::exchange::{AttemptError, Exchange};
+use crate::service::decision::FaultKind;
 use crate::snapshot::Snapshot;
-use crate::time::process_ms;
 use numbers::{Count, Histogram};
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};

@@ -2,7 +2,7 @@
 //! was asked, one for each attempt upstream.
 
 use super::safe::{self, cut};
-use crate::exchange::{Attempt, AttemptError, End, Exchange, PolicyCall};
+use crate::proxy::exchange::{Attempt, AttemptError, End, Exchange, PolicyCall};
 use opentelemetry::trace::{Event, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
@@ -158,7 +158,7 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
         set("error.type", kind.into_owned().into());
     }
     if exchange.status >= 500 || broke {
-        span.status = Status::error(exchange.error.map_or("", crate::error::Error::reason));
+        span.status = Status::error(exchange.error.map_or("", crate::http::error::Error::reason));
     }
     span
 }
@@ -263,7 +263,7 @@ fn url(exchange: &Exchange, attempt: &Attempt) -> String {
 }
 
 /// The port that the client asked for, where it named one.
-fn port(head: &crate::request::Head) -> Option<i64> {
+fn port(head: &crate::http::request::Head) -> Option<i64> {
     let authority = head.parts.headers.get(http::header::HOST)?;
     let port = authority.to_str().ok()?.rsplit_once(':')?.1;
     port.parse::<u16>().ok().map(i64::from)

@@ -5,9 +5,9 @@ mod fixture;
 pub(super) use fixture::{attempt, call, service};
 
 use super::*;
-use crate::exchange::{AttemptError, End, PolicyCall};
-use crate::policy::{Fault, FaultKind, LogLine};
-use crate::worker::Worker;
+use crate::proxy::exchange::{AttemptError, End, PolicyCall};
+use crate::proxy::worker::Worker;
+use crate::service::decision::{Fault, FaultKind, LogLine};
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry_sdk::trace::SpanData;
 use std::rc::Rc;
@@ -24,7 +24,7 @@ pub(super) fn worker() -> Rc<Worker> {
 
 /// An exchange with this request, sampled.
 pub(super) fn exchange(worker: &Rc<Worker>, request: http::request::Builder, access_log: AccessLog) -> Box<Exchange> {
-    fixture::exchange(worker, request, &config::Telemetry { otlp: None, sample: Some(1.0), access_log })
+    fixture::exchange(worker, request, &settings::Telemetry { otlp: None, sample: Some(1.0), access_log })
 }
 
 fn tag(span: &SpanData, key: &str) -> Option<String> {

@@ -1,8 +1,8 @@
 //! The `consul` source against a Consul that misbehaves: whatever it answers, no endpoint is lost.
 
-use crate::fake_consul::{Fake, Turn, answer};
-use crate::watched::{Watched, lookup, source};
-use crate::{PATIENCE, SOON, ports};
+use super::{PATIENCE, SOON, ports};
+use crate::support::fake_consul::{Fake, Turn, answer};
+use crate::support::watched::{Watched, lookup, source};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
-use wayside::config::Config;
+use wayside::control::config::Config;
 use wayside::discovery::SourceSettings;
 
 fuzz_target!(|text: &str| {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wayside::listener::Scanner;
+use wayside::http::downstream::scanner::Scanner;
 
 /// Small, so that they are met.
 const HEAD_BYTES: usize = 1000;

@@ -6,10 +6,10 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri, Version};
 use libfuzzer_sys::fuzz_target;
-use wayside::config::Gateway;
-use wayside::headers;
-use wayside::policy::HeaderEdit;
-use wayside::request::{Head, Peer};
+use wayside::http::settings::Gateway;
+use wayside::http::headers;
+use wayside::http::headers::edit::HeaderEdit;
+use wayside::http::request::{Head, Peer};
 
 fuzz_target!(|bytes: &[u8]| {
     let mut lines = bytes.split(|byte| *byte == b'\n');

@@ -1,9 +1,10 @@
 //! A thousand generated requests, decided by each example: the prebuilt component, the one that was built from source
 //! just now (where `make guests` was run), and the rules written down once more in plain Rust.
 
-use crate::world::{Loader, path, question, said, snapshot};
-use wayside::balance::Chance;
-use wayside::policy::{Limits, Outcome, Question};
+use super::world::{Loader, catalog, path, question, said};
+use wayside::base::chance::Chance;
+use wayside::policy::{Limits, Question};
+use wayside::service::decision::Outcome;
 use xxhash_rust::xxh64::xxh64;
 
 const REQUESTS: u32 = 1000;
@@ -42,7 +43,7 @@ impl Sample {
 
     fn question(&self) -> Question {
         let headers: Vec<(&str, &str)> = self.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        question(&snapshot(self.number), self.path, &headers, self.client)
+        question(&catalog(self.number), self.path, &headers, self.client)
     }
 
     /// All lines of a header, as the interface joins them.

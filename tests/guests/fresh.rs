@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use wayside::digest;
+use wayside::base::digest;
 
 /// As the section begins: id 0, 80 bytes, a name of 15 bytes.
 const SECTION: &[u8] = b"\0\x50\x0fwayside:sources";

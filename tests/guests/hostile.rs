@@ -1,9 +1,10 @@
 //! A guest that goes wrong costs its own request: each way to go wrong is a fault, and the next request is answered.
 
-use crate::world::{Loader, path, question, snapshot};
+use super::world::{Loader, catalog, path, question};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wayside::policy::{Called, Fault, FaultKind, Limits, Outcome, Version};
+use wayside::policy::{Limits, Version};
+use wayside::service::decision::{Called, Fault, FaultKind, Outcome};
 
 /// Time enough to fill the memory, which takes 20 ms, so that it is the memory limit that ends that.
 fn limits() -> Limits {
@@ -12,7 +13,7 @@ fn limits() -> Limits {
 
 /// Asks; the header `x-hostile` tells the guest what to do.
 fn ask(version: &Version, how: &str) -> Called {
-    version.decide(0, question(&snapshot(1), "/", &[("x-hostile", how)], [127, 0, 0, 1]))
+    version.decide(0, question(&catalog(1), "/", &[("x-hostile", how)], [127, 0, 0, 1]))
 }
 
 fn fault(called: Called, how: &str) -> Fault {

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use tempfile::TempDir;
-use wayside::digest;
+use wayside::base::digest;
+use wayside::http::request::{Head, Peer};
 use wayside::policy::compile::Cache;
-use wayside::policy::{Called, Engine, EngineSettings, Limits, Outcome, Question, Version};
-use wayside::request::{Head, Peer};
+use wayside::policy::{Engine, EngineSettings, Limits, Question, Version};
+use wayside::service::catalog::Catalog;
+use wayside::service::decision::{Called, Outcome};
 use wayside::service::{Endpoint, Live, Service, ServiceLive};
-use wayside::snapshot::Snapshot;
 
 /// A path of this repository.
 pub(crate) fn path(of: &str) -> PathBuf {
@@ -41,7 +42,7 @@ impl Loader {
 }
 
 /// Services `users`, `users-v2` and `users-gold` with four endpoints each, in flight to them as the seed says.
-pub(crate) fn snapshot(seed: u32) -> Arc<Snapshot> {
+pub(crate) fn catalog(seed: u32) -> Arc<Catalog> {
     let endpoint = |service: &'static str, index: u32| {
         let live = Live::default();
         live.in_flight.store((seed.wrapping_mul(index + 7) >> 3) % 5, Relaxed);
@@ -53,7 +54,7 @@ pub(crate) fn snapshot(seed: u32) -> Arc<Snapshot> {
             weight: 1,
             zone: None,
             local: index.is_multiple_of(2),
-            metadata: wayside::metadata::Metadata::new(),
+            metadata: wayside::discovery::Metadata::new(),
             source_healthy: true,
             live: Arc::new(live),
         })
@@ -61,19 +62,18 @@ pub(crate) fn snapshot(seed: u32) -> Arc<Snapshot> {
     let service = |name: &'static str| {
         let service = Service {
             name: name.into(),
-            settings: Arc::new(wayside::config::default_settings(&"test".into())),
+            settings: Arc::new(wayside::control::config::default_settings(&"test".into())),
             endpoints: (0..4).map(|index| endpoint(name, index)).collect(),
             reported: Arc::default(),
             live: Arc::new(ServiceLive::default()),
         };
-        (Arc::from(name), Arc::new(service))
+        Arc::new(service)
     };
-    let services = ["users", "users-v2", "users-gold"].into_iter().map(service).collect();
-    Arc::new(Snapshot { services, ..Snapshot::default() })
+    Arc::new(["users", "users-v2", "users-gold"].into_iter().map(service).collect())
 }
 
 /// A GET request.
-pub(crate) fn question(snapshot: &Arc<Snapshot>, uri: &str, headers: &[(&str, &str)], client: [u8; 4]) -> Question {
+pub(crate) fn question(catalog: &Arc<Catalog>, uri: &str, headers: &[(&str, &str)], client: [u8; 4]) -> Question {
     let mut request = http::Request::builder().uri(uri);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -81,13 +81,13 @@ pub(crate) fn question(snapshot: &Arc<Snapshot>, uri: &str, headers: &[(&str, &s
     let parts = request.body(()).unwrap().into_parts().0;
     Question {
         head: Head::new(parts, Peer::new((client, 4711).into()), &[]),
-        snapshot: snapshot.clone(),
+        catalog: catalog.clone(),
         now_ms: 1_700_000_000_000,
         seed: 7,
     }
 }
 
-/// The outcome in a line, without what a snapshot holds.
+/// The outcome in a line, without what a catalog holds.
 pub(crate) fn said(called: &Called) -> String {
     let outcome = match &called.outcome {
         Outcome::Next => "next".to_owned(),

@@ -8,7 +8,7 @@
 //!   `Node.Meta` where the service's has none.
 
 use crate::discovery::Entry;
-use crate::metadata::Metadata;
+use crate::discovery::Metadata;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -1,8 +1,8 @@
 //! One query to the health endpoint: what is sent, what is refused, and what is said when it fails.
 
 use super::{Settings, Token, answer};
+use crate::base::secret::Secret;
 use crate::discovery::Lookup;
-use crate::secret::Secret;
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{StatusCode, Url};
 use std::error::Error as _;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::metadata::Metadata;
+use crate::discovery::Metadata;
 use proptest::prelude::*;
 
 const LATER: Duration = Duration::from_secs(5);

@@ -1,9 +1,9 @@
 //! What lies in the policy directory right now: each `NAME.wasm` with its `NAME.toml`, read and hashed.
 
-use crate::digest;
+use crate::base::digest;
+use crate::base::watch::{Stamp, is_hidden, stamp};
 use crate::policy::compile::{MAX_COMPONENT, too_big};
 use crate::policy::sidecar::{self, Sidecar};
-use crate::watch::{Stamp, is_hidden, stamp};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};

@@ -4,7 +4,7 @@ use super::found::Found;
 use crate::policy::compile::Error;
 use crate::policy::sidecar::Sidecar;
 use crate::policy::{OnFault, PolicyLive, Scope, Standing, Version};
-use crate::route::Match;
+use crate::service::route::Match;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -2,7 +2,7 @@
 
 use super::SETTLED;
 use super::found::{Candidate, Found, read_component};
-use crate::digest;
+use crate::base::digest;
 use crate::policy::compile::{Cache, Error};
 use crate::policy::{Engine, PolicyLive, Version};
 use std::fmt;

@@ -1,6 +1,6 @@
 //! `catalog`: services and endpoints as the request's snapshot has them, loads as they are now.
 
-use crate::balance::Chance;
+use crate::base::chance::Chance;
 use crate::policy::bindings::wayside::policy::catalog::{Description, Endpoint, Host, ServiceInfo};
 use crate::policy::context::Context;
 use crate::service::{self, has_all};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 impl Host for Context {
     fn service(&mut self, name: String) -> Option<ServiceInfo> {
-        let service = self.question("catalog.service")?.snapshot.service(&name)?;
+        let service = self.question("catalog.service")?.catalog.service(&name)?;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Some(ServiceInfo {
             endpoints: count(service.endpoints.len()),
@@ -24,7 +24,7 @@ impl Host for Context {
 
     fn endpoints(&mut self, service: String, subset: Vec<(String, String)>) -> Vec<Endpoint> {
         let Some(question) = self.question("catalog.endpoints") else { return Vec::new() };
-        let Some(service) = question.snapshot.service(&service) else { return Vec::new() };
+        let Some(service) = question.catalog.service(&service) else { return Vec::new() };
         service.endpoints.iter().filter(|e| has_all(&e.metadata, &subset)).map(|e| show(e)).collect()
     }
 
@@ -36,7 +36,7 @@ impl Host for Context {
         count: u32,
     ) -> Vec<Endpoint> {
         let Some(question) = self.question("catalog.least-loaded") else { return Vec::new() };
-        let Some(service) = question.snapshot.service(&service) else { return Vec::new() };
+        let Some(service) = question.catalog.service(&service) else { return Vec::new() };
         // Not the sequence that the guest draws from, but as repeatable.
         let mut chance = Chance(!question.seed);
         let fits = service.candidates().filter(|e| has_all(&e.metadata, &subset));
@@ -48,12 +48,12 @@ impl Host for Context {
 
     fn find(&mut self, service: String, address: String) -> Option<Endpoint> {
         let address: SocketAddr = address.parse().ok()?;
-        let service = self.question("catalog.find")?.snapshot.service(&service)?;
+        let service = self.question("catalog.find")?.catalog.service(&service)?;
         service.endpoints.iter().find(|e| e.address == address).map(|e| show(e))
     }
 
     fn describe(&mut self, id: u32) -> Option<Description> {
-        let services = self.question("catalog.describe")?.snapshot.services.values();
+        let services = self.question("catalog.describe")?.catalog.services();
         let endpoint = services.flat_map(|service| &service.endpoints).find(|endpoint| endpoint.id == id)?;
         Some(Description {
             service: endpoint.service.as_ref().to_owned(),

@@ -1,9 +1,9 @@
 //! `edit`: changes to what is sent upstream and to what comes back.
 
+use crate::http::headers::edit::HeaderEdit;
+use crate::http::request::resolve_dots;
 use crate::policy::bindings::wayside::policy::edit::Host;
 use crate::policy::context::Context;
-use crate::policy::decision::HeaderEdit;
-use crate::request::resolve_dots;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue};
 

@@ -3,7 +3,7 @@
 use super::cut;
 use crate::policy::bindings::wayside::policy::log::Host;
 use crate::policy::context::Context;
-use crate::policy::decision::LogLine;
+use crate::service::decision::LogLine;
 use tracing::Level;
 
 /// Lines kept of one call.

@@ -1,9 +1,9 @@
 //! `plan`: how a forward is done.
 
 use super::cut;
-use crate::balance::Strategy;
 use crate::policy::bindings::wayside::policy::plan::Host;
 use crate::policy::context::Context;
+use crate::service::plan::Strategy;
 use std::time::Duration;
 
 /// Named endpoints, subset pairs and preferred pairs: of each at most this many.

@@ -1,6 +1,6 @@
 //! `random`: SplitMix64 from the exchange's seed.
 
-use crate::balance::Chance;
+use crate::base::chance::Chance;
 use crate::policy::bindings::wayside::policy::random::Host;
 use crate::policy::context::Context;
 

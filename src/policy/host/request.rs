@@ -1,6 +1,6 @@
 //! `request`: the head as it came in.
 
-use crate::headers::cookie;
+use crate::http::headers::cookie;
 use crate::policy::bindings::wayside::policy::request::Host;
 use crate::policy::context::Context;
 use http::HeaderMap;

@@ -3,7 +3,7 @@
 use super::edit::{header_name, header_value};
 use crate::policy::bindings::exports::wayside::policy::routing::{Decision, Response};
 use crate::policy::context::Context;
-use crate::policy::decision::{Answer, Forward, Outcome};
+use crate::service::decision::{Answer, Forward, Outcome};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, StatusCode};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub(in crate::policy) fn answer(context: &mut Context, decision: Decision) -> Re
     match decision {
         Decision::Next => Ok(Outcome::Next),
         Decision::Forward(name) => {
-            let service = context.question.as_ref().and_then(|question| question.snapshot.service(&name));
+            let service = context.question.as_ref().and_then(|question| question.catalog.service(&name));
             let service = service.map(Arc::clone).ok_or_else(|| {
                 format!("forward to `{}`, which is no known service", name.chars().take(64).collect::<String>())
             })?;

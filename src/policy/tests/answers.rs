@@ -1,6 +1,8 @@
 //! What guests may answer, and what becomes of it.
 
 use super::*;
+use crate::http::headers::edit::HeaderEdit;
+use crate::service::plan::Plan;
 
 #[test]
 fn next_is_next() {
@@ -34,7 +36,7 @@ fn a_forward_names_a_service_of_the_snapshot_and_says_how() {
         assert_eq!(
             plan,
             Plan {
-                strategy: Some(crate::balance::Strategy::Hash),
+                strategy: Some(crate::service::plan::Strategy::Hash),
                 key: Some("a key".into()),
                 endpoints: vec![7, 8],
                 timeout: Some(Duration::from_millis(250)),

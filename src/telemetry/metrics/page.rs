@@ -4,10 +4,11 @@ use super::super::traces::Counts;
 use super::numbers::Total;
 use super::text::Text;
 use super::{CODES, DECISIONS, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry};
-use crate::exchange::AttemptError;
 use crate::gateway::Shared;
-use crate::malformed::Malformed;
-use crate::policy::{BOUNDS, FaultKind, GuestMetrics, SeriesValue, Version};
+use crate::http::malformed::Malformed;
+use crate::policy::{BOUNDS, GuestMetrics, SeriesValue, Version};
+use crate::proxy::exchange::AttemptError;
+use crate::service::decision::FaultKind;
 use crate::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -171,7 +172,7 @@ fn live_policies(text: &mut Text, snapshot: &Snapshot) {
 }
 
 fn services(text: &mut Text, snapshot: &Snapshot) {
-    let mut services: Vec<_> = snapshot.services.values().collect();
+    let mut services: Vec<_> = snapshot.services().collect();
     services.sort_by(|a, b| a.name.cmp(&b.name));
     let name = "wayside_endpoints";
     text.family(name, "gauge", "Endpoints, by whether they are healthy by their source and by our own checks.");

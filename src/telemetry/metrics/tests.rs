@@ -1,6 +1,6 @@
-use crate::config::AccessLog;
-use crate::exchange::{AttemptError, End, PolicyCall};
-use crate::policy::{Fault, FaultKind};
+use crate::http::settings::AccessLog;
+use crate::proxy::exchange::{AttemptError, End, PolicyCall};
+use crate::service::decision::{Fault, FaultKind};
 use crate::telemetry::tests::{attempt, call, exchange, service, worker};
 use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
@@ -78,13 +78,13 @@ pub(crate) fn parse(page: &str) -> BTreeMap<String, f64> {
 fn a_scrape_adds_up_what_all_workers_counted() {
     let worker = worker();
     let shared = std::sync::Arc::clone(&worker.shared);
-    let another = Rc::new(crate::worker::Worker {
+    let another = Rc::new(crate::proxy::worker::Worker {
         index: 1,
         pools: Rc::default(),
-        balancer: std::cell::RefCell::new(crate::balance::Balancer::new(1, Default::default())),
+        balancer: std::cell::RefCell::new(crate::service::balance::Balancer::new(1, Default::default())),
         calendar: Default::default(),
         complained: Default::default(),
-        chance: std::cell::RefCell::new(crate::balance::Chance(2)),
+        chance: std::cell::RefCell::new(crate::base::chance::Chance(2)),
         recorder: shared.telemetry.recorder(),
         shared: std::sync::Arc::clone(&shared),
     });
@@ -149,7 +149,7 @@ fn numbers_of_what_is_gone_go_after_a_while() {
         super::page::alive(&mut registry.lists().pairs).iter().map(|pair| pair.route.to_string()).collect()
     };
     let named = |route: &str, _: &str| route == "stays";
-    let now = crate::time::process_ms();
+    let now = crate::base::time::process_ms();
     recorder.pairs.tidy(now + super::KEPT_MS / 2, named);
     assert_eq!(routes(&registry), ["stays", "goes"]);
     recorder.pairs.tidy(now + super::KEPT_MS * 2, named);

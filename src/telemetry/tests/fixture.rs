@@ -4,15 +4,19 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use wayside::balance::{Balancer, Chance, Memory, Strategy};
-use wayside::config::{self, Gateway};
-use wayside::exchange::{Attempt, AttemptError, Exchange, PolicyCall};
+use wayside::base::chance::Chance;
+use wayside::control::config;
 use wayside::gateway::Shared;
-use wayside::listener::{Clock, Spread};
-use wayside::request::{Head, Peer};
+use wayside::http::downstream::clock::Clock;
+use wayside::http::downstream::spread::Spread;
+use wayside::http::request::{Head, Peer};
+use wayside::http::settings::{Gateway, Telemetry as Settings};
+use wayside::proxy::exchange::{Attempt, AttemptError, Exchange, PolicyCall};
+use wayside::proxy::worker::Worker;
+use wayside::service::balance::{Balancer, Memory};
+use wayside::service::plan::Strategy;
 use wayside::service::{Endpoint, Service};
 use wayside::telemetry::Telemetry;
-use wayside::worker::Worker;
 
 /// A worker that tells this way.
 pub(crate) fn worker(telemetry: Telemetry) -> Rc<Worker> {
@@ -38,11 +42,7 @@ pub(crate) fn worker(telemetry: Telemetry) -> Rc<Worker> {
 }
 
 /// An exchange with this request.
-pub(crate) fn exchange(
-    worker: &Rc<Worker>,
-    request: http::request::Builder,
-    settings: &config::Telemetry,
-) -> Box<Exchange> {
+pub(crate) fn exchange(worker: &Rc<Worker>, request: http::request::Builder, settings: &Settings) -> Box<Exchange> {
     let clock = Rc::new(Clock::new(&Gateway::default().limits, false, Instant::now()));
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let peer = Peer::new("127.0.0.9:4711".parse().unwrap());

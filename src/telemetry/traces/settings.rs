@@ -1,6 +1,6 @@
 //! Where spans go and how: the configuration's `otlp`, else OpenTelemetry's environment variables.
 
-use crate::tls;
+use crate::http::tls;
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
@@ -172,7 +172,7 @@ impl Settings {
 
     /// Who says it: `OTEL_SERVICE_NAME`, else `OTEL_RESOURCE_ATTRIBUTES`, else ourselves.
     fn resource(&self) -> Resource {
-        let mut chance = crate::balance::Chance::seeded();
+        let mut chance = crate::base::chance::Chance::seeded();
         let (high, low) = (chance.next_u64(), chance.next_u64());
         // A random UUID (RFC 9562 §5.4).
         let instance = format!(

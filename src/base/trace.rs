@@ -1,0 +1,157 @@
+//! W3C trace context, level 1: which trace an exchange belongs to (<https://www.w3.org/TR/trace-context-1/>).
+
+use crate::base::chance::Chance;
+mod sampler;
+
+pub use sampler::Sampler;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+/// The specification asks to carry at least 512 characters of `tracestate`; a longer one is dropped.
+const MAX_STATE: usize = 512;
+
+/// An exchange's place in its trace.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// 16 bytes, not 0.
+    pub trace_id: u128,
+    /// Of the exchange's own span.
+    pub span_id: u64,
+    /// Of the caller's span. None: the trace starts here.
+    pub parent: Option<u64>,
+    /// Spans are recorded and exported.
+    pub sampled: bool,
+    /// The gateway takes part in traces: what goes upstream has a parent of the gateway's. Where nothing is exported,
+    /// the caller's passes through as it is, since nobody would ever see a span that others name as their parent.
+    pub takes_part: bool,
+    /// What other tracers want carried along.
+    pub state: Option<HeaderValue>,
+}
+
+impl Context {
+    /// Continues the caller's trace, or starts one. No sampler: no spans are exported.
+    pub fn begin(headers: &HeaderMap, sampler: Option<Sampler>, chance: &mut Chance) -> Self {
+        let takes_part = sampler.is_some();
+        let span_id = chance.next_u64().max(1);
+        let mut lines = headers.get_all(TRACEPARENT).iter();
+        if let (Some(line), None) = (lines.next(), lines.next())
+            && let Some((trace_id, parent, sampled)) = parse(line.as_bytes())
+        {
+            let sampled = sampler.map_or(sampled, |sampler| sampler.samples(trace_id, Some(sampled)));
+            let state = headers.get(TRACESTATE).filter(|state| state.len() <= MAX_STATE).cloned();
+            return Context { trace_id, span_id, parent: Some(parent), sampled, takes_part, state };
+        }
+        let trace_id = (u128::from(chance.next_u64().max(1)) << 64) | u128::from(chance.next_u64());
+        let sampled = sampler.is_some_and(|sampler| sampler.samples(trace_id, None));
+        Context { trace_id, span_id, parent: None, sampled, takes_part, state: None }
+    }
+
+    /// Puts the context into a request that goes upstream, with the attempt's span as its parent.
+    pub fn inject(&self, span_id: u64, headers: &mut HeaderMap) {
+        if !self.takes_part {
+            return;
+        }
+        headers.insert(TRACEPARENT, format(self.trace_id, span_id, self.sampled));
+        match &self.state {
+            Some(state) => headers.insert(TRACESTATE, state.clone()),
+            None => headers.remove(TRACESTATE),
+        };
+    }
+}
+
+/// `00-<32 hex>-<16 hex>-<2 hex>`; later versions may go on after another dash.
+fn parse(line: &[u8]) -> Option<(u128, u64, bool)> {
+    let fields = [line.get(0..2)?, line.get(3..35)?, line.get(36..52)?, line.get(53..55)?];
+    let dashes = [2, 35, 52].iter().all(|i| line[*i] == b'-');
+    let lower = |field: &&[u8]| field.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !dashes || !fields.iter().all(lower) || fields[0] == b"ff" {
+        return None;
+    }
+    if line.len() > 55 && (fields[0] == b"00" || line[55] != b'-') {
+        return None;
+    }
+    let hex = |field: &[u8]| u128::from_str_radix(std::str::from_utf8(field).ok()?, 16).ok();
+    let trace_id = hex(fields[1]).filter(|id| *id != 0)?;
+    let parent = hex(fields[2]).and_then(|id| u64::try_from(id).ok()).filter(|id| *id != 0)?;
+    Some((trace_id, parent, hex(fields[3])? & 1 == 1))
+}
+
+fn format(trace_id: u128, span_id: u64, sampled: bool) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut line = *b"00-00000000000000000000000000000000-0000000000000000-00";
+    let mut write = |at: usize, bytes: &[u8]| {
+        for (place, byte) in line[at..].chunks_exact_mut(2).zip(bytes) {
+            place.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+    };
+    write(3, &trace_id.to_be_bytes());
+    write(36, &span_id.to_be_bytes());
+    line[54] = if sampled { b'1' } else { b'0' };
+    // Hex digits and dashes are all visible ASCII.
+    HeaderValue::from_bytes(&line).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn begin(line: &str) -> Context {
+        let headers = [(TRACEPARENT, HeaderValue::from_str(line).unwrap())].into_iter().collect();
+        Context::begin(&headers, Some(Sampler::of_new_traces(0.0)), &mut Chance(1))
+    }
+
+    #[test]
+    fn the_callers_trace_is_continued() {
+        let context = begin(GOOD);
+        assert_eq!(context.trace_id, 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+        assert_eq!(context.parent, Some(0x00f0_67aa_0ba9_02b7));
+        assert!(context.sampled);
+        assert!(!begin(&GOOD.replace("-01", "-00")).sampled);
+        assert!(begin(&(GOOD.replace("00-4", "cc-4") + "-what-comes-later")).sampled);
+    }
+
+    #[test]
+    fn a_bad_traceparent_starts_a_new_trace() {
+        let bad = [
+            "",
+            "00-4BF92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+        ];
+        for line in bad {
+            assert_eq!(begin(line).parent, None, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_goes_upstream_reads_back_the_same() {
+        let context = begin(GOOD);
+        let mut headers = HeaderMap::new();
+        context.inject(7, &mut headers);
+        assert_eq!(headers[TRACEPARENT], "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-01");
+    }
+
+    #[test]
+    fn where_nothing_is_exported_the_callers_context_passes_as_it_is() {
+        let mut headers = HeaderMap::new();
+        headers.insert(TRACEPARENT, HeaderValue::from_static(GOOD));
+        headers.insert(TRACESTATE, HeaderValue::from_static("a=1"));
+        let sent = headers.clone();
+        Context::begin(&headers, None, &mut Chance(1)).inject(7, &mut headers);
+        assert_eq!(headers, sent);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(line: Vec<u8>) {
+            let _ = parse(&line);
+        }
+    }
+}

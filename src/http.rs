@@ -1,0 +1,10 @@
+//! The wire: what clients and endpoints send, checked once, and what the gateway says itself.
+
+pub mod downstream;
+pub mod error;
+pub mod grpc;
+pub mod headers;
+pub mod malformed;
+pub mod request;
+pub mod settings;
+pub mod tls;

@@ -1,0 +1,11 @@
+//! A client's connection: how it begins, what it may send, how long it may take, how it ends.
+
+pub mod clients;
+pub mod clock;
+mod flood;
+mod frames;
+mod linger;
+pub mod opening;
+pub mod scanner;
+pub mod spread;
+pub mod timed;

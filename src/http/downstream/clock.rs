@@ -1,0 +1,193 @@
+//! What a connection is waiting for, how much it may still do, and what its exchanges tell it.
+
+use super::flood::Flood;
+use super::frames::Frames;
+use crate::http::malformed::Malformed;
+use crate::http::settings::ConnectionLimits;
+use crate::proxy::upgrade::Tunnel;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+/// What a connection is waiting for, and since when.
+#[derive(Debug)]
+pub struct Clock {
+    head_timeout: Duration,
+    idle_timeout: Duration,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) http2: bool,
+    pub(crate) active: Cell<u32>,
+    /// Requests that it may still send.
+    left: Cell<u64>,
+    /// When it has been open for long enough.
+    expires: Instant,
+    in_head: Cell<bool>,
+    /// None: since it is asked for the next time. A request whose head comes in one piece never asks.
+    since: Cell<Option<Instant>>,
+    /// HTTP/2: since when a frame, other than a body's, or a header block has been coming.
+    half: Cell<Option<Instant>>,
+    pub(crate) flood: RefCell<Flood>,
+    /// What its client did that was refused.
+    refused: Cell<Option<Malformed>>,
+    /// Its end must not look like that of a response.
+    pub(crate) broken: Cell<bool>,
+    /// HTTP/1: what it becomes after this response.
+    tunnel: RefCell<Option<Tunnel>>,
+    /// Whoever reads without a timer, since an exchange is in progress. hyper may look for the next request before it
+    /// lets go of the last body, so the end of an exchange has to make it look again.
+    reader: RefCell<Option<Waker>>,
+}
+
+/// One exchange in progress on a connection.
+#[derive(Debug)]
+pub struct Active(Rc<Clock>);
+
+/// A client's HTTP/1 connection, as far as an exchange may change what becomes of it.
+#[derive(Debug)]
+pub struct Handle(Rc<Clock>);
+
+impl Active {
+    /// No further request shall be sent on its connection.
+    pub fn is_last(&self) -> bool {
+        self.0.left.get() == 0
+    }
+
+    /// What its client did for which the connection is closed.
+    pub fn refused(&self) -> Option<Malformed> {
+        self.0.refused.get()
+    }
+
+    /// The connection is reset when it closes: a response to an HTTP/1.0 client that ends there looks complete, and is not.
+    pub fn break_off(&self) {
+        self.0.broken.set(true);
+    }
+
+    /// Its exchange is over; `cancelled`: its client went away or took it back.
+    pub fn ended(&self, cancelled: bool) {
+        if self.0.http2 {
+            let flood = self.0.flood.borrow_mut().exchange(cancelled, Instant::now);
+            if let Some(bad) = flood {
+                self.0.refuse(bad);
+            }
+        }
+    }
+
+    /// Its connection.
+    pub fn handle(&self) -> Handle {
+        Handle(Rc::clone(&self.0))
+    }
+}
+
+impl Handle {
+    /// The connection goes on as a tunnel once the response has been sent.
+    pub fn switch(&self, tunnel: Tunnel) {
+        self.0.tunnel.replace(Some(tunnel));
+    }
+}
+
+impl Clock {
+    /// A connection that began to speak.
+    pub fn new(limits: &ConnectionLimits, http2: bool, began: Instant) -> Self {
+        Clock {
+            head_timeout: limits.head_timeout,
+            idle_timeout: limits.idle_timeout,
+            stall_timeout: limits.stall_timeout,
+            http2,
+            active: Cell::new(0),
+            left: Cell::new(limits.requests),
+            expires: began + limits.lifetime,
+            in_head: Cell::new(true),
+            since: Cell::new(Some(began)),
+            half: Cell::new(None),
+            flood: RefCell::new(Flood::new(began)),
+            refused: Cell::new(None),
+            broken: Cell::new(false),
+            tunnel: RefCell::new(None),
+            reader: RefCell::new(None),
+        }
+    }
+
+    /// An exchange begins: its head is here.
+    pub fn enter(clock: &Rc<Clock>) -> Active {
+        clock.active.set(clock.active.get() + 1);
+        clock.in_head.set(false);
+        let expired = Instant::now() >= clock.expires;
+        clock.left.set(if expired { 0 } else { clock.left.get().saturating_sub(1) });
+        Active(Rc::clone(clock))
+    }
+
+    /// HTTP/2: no further request shall be sent on it.
+    pub(crate) fn is_used_up(&self) -> bool {
+        self.http2 && self.left.get() == 0
+    }
+
+    /// Why the connection was closed, where its client sent something that must not be forwarded.
+    pub(crate) fn refused(&self) -> Option<Malformed> {
+        self.refused.get()
+    }
+
+    /// What the connection becomes, where it does not end.
+    pub(crate) fn tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.take()
+    }
+
+    /// Its client did this, so it is closed.
+    pub(crate) fn refuse(&self, bad: Malformed) {
+        self.refused.set(Some(bad));
+    }
+
+    /// Whoever reads is woken when no exchange is in progress any more.
+    pub(crate) fn wake_when_idle(&self, cx: &Context<'_>) {
+        let mut reader = self.reader.borrow_mut();
+        if !reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+            *reader = Some(cx.waker().clone());
+        }
+    }
+
+    pub(crate) fn read(&self) {
+        if self.active.get() == 0 && !self.in_head.get() && !self.http2 {
+            self.in_head.set(true);
+            self.since.set(None);
+        }
+    }
+
+    /// HTTP/2: bytes have come, and `frames` has seen them; `advanced`: they began or ended a frame.
+    pub(crate) fn framed(&self, frames: &mut Frames, advanced: bool) {
+        let (requests, control) = frames.counted();
+        if control > 0 || requests > 0 {
+            let flood = self.flood.borrow_mut().frames(requests, control, Instant::now);
+            if let Some(bad) = flood {
+                self.refuse(bad);
+            }
+        }
+        let half = self.half.get().filter(|_| !advanced);
+        self.half.set(frames.is_inside().then(|| half.unwrap_or_else(Instant::now)));
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let wait = if self.in_head.get() { self.head_timeout } else { self.idle_timeout };
+        let since = || {
+            let since = self.since.get().unwrap_or_else(Instant::now);
+            self.since.set(Some(since));
+            since
+        };
+        let quiet = (self.active.get() == 0).then(|| since() + wait);
+        // What is half sent holds up every other exchange of the connection, so they don't excuse it.
+        let half = self.half.get().map(|since| since + self.head_timeout);
+        quiet.into_iter().chain(half).min()
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let left = self.0.active.get().saturating_sub(1);
+        self.0.active.set(left);
+        if left == 0 {
+            self.0.since.set(None);
+            if let Some(reader) = self.0.reader.take() {
+                reader.wake();
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! What gRPC's clients expect of whoever answers them: a deadline that is kept, and errors that they can read.
+//! After gRPC's "gRPC over HTTP2" and "HTTP to gRPC Status Code Mapping".
+
+use crate::http::error::Error;
+use crate::http::malformed::Malformed;
+use crate::http::request::Head;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, Version};
+use std::time::Duration;
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// Is this a gRPC call? gRPC-Web, which has a content type of its own, is plain HTTP to a gateway.
+pub fn is_call(head: &Head) -> bool {
+    let content_type = head.parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let rest = content_type.strip_prefix(b"application/grpc");
+    head.parts.version == Version::HTTP_2 && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// How long the client waits: `grpc-timeout`, up to 8 digits and a unit. None: as long as it takes, or it cannot be read.
+pub fn timeout(head: &Head) -> Option<Duration> {
+    let text = head.parts.headers.get(GRPC_TIMEOUT)?.as_bytes();
+    let (unit, digits) = text.split_last()?;
+    let good = (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit.wrapping_sub(b'0')));
+    good.then_some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// The status of gRPC that says what this error says.
+fn status(error: Error) -> u16 {
+    match error {
+        Error::UpstreamCancelled => 1,                                          // CANCELLED
+        Error::AttemptTimeout | Error::Timeout => 4,                            // DEADLINE_EXCEEDED
+        Error::NoRoute | Error::MethodRefused => 12,                            // UNIMPLEMENTED
+        Error::Malformed(Malformed::BodyTooLarge) => 8,                         // RESOURCE_EXHAUSTED
+        Error::Malformed(_) | Error::PlainHttp | Error::UpstreamProtocol => 13, // INTERNAL
+        Error::PolicyUnavailable | Error::NoEndpoint | Error::ConnectFailed | Error::UpstreamReset => 14, // UNAVAILABLE
+    }
+}
+
+/// What tells a client of an error: as headers where nothing was sent yet ("trailers-only"), else after the body.
+pub fn trailers(error: Error) -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(GRPC_STATUS, HeaderValue::from(status(error)));
+    // The reasons have nothing in them that would have to be escaped.
+    trailers.insert(GRPC_MESSAGE, HeaderValue::from_static(error.reason()));
+    trailers
+}
+
+/// Turns an answer with an error into what a gRPC client reads; its body must be empty.
+pub fn tell<B>(response: &mut Response<B>, error: Error) {
+    *response.headers_mut() = trailers(error);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::Peer;
+
+    fn head(version: Version, headers: &[(&str, &str)]) -> std::sync::Arc<Head> {
+        let mut request = http::Request::post("http://a/s/m").version(version);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let parts = request.body(()).unwrap().into_parts().0;
+        Head::new(parts, Peer::new(([127, 0, 0, 1], 1).into()), &[])
+    }
+
+    #[test]
+    fn calls_are_known_by_their_content_type() {
+        for (content_type, expected) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+        ] {
+            assert_eq!(is_call(&head(Version::HTTP_2, &[("content-type", content_type)])), expected, "{content_type}");
+            assert!(!is_call(&head(Version::HTTP_11, &[("content-type", content_type)])));
+        }
+        assert!(!is_call(&head(Version::HTTP_2, &[])));
+    }
+
+    #[test]
+    fn timeouts_have_up_to_eight_digits_and_a_unit() {
+        let cases = [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("99999999H", Some(Duration::from_secs(99_999_999 * 3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("3S", Some(Duration::from_secs(3))),
+            ("0m", Some(Duration::ZERO)),
+            ("250m", Some(Duration::from_millis(250))),
+            ("7u", Some(Duration::from_micros(7))),
+            ("8n", Some(Duration::from_nanos(8))),
+            ("", None),
+            ("S", None),
+            ("1", None),
+            ("1s", None),
+            ("+1S", None),
+            ("-1S", None),
+            ("1.5S", None),
+            ("100000000n", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(timeout(&head(Version::HTTP_2, &[("grpc-timeout", text)])), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn reasons_can_stand_in_a_header_as_they_are() {
+        // "gRPC over HTTP2": everything but printable ASCII, and the percent sign, would have to be escaped.
+        let good = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'%');
+        assert!(Malformed::ALL.iter().all(|malformed| good(malformed.reason())));
+        for error in [
+            Error::PlainHttp,
+            Error::MethodRefused,
+            Error::NoRoute,
+            Error::PolicyUnavailable,
+            Error::NoEndpoint,
+            Error::ConnectFailed,
+            Error::UpstreamReset,
+            Error::UpstreamCancelled,
+            Error::UpstreamProtocol,
+            Error::AttemptTimeout,
+            Error::Timeout,
+        ] {
+            assert!(good(error.reason()), "{error:?}");
+        }
+    }
+}

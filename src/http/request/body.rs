@@ -1,0 +1,234 @@
+//! The request's body on its way up. It streams from the client; its first bytes are kept until a response is here, so
+//! that another attempt can send them again.
+
+pub(crate) mod gate;
+mod kept;
+
+use crate::base::time::Alarm;
+use crate::http::grpc;
+use crate::http::malformed::Malformed;
+use crate::http::request::Head;
+use crate::http::settings::ConnectionLimits;
+use bytes::Bytes;
+use gate::Gate;
+use http::Version;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use kept::Kept;
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// The client's body, for all attempts of one exchange.
+#[derive(Debug)]
+pub struct Source {
+    /// None: there is no body, it was read to its end, or nobody wants it any more.
+    incoming: RefCell<Option<Incoming>>,
+    kept: RefCell<Kept>,
+    /// Whoever waits until the endpoint asks for it.
+    waiting: RefCell<Option<Waker>>,
+    /// The attempt that may read it; those before are cut off.
+    reader: Cell<u32>,
+    failed: Cell<Option<Malformed>>,
+    bytes: Cell<u64>,
+    most: u64,
+    http2: bool,
+    /// How long the client may owe a piece, where its connection does not see to it.
+    stall_timeout: Option<Duration>,
+    /// When the last piece came; none: nothing of it was read.
+    came: Cell<Option<Instant>>,
+    /// Since when the client owes a piece.
+    owed: Cell<Option<Instant>>,
+}
+
+/// One attempt's hold on the client's body.
+#[derive(Debug)]
+pub struct RequestBody {
+    source: Rc<Source>,
+    reader: u32,
+    gate: Option<Gate>,
+    alarm: Alarm,
+}
+
+/// The body cannot be read any more.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// Another attempt took over.
+    #[error("another attempt reads the body now")]
+    TakenOver,
+    /// There is more of it than the service takes.
+    #[error("the client's body is larger than the service takes")]
+    TooLarge,
+    /// The client's connection broke, or its framing was bad.
+    #[error("the client's body broke off")]
+    Client(#[source] Option<hyper::Error>),
+    /// Nothing more of it came for too long.
+    #[error("the client's body stopped")]
+    Stalled,
+}
+
+impl Source {
+    /// Takes the body of the client that sent this head, of so many bytes at most.
+    pub fn new(incoming: Incoming, head: &Head, most: u64, limits: &ConnectionLimits) -> Rc<Self> {
+        let http2 = head.parts.version == Version::HTTP_2;
+        // A connection of HTTP/1 has but this body to wait for, so it does that itself; a call of gRPC can be a
+        // conversation in which the client is silent for long.
+        let watched = http2 && !grpc::is_call(head);
+        let incoming = (!incoming.is_end_stream()).then_some(incoming);
+        Rc::new(Source {
+            incoming: RefCell::new(incoming),
+            kept: RefCell::default(),
+            waiting: RefCell::default(),
+            reader: Cell::new(0),
+            failed: Cell::new(None),
+            bytes: Cell::new(0),
+            most,
+            http2,
+            stall_timeout: watched.then_some(limits.stall_timeout),
+            came: Cell::new(None),
+            owed: Cell::new(None),
+        })
+    }
+
+    /// The body for the next attempt, held back by `gate`.
+    pub fn reader(self: &Rc<Self>, gate: Option<Gate>) -> RequestBody {
+        self.reader.set(self.reader.get() + 1);
+        self.owed.set(None);
+        self.kept.borrow_mut().again();
+        RequestBody { source: Rc::clone(self), reader: self.reader.get(), gate, alarm: Alarm::default() }
+    }
+
+    /// Since when it is not the client that is waited for; none: since the attempt began.
+    pub fn waited_since(&self) -> Option<Instant> {
+        if self.owed.get().is_some() { Some(Instant::now()) } else { self.came.get() }
+    }
+
+    /// There is a body, though it may be empty.
+    pub fn is_some(&self) -> bool {
+        self.incoming.borrow().is_some()
+    }
+
+    /// It says itself that there is more of it than may be.
+    pub fn is_too_large(&self) -> bool {
+        self.incoming.borrow().as_ref().is_some_and(|incoming| incoming.size_hint().lower() > self.most)
+    }
+
+    /// The endpoint has answered without having asked for it: it is not sent, and the client is not asked for it either.
+    pub fn let_go(&self) {
+        self.reader.set(self.reader.get() + 1);
+        self.incoming.take();
+        if let Some(waiting) = self.waiting.take() {
+            waiting.wake();
+        }
+    }
+
+    /// The client was asked for it, and has sent some of it or has ended it.
+    pub fn started(&self) -> bool {
+        self.came.get().is_some()
+    }
+
+    /// Something of it was read and is not kept, so it cannot be sent again.
+    pub fn spent(&self) -> bool {
+        self.kept.borrow().is_spent()
+    }
+
+    /// There will be no other attempt.
+    pub fn spend(&self) {
+        self.kept.borrow_mut().spend();
+    }
+
+    /// Why it ended before its end, where that is the client's doing.
+    pub fn failed(&self) -> Option<Malformed> {
+        self.failed.get()
+    }
+
+    /// Data bytes read so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        let source = &this.source;
+        if source.reader.get() != this.reader {
+            return Poll::Ready(Some(Err(Broken::TakenOver)));
+        }
+        if let Some(gate) = &mut this.gate {
+            source.waiting.replace(Some(cx.waker().clone()));
+            std::task::ready!(gate.poll(cx));
+            this.gate = None;
+        }
+        let mut kept = source.kept.borrow_mut();
+        if let Some(piece) = kept.next() {
+            source.came.set(Some(Instant::now()));
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        let mut whole = source.incoming.borrow_mut();
+        let Some(incoming) = &mut *whole else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+            let since = source.owed.get().unwrap_or_else(Instant::now);
+            source.owed.set(Some(since));
+            let Some(stall_timeout) = source.stall_timeout else { return Poll::Pending };
+            return this.alarm.poll(cx, since + stall_timeout).map(|()| {
+                source.failed.set(Some(Malformed::BodyTimeout));
+                Some(Err(Broken::Stalled))
+            });
+        };
+        source.owed.set(None);
+        source.came.set(Some(Instant::now()));
+        Poll::Ready(match frame {
+            // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
+            None if source.http2 && !incoming.is_end_stream() => {
+                source.failed.set(Some(Malformed::Body));
+                Some(Err(Broken::Client(None)))
+            }
+            None => {
+                *whole = None;
+                None
+            }
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    crate::http::headers::end_trailers(trailers);
+                    kept.spend();
+                }
+                if let Some(data) = frame.data_ref() {
+                    source.bytes.set(source.bytes.get() + data.len() as u64);
+                    kept.add(data);
+                }
+                if source.bytes.get() > source.most {
+                    source.failed.set(Some(Malformed::BodyTooLarge));
+                    return Poll::Ready(Some(Err(Broken::TooLarge)));
+                }
+                Some(Ok(frame))
+            }
+            Some(Err(error)) => {
+                source.failed.set(Some(Malformed::Body));
+                Some(Err(Broken::Client(Some(error))))
+            }
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let source = &self.source;
+        let ended = || source.incoming.borrow().as_ref().is_none_or(Body::is_end_stream);
+        source.reader.get() == self.reader && source.kept.borrow().left() == 0 && ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (left, incoming) = (self.source.kept.borrow().left(), self.source.incoming.borrow());
+        let Some(incoming) = &*incoming else { return SizeHint::with_exact(left) };
+        let mut hint = incoming.size_hint();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(left));
+        }
+        hint.set_lower(hint.lower().saturating_add(left));
+        hint
+    }
+}

@@ -1,0 +1,266 @@
+//! Accepting clients, finding out what they speak, and handing their requests to the proxy.
+
+use crate::base::local::LocalExec;
+use crate::http::downstream::clients::Share;
+use crate::http::downstream::clock::Clock;
+use crate::http::downstream::opening::{Opened, Opening, Unopened};
+use crate::http::downstream::spread::{Fresh, Open};
+use crate::http::downstream::timed::Timed;
+use crate::http::headers::client;
+use crate::http::request::Peer;
+use crate::http::settings::ConnectionLimits;
+use crate::http::tls::Socket;
+use crate::http::tls::server::subject;
+use crate::proxy::worker::Worker;
+use http::StatusCode;
+use http::header::{CONNECTION, HeaderValue};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+/// How long a connection that has said nothing yet is listened to once the drain began: its request may be on its way.
+const GRACE: Duration = Duration::from_millis(500);
+/// Connections that are accepted at most once the drain began.
+const QUEUED: usize = 4096;
+/// Bytes that hyper takes of an HTTP/2 head beyond what it may have.
+const TOO_LARGE: usize = 16 << 10;
+/// What is wrong with connections is told once in this time; numbers tell the rest.
+const COMPLAINT: Duration = Duration::from_secs(1);
+/// Headers of a request that hyper takes unless told otherwise.
+const HYPER_HEADERS: usize = 100;
+
+/// Accepts until the drain begins, and then what is queued. An accept error never ends it.
+pub async fn accept(worker: Rc<Worker>, listener: TcpListener, opening: Opening) {
+    let mut drain = worker.shared.drain.subscribe();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            _ = drain.wait_for(|draining| *draining) => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => admit(&worker, stream, peer, &opening),
+            Err(error) => {
+                // EMFILE and friends pass when connections end; spinning would not help them.
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    // To their clients, these are established: closing the socket would reset them.
+    for _ in 0..QUEUED {
+        let queued = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+        let Poll::Ready(Ok((stream, peer))) = queued else { return };
+        admit(&worker, stream, peer, &opening);
+    }
+}
+
+/// Serves a connection or hands it to another worker, unless too many are open.
+fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, opening: &Opening) {
+    let shared = &worker.shared;
+    let limits = shared.snapshot.load().gateway.limits.clone();
+    if shared.spread.open() >= limits.connections {
+        return turn_away(worker, peer, "gateway.max_connections");
+    }
+    let server = shared.spread.server(worker.index);
+    // Before the drain is asked for: a worker that drains stays while anything is open.
+    let open = Open::enter(shared, server);
+    if server == worker.index || *shared.drain.borrow() {
+        return spawn(worker, (stream, opening.clone()), peer, limits, open);
+    }
+    let stream = match stream.into_std() {
+        Ok(stream) => stream,
+        Err(error) => return tracing::debug!(%peer, %error, "cannot be handed over"),
+    };
+    if let Some(fresh) = shared.spread.hand_over(Fresh { stream, peer, opening: opening.clone(), open }) {
+        take_over(worker, fresh);
+    }
+}
+
+/// A connection is closed at once, since as many as `key` allows are open.
+fn turn_away(worker: &Worker, peer: SocketAddr, key: &str) {
+    worker.recorder.turned_away();
+    if may_complain(worker) {
+        tracing::warn!(%peer, "closed: as many connections as {key} allows are open");
+    }
+}
+
+/// Whoever opens too many connections, or bad ones, must not fill the log as well.
+fn may_complain(worker: &Worker) -> bool {
+    let now = Instant::now();
+    let may = worker.complained.get().is_none_or(|then| now.duration_since(then) >= COMPLAINT);
+    if may {
+        worker.complained.set(Some(now));
+    }
+    may
+}
+
+/// Serves what other workers hand over.
+pub async fn receive(worker: Rc<Worker>, mut fresh: UnboundedReceiver<Fresh>) {
+    while let Some(fresh) = fresh.recv().await {
+        take_over(&worker, fresh);
+    }
+}
+
+fn take_over(worker: &Rc<Worker>, fresh: Fresh) {
+    let Fresh { stream, peer, opening, open } = fresh;
+    let limits = worker.shared.snapshot.load().gateway.limits.clone();
+    match TcpStream::from_std(stream) {
+        Ok(stream) => spawn(worker, (stream, opening), peer, limits, open),
+        Err(error) => tracing::debug!(%peer, %error, "cannot be taken over"),
+    }
+}
+
+type Accepted = (TcpStream, Opening);
+
+fn spawn(worker: &Rc<Worker>, accepted: Accepted, peer: SocketAddr, limits: ConnectionLimits, open: Open) {
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        if let Err(error) = serve(worker, accepted, peer, limits).await {
+            tracing::debug!(%peer, error, "connection ended");
+        }
+        drop(open);
+    });
+}
+
+async fn serve(
+    worker: Rc<Worker>,
+    (stream, opening): Accepted,
+    peer: SocketAddr,
+    limits: ConnectionLimits,
+) -> Result<(), String> {
+    // Nagle's algorithm would hold back the end of each response by up to 40 ms.
+    let _ = stream.set_nodelay(true);
+    let mut drain = worker.shared.drain.subscribe();
+    let began = Instant::now();
+    let leaving = async {
+        drop(drain.wait_for(|draining| *draining).await);
+        tokio::time::sleep(GRACE).await;
+    };
+    let opened = tokio::select! {
+        opened = tokio::time::timeout(limits.head_timeout, opening.open(stream, peer)) => opened,
+        () = leaving => return Ok(()),
+    };
+    let opened = opened.map_err(|_| "no request in time")?;
+    match &opened {
+        Err(Unopened::Refused(bad)) => worker.recorder.refused(*bad),
+        Err(Unopened::Handshake(error)) => {
+            worker.recorder.handshake_failed();
+            if may_complain(&worker) {
+                tracing::info!(%peer, %error, "TLS handshake failed");
+            }
+        }
+        _ => {}
+    }
+    let Opened { socket, seen, http2, peer } = opened.map_err(|error| error.to_string())?;
+    if seen.is_empty() {
+        return Ok(());
+    }
+    let shared = &worker.shared;
+    let peer = match &socket {
+        Socket::Plain(_) => Peer::new(peer),
+        Socket::Tls(stream) => Peer::over_tls(peer, subject(stream)),
+    };
+    let address = peer.address;
+    let is_proxy = client::is_trusted(&shared.snapshot.load().gateway.trusted_proxies, peer.ip);
+    let most = if is_proxy { usize::MAX } else { limits.connections_per_client };
+    let Some(_share) = Share::enter(shared, peer.ip, most) else {
+        turn_away(&worker, address, "gateway.max_connections_per_client");
+        return Ok(());
+    };
+    let clock = Rc::new(Clock::new(&limits, http2, began));
+    let heads = (limits.head_bytes, limits.headers);
+    let io = TokioIo::new(Timed::new(socket, seen, Rc::clone(&clock), heads));
+    let (by, active) = (Rc::clone(&worker), Rc::clone(&clock));
+    let service = service_fn(move |request| {
+        let (worker, peer, active) = (Rc::clone(&by), Arc::clone(&peer), Clock::enter(&active));
+        let last = active.is_last() && !http2;
+        async move {
+            let mut response = crate::proxy::handle(worker, peer, active, request).await;
+            if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    let ended = if http2 {
+        let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
+        builder.max_concurrent_streams(limits.streams);
+        // What is a little too large comes through, and is refused in words; h2 has none.
+        builder.max_header_list_size(u32::try_from(limits.head_bytes + TOO_LARGE).unwrap_or(u32::MAX));
+        builder.enable_connect_protocol();
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        match unless_leaving(&mut drain, &clock, connection.as_mut()).await {
+            Some(ended) => ended,
+            None => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    } else {
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.header_read_timeout(None).max_buf_size(limits.head_bytes);
+        // The scanner counts them. Whatever number hyper is given costs an allocation for each request.
+        if limits.headers > HYPER_HEADERS {
+            builder.max_headers(limits.headers);
+        }
+        let mut connection = builder.serve_connection(io, service);
+        let ended = match unless_leaving(&mut drain, &clock, Pin::new(&mut connection)).await {
+            Some(ended) => ended,
+            None => {
+                Pin::new(&mut connection).graceful_shutdown();
+                (&mut connection).await
+            }
+        };
+        if let Some(tunnel) = clock.tunnel() {
+            let parts = connection.into_parts();
+            tunnel.run(parts.io.into_inner().into_tunnel(), parts.read_buf).await;
+        }
+        ended
+    };
+    match clock.refused() {
+        Some(bad) => {
+            worker.recorder.refused(bad);
+            if may_complain(&worker) {
+                tracing::info!(peer = %address, kind = bad.name(), "refused: {}", bad.reason());
+            }
+            Err(format!("refused: {}", bad.name()))
+        }
+        None => ended.map_err(|error| error.to_string()),
+    }
+}
+
+/// What the connection comes to. None: the drain began before, or it takes no further request.
+async fn unless_leaving<T>(
+    drain: &mut tokio::sync::watch::Receiver<bool>,
+    clock: &Clock,
+    mut connection: Pin<&mut impl Future<Output = T>>,
+) -> Option<T> {
+    let watched = drain.clone();
+    let mut draining = std::pin::pin!(drain.wait_for(|draining| *draining));
+    let mut waker: Option<Waker> = None;
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        if clock.is_used_up() {
+            return Poll::Ready(None);
+        }
+        // The connection is polled several times for each request, and once asked, the drain knows whom to wake.
+        let asked = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if asked && matches!(watched.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        waker = Some(cx.waker().clone());
+        draining.as_mut().poll(cx).map(|_| None)
+    })
+    .await
+}

@@ -1,0 +1,233 @@
+//! The invariants of balancing, on generated services.
+
+use super::Strategy;
+use super::{Balancer, Chance, Memory, Wanted};
+use crate::service::plan::Plan;
+use crate::service::{Endpoint, Service};
+use crate::service::{InFlight, Live, ServiceLive, Settings};
+use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_assert_ne, prop_oneof, proptest};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, LazyLock};
+
+fn service(strategy: Strategy, weights: &[u32]) -> Service {
+    let endpoint = |(index, weight): (usize, &u32)| {
+        Arc::new(Endpoint {
+            id: 100 + index as u32,
+            service: "users".into(),
+            address: ([10, 0, 0, index as u8], 80).into(),
+            weight: *weight,
+            zone: None,
+            local: true,
+            metadata: [("version".to_owned(), format!("v{}", index % 2))].into(),
+            source_healthy: true,
+            live: Arc::new(Live::default()),
+        })
+    };
+    let settings = Settings { strategy, ..crate::control::config::default_settings(&"test".into()) };
+    Service {
+        name: "users".into(),
+        settings: Arc::new(settings),
+        endpoints: weights.iter().enumerate().map(endpoint).collect(),
+        reported: Arc::default(),
+        live: Arc::new(ServiceLive::default()),
+    }
+}
+
+fn balancer(seed: u64) -> Balancer {
+    Balancer::new(seed, Arc::new(Memory::default()))
+}
+
+/// A plan that says nothing.
+static NO_PLAN: LazyLock<Plan> = LazyLock::new(Plan::default);
+
+fn wanted<'a>(service: &'a Service, key: &'a str) -> Wanted<'a> {
+    Wanted { service, plan: &NO_PLAN, tried: &[], key, now_ms: 0 }
+}
+
+fn counts(balancer: &mut Balancer, service: &Service, picks: usize) -> HashMap<u32, usize> {
+    let mut counts = HashMap::new();
+    for turn in 0..picks {
+        let picked = balancer.pick(wanted(service, &turn.to_string())).unwrap();
+        *counts.entry(picked.endpoint.id).or_default() += 1;
+    }
+    counts
+}
+
+fn strategies() -> impl proptest::strategy::Strategy<Value = Strategy> {
+    use Strategy::*;
+    prop_oneof![
+        Just(RoundRobin),
+        Just(WeightedRoundRobin),
+        Just(Random),
+        Just(LeastRequest),
+        Just(PeakEwma),
+        Just(Hash),
+        Just(Sticky)
+    ]
+}
+
+proptest! {
+    #[test]
+    fn only_usable_untried_endpoints_with_weight_are_picked(
+        strategy in strategies(),
+        weights in prop::collection::vec(0u32..4, 0..12),
+        sick in prop::collection::vec(any::<bool>(), 12),
+        tried in prop::collection::vec(100u32..112, 0..4),
+        seed in any::<u64>(),
+        key in "[a-z]{0,8}",
+    ) {
+        let service = service(strategy, &weights);
+        for (endpoint, sick) in service.endpoints.iter().zip(&sick) {
+            endpoint.live.healthy.store(!sick, Relaxed);
+        }
+        let allowed = |e: &Endpoint| e.usable() && e.weight > 0 && !tried.contains(&e.id);
+        let mut balancer = balancer(seed);
+        for _ in 0..5 {
+            let picked = balancer.pick(Wanted { tried: &tried, ..wanted(&service, &key) });
+            match picked {
+                Some(picked) => prop_assert!(allowed(&picked.endpoint)),
+                None => prop_assert!(!service.endpoints.iter().any(|e| allowed(e))),
+            }
+        }
+    }
+
+    #[test]
+    fn smooth_weights_are_exact_over_a_cycle(weights in prop::collection::vec(1u32..6, 2..6), seed in any::<u64>()) {
+        let service = service(Strategy::WeightedRoundRobin, &weights);
+        let mut balancer = balancer(seed);
+        let total: u32 = weights.iter().sum();
+        // The head start may shift a pick over the edge of a cycle, never more than one per endpoint.
+        let counts = counts(&mut balancer, &service, total as usize * 10);
+        for endpoint in &service.endpoints {
+            let count = counts.get(&endpoint.id).copied().unwrap_or(0) as i64;
+            prop_assert!((count - i64::from(endpoint.weight) * 10).abs() <= 1, "{:?} {count}", endpoint.weight);
+        }
+    }
+
+    #[test]
+    fn smooth_weights_never_starve_nor_crowd(weights in prop::collection::vec(1u32..6, 2..6), seed in any::<u64>()) {
+        let service = service(Strategy::WeightedRoundRobin, &weights);
+        let mut balancer = balancer(seed);
+        let total: u32 = weights.iter().sum();
+        let picks: Vec<u32> = (0..total * 4).map(|_| balancer.pick(wanted(&service, "")).unwrap().endpoint.id).collect();
+        for window in picks.windows(2 * total as usize) {
+            for endpoint in &service.endpoints {
+                prop_assert!(window.contains(&endpoint.id));
+            }
+        }
+    }
+
+    #[test]
+    fn hash_moves_only_the_keys_of_the_endpoint_that_went(
+        weights in prop::collection::vec(1u32..4, 2..10), gone in any::<prop::sample::Index>(), seed in any::<u64>(),
+    ) {
+        let service = service(Strategy::Hash, &weights);
+        let mut balancer = balancer(seed);
+        let gone = &service.endpoints[gone.index(weights.len())];
+        for key in 0..50 {
+            let key = key.to_string();
+            let before = balancer.pick(wanted(&service, &key)).unwrap().endpoint.id;
+            gone.live.healthy.store(false, Relaxed);
+            let after = balancer.pick(wanted(&service, &key)).unwrap().endpoint.id;
+            gone.live.healthy.store(true, Relaxed);
+            prop_assert!(before == gone.id || before == after);
+        }
+    }
+
+    #[test]
+    fn sticky_keeps_its_endpoint_when_others_come_back(key in "[a-z]{1,8}", seed in any::<u64>()) {
+        let service = service(Strategy::Sticky, &[1; 6]);
+        let mut balancer = balancer(seed);
+        let home = balancer.pick(wanted(&service, &key)).unwrap().endpoint;
+        home.live.healthy.store(false, Relaxed);
+        let refuge = balancer.pick(wanted(&service, &key)).unwrap().endpoint.id;
+        home.live.healthy.store(true, Relaxed);
+        prop_assert_ne!(refuge, home.id);
+        prop_assert_eq!(balancer.pick(wanted(&service, &key)).unwrap().endpoint.id, refuge);
+        // Past its time to live the key is hashed anew.
+        let later = Wanted { now_ms: 3_600_001, ..wanted(&service, &key) };
+        prop_assert_eq!(balancer.pick(later).unwrap().endpoint.id, home.id);
+    }
+
+    #[test]
+    fn subset_is_a_must_and_prefer_is_a_wish(seed in any::<u64>(), strategy in strategies()) {
+        let service = service(strategy, &[1; 4]);
+        let mut balancer = balancer(seed);
+        let pair = |value: &str| vec![("version".to_owned(), value.to_owned())];
+        let subset = Plan { subset: pair("v1"), ..Plan::default() };
+        let prefer = Plan { prefer: pair("v1"), ..Plan::default() };
+        for plan in [&subset, &prefer] {
+            let picked = balancer.pick(Wanted { plan, ..wanted(&service, "k") }).unwrap();
+            prop_assert_eq!(picked.endpoint.metadata["version"].as_str(), "v1");
+        }
+        for endpoint in service.endpoints.iter().filter(|e| e.metadata["version"] == "v1") {
+            endpoint.live.healthy.store(false, Relaxed);
+        }
+        let must = balancer.pick(Wanted { plan: &subset, ..wanted(&service, "k") });
+        let wish = balancer.pick(Wanted { plan: &prefer, ..wanted(&service, "k") });
+        prop_assert!(must.is_none() && wish.is_some());
+    }
+}
+
+#[test]
+fn round_robin_goes_one_after_the_other_for_all_workers_together() {
+    let service = service(Strategy::RoundRobin, &[1; 3]);
+    let (mut a, mut b) = (balancer(1), balancer(2));
+    let picks: Vec<u32> = (0..6)
+        .map(|i| if i % 2 == 0 { &mut a } else { &mut b }.pick(wanted(&service, "")).unwrap().endpoint.id)
+        .collect();
+    assert_eq!(picks, [100, 101, 102, 100, 101, 102]);
+}
+
+#[test]
+fn random_follows_weights() {
+    let service = service(Strategy::Random, &[1, 3]);
+    let counts = counts(&mut balancer(7), &service, 4000);
+    // Three standard deviations of a binomial with p = 1/4 are 82.
+    assert!(counts[&100].abs_diff(1000) < 82, "{counts:?}");
+}
+
+#[test]
+fn least_request_avoids_the_busy_one() {
+    let service = service(Strategy::LeastRequest, &[1; 2]);
+    let _busy = InFlight::enter(&service.endpoints[0].live);
+    let counts = counts(&mut balancer(7), &service, 100);
+    assert_eq!(counts[&101], 100);
+}
+
+#[test]
+fn peak_ewma_avoids_the_slow_one() {
+    let service = service(Strategy::PeakEwma, &[1; 2]);
+    service.endpoints[0].live.measured(std::time::Duration::from_millis(50));
+    service.endpoints[1].live.measured(std::time::Duration::from_millis(1));
+    let counts = counts(&mut balancer(7), &service, 100);
+    assert_eq!(counts[&101], 100);
+}
+
+#[test]
+fn hash_spreads_keys_by_weight() {
+    let service = service(Strategy::Hash, &[1, 1, 2]);
+    let counts = counts(&mut balancer(7), &service, 4000);
+    assert!(counts[&102].abs_diff(2000) < 100, "{counts:?}");
+    assert!(counts[&100].abs_diff(1000) < 85, "{counts:?}");
+}
+
+#[test]
+fn named_endpoints_come_first_and_unusable_ones_are_passed_over() {
+    let service = service(Strategy::RoundRobin, &[1; 3]);
+    service.endpoints[1].live.healthy.store(false, Relaxed);
+    let plan = Plan { endpoints: vec![7, 101, 102], ..Plan::default() };
+    let picked = balancer(1).pick(Wanted { plan: &plan, ..wanted(&service, "") }).unwrap();
+    assert_eq!((picked.endpoint.id, picked.strategy, picked.passed_over), (102, None, 2));
+    let tried = [102];
+    let picked = balancer(1).pick(Wanted { plan: &plan, tried: &tried, ..wanted(&service, "") }).unwrap();
+    assert_eq!((picked.endpoint.id, picked.strategy), (100, Some(Strategy::RoundRobin)));
+}
+
+#[test]
+fn split_mix_is_the_published_one() {
+    // First outputs for seed 1234567, from the reference implementation's widely used test vector.
+    let mut chance = Chance(1234567);
+    assert_eq!([chance.next_u64(), chance.next_u64()], [6457827717110365317, 3203168211198807973]);
+}

@@ -1,0 +1,62 @@
+//! How a request is to be sent: what a policy or a route may say about it, and the strategies that they can name.
+
+use std::time::Duration;
+
+/// How an endpoint is chosen from those that are usable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// One after the other; one counter per service, shared by all workers.
+    #[default]
+    RoundRobin,
+    /// One after the other in proportion to weight, smoothly mixed (nginx's algorithm).
+    WeightedRoundRobin,
+    /// Any, in proportion to weight.
+    Random,
+    /// The one with fewer in flight of two drawn at random (Mitzenmacher, "The power of two choices").
+    LeastRequest,
+    /// The one with less latency × in flight of two drawn at random.
+    PeakEwma,
+    /// Consistent hash of a key, with bounded disruption (weighted rendezvous hashing).
+    Hash,
+    /// As `Hash`, but a key keeps the endpoint that it was once given.
+    Sticky,
+}
+
+impl Strategy {
+    /// As it is written in the configuration, WIT and telemetry.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::RoundRobin => "round-robin",
+            Strategy::WeightedRoundRobin => "weighted-round-robin",
+            Strategy::Random => "random",
+            Strategy::LeastRequest => "least-request",
+            Strategy::PeakEwma => "peak-ewma",
+            Strategy::Hash => "hash",
+            Strategy::Sticky => "sticky",
+        }
+    }
+}
+
+/// How a forward is to be done. What is not said stays as the service's settings have it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    /// Instead of the service's own.
+    pub strategy: Option<Strategy>,
+    /// For `hash` and `sticky`.
+    pub key: Option<String>,
+    /// Ids of endpoints to try, in this order, before the strategy picks.
+    pub endpoints: Vec<u32>,
+    /// Only endpoints with all these pairs.
+    pub subset: Vec<(String, String)>,
+    /// Of those, only endpoints with this pair, unless there is none; one after the other.
+    pub prefer: Vec<(String, String)>,
+    /// Whole exchange.
+    pub timeout: Option<Duration>,
+    /// One attempt, until its response head.
+    pub attempt_timeout: Option<Duration>,
+    /// Attempts, the first one counted.
+    pub max_attempts: Option<u32>,
+    /// Instead of the service's list, where not empty.
+    pub retry_status: Vec<u16>,
+}

@@ -1,0 +1,326 @@
+//! Connections to endpoints: each worker's own, idle ones kept for a while. HTTP/1 connections carry one request at a
+//! time, the one used last is taken first; of HTTP/2 there is one connection an endpoint, shared.
+
+mod wire;
+
+pub use wire::Wire;
+
+use crate::base::local::LocalExec;
+use crate::base::time::Alarm;
+use crate::http::request::body::RequestBody;
+use crate::http::tls::client::{self, Connector};
+use crate::service::{Endpoint, Service};
+use bytes::Bytes;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use rustc_hash::FxHashMap;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, oneshot, watch};
+use wire::View;
+
+/// A worker's upstream connections.
+#[derive(Debug)]
+pub struct Pools {
+    endpoints: RefCell<FxHashMap<u32, Pool>>,
+    idle: Cell<usize>,
+    /// Waiting for a response head takes one; those that are free are used again.
+    alarms: RefCell<Vec<Alarm>>,
+    /// As the last [`Pools::tidy`] saw it: near enough for idle connections, whose time is seconds.
+    now: Cell<Instant>,
+    /// Most idle HTTP/1 connections, all endpoints together.
+    pub max_idle: Cell<usize>,
+    /// Idle longer than this: closed.
+    pub idle_timeout: Cell<Duration>,
+    /// Open longer than this: not used again.
+    pub lifetime: Cell<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    idle: Vec<Idle>,
+    shared: Shared,
+}
+
+#[derive(Debug)]
+struct Idle {
+    link: Link,
+    since: Instant,
+}
+
+/// An HTTP/1 connection.
+#[derive(Debug)]
+pub struct Link {
+    pub(crate) sender: http1::SendRequest<RequestBody>,
+    pub(crate) view: View,
+    opened: Instant,
+    tls: Option<Arc<Connector>>,
+    /// What is left of it when the endpoint has switched to another protocol.
+    pub(crate) switched: oneshot::Receiver<Switched>,
+}
+
+/// A connection that speaks something else from now on.
+#[derive(Debug)]
+pub struct Switched {
+    /// The connection.
+    pub io: Wire,
+    /// What was read of the new protocol already.
+    pub read: Bytes,
+}
+
+/// An HTTP/2 connection.
+#[derive(Debug, Clone)]
+pub struct Multiplexed {
+    pub(crate) sender: http2::SendRequest<RequestBody>,
+    pub(crate) opened: Instant,
+    /// Its streams can be tunnels, the endpoint has said (RFC 8441 §3), as far as was looked.
+    pub(crate) tunnels: Rc<Cell<bool>>,
+    /// Looks again.
+    pub(crate) look: Rc<Notify>,
+}
+
+#[derive(Debug, Default)]
+enum Shared {
+    #[default]
+    None,
+    /// Somebody is connecting; the result comes to all who wait.
+    Connecting {
+        opened: watch::Receiver<Option<Result<Multiplexed, ConnectError>>>,
+        tls: Option<Arc<Connector>>,
+    },
+    Open {
+        connection: Multiplexed,
+        tls: Option<Arc<Connector>>,
+    },
+}
+
+/// A connection that a request can be sent on.
+#[derive(Debug)]
+pub enum Connection {
+    /// For one request.
+    Http1 {
+        /// The connection.
+        link: Link,
+        /// It carried a request before, so the endpoint may have closed it meanwhile.
+        reused: bool,
+    },
+    /// Shared.
+    Http2(Multiplexed),
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectError {
+    /// Refused, unreachable, or closed during the handshake.
+    Failed,
+    /// Not in time.
+    Timeout,
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Pools {
+            endpoints: RefCell::default(),
+            idle: Cell::default(),
+            alarms: RefCell::default(),
+            now: Cell::new(Instant::now()),
+            max_idle: Cell::default(),
+            idle_timeout: Cell::default(),
+            lifetime: Cell::default(),
+        }
+    }
+}
+
+impl Pools {
+    /// A connection to this endpoint: an idle one unless `fresh`, else a new one.
+    ///
+    /// # Errors
+    /// No connection within `within`.
+    pub async fn connection(
+        self: &Rc<Self>,
+        endpoint: &Endpoint,
+        service: &Service,
+        fresh: bool,
+        within: Duration,
+    ) -> Result<Connection, ConnectError> {
+        let tls = service.settings.tls.as_ref();
+        if service.settings.http2 {
+            let shared = tokio::time::timeout(within, self.shared(endpoint, tls)).await;
+            return shared.map_err(|_| ConnectError::Timeout)?.map(Connection::Http2);
+        }
+        if !fresh && let Some(link) = self.idle(endpoint.id, tls) {
+            return Ok(Connection::Http1 { link, reused: true });
+        }
+        let opened = tokio::time::timeout(within, open_http1(endpoint, tls)).await;
+        let link = opened.map_err(|_| ConnectError::Timeout)??;
+        endpoint.live.connected();
+        Ok(Connection::Http1 { link, reused: false })
+    }
+
+    /// What the future comes to. None: the deadline was there first.
+    pub async fn before<T>(&self, deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+        let Some(deadline) = deadline else { return Some(future.await) };
+        let mut alarm = self.alarms.borrow_mut().pop().unwrap_or_default();
+        let result = alarm.before(deadline, future).await;
+        self.alarms.borrow_mut().push(alarm);
+        result
+    }
+
+    /// Takes an idle connection that can carry a request; one that was opened on other terms cannot.
+    fn idle(&self, endpoint: u32, tls: Option<&Arc<Connector>>) -> Option<Link> {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let pool = endpoints.get_mut(&endpoint)?;
+        let mut place = pool.idle.len();
+        while place > 0 {
+            place -= 1;
+            let idle = &pool.idle[place];
+            let old = self.is_old(idle) || idle.link.tls.as_ref() != tls;
+            // The connection's task may have a last thing to do (the request's body, a flush) before the next request.
+            let busy = !idle.link.sender.is_ready() && !idle.link.sender.is_closed();
+            if busy && !old {
+                continue;
+            }
+            let idle = pool.idle.remove(place);
+            self.idle.set(self.idle.get().saturating_sub(1));
+            if idle.link.sender.is_ready() && !old && idle.link.view.is_quiet() {
+                return Some(idle.link);
+            }
+        }
+        None
+    }
+
+    /// Gives a connection back whose response was read to its end.
+    pub fn give_back(&self, endpoint: u32, link: Link) {
+        if link.sender.is_closed() || self.idle.get() >= self.max_idle.get() {
+            return;
+        }
+        self.idle.set(self.idle.get() + 1);
+        let idle = Idle { link, since: self.now.get() };
+        self.endpoints.borrow_mut().entry(endpoint).or_default().idle.push(idle);
+    }
+
+    fn is_old(&self, idle: &Idle) -> bool {
+        let since = |then| self.now.get().saturating_duration_since(then);
+        since(idle.since) >= self.idle_timeout.get() || since(idle.link.opened) >= self.lifetime.get()
+    }
+
+    async fn shared(
+        self: &Rc<Self>,
+        endpoint: &Endpoint,
+        wanted: Option<&Arc<Connector>>,
+    ) -> Result<Multiplexed, ConnectError> {
+        let mut waiting = {
+            let mut endpoints = self.endpoints.borrow_mut();
+            let pool = endpoints.entry(endpoint.id).or_default();
+            match &pool.shared {
+                Shared::Open { connection, tls } if !connection.sender.is_closed() && tls.as_ref() == wanted => {
+                    return Ok(connection.clone());
+                }
+                Shared::Connecting { opened, tls } if tls.as_ref() == wanted => opened.clone(),
+                _ => {
+                    let (done, waiting) = watch::channel(None);
+                    let tls = wanted.cloned();
+                    pool.shared = Shared::Connecting { opened: waiting.clone(), tls: tls.clone() };
+                    let pools = Rc::clone(self);
+                    let (id, address, live) = (endpoint.id, endpoint.address, endpoint.live.clone());
+                    // On its own task: whoever asked first may give up before the others.
+                    tokio::task::spawn_local(async move {
+                        let opened = tokio::time::timeout(CONNECT_AT_MOST, open_http2(address, tls.as_deref())).await;
+                        let opened = opened.unwrap_or(Err(ConnectError::Timeout));
+                        if opened.is_ok() {
+                            live.connected();
+                        }
+                        if let Some(pool) = pools.endpoints.borrow_mut().get_mut(&id) {
+                            pool.shared = match &opened {
+                                Ok(connection) => Shared::Open { connection: connection.clone(), tls },
+                                Err(_) => Shared::None,
+                            };
+                        }
+                        let _ = done.send(Some(opened));
+                    });
+                    waiting
+                }
+            }
+        };
+        // An error: the connecting task is gone, which only the end of the worker does.
+        let opened = waiting.wait_for(Option::is_some).await.map_err(|_| ConnectError::Failed)?;
+        opened.clone().unwrap_or(Err(ConnectError::Failed))
+    }
+
+    /// Closes what is idle for too long, or belongs to an endpoint that is gone.
+    pub fn tidy(&self, known: impl Fn(u32) -> bool) {
+        self.now.set(Instant::now());
+        let mut idle = 0;
+        self.endpoints.borrow_mut().retain(|id, pool| {
+            if !known(*id) {
+                return false;
+            }
+            pool.idle.retain(|idle| !idle.link.sender.is_closed() && !self.is_old(idle));
+            idle += pool.idle.len();
+            // What is in flight on it goes on; the next request opens another.
+            if matches!(&pool.shared, Shared::Open { connection, .. } if self.now.get().saturating_duration_since(connection.opened) >= self.lifetime.get()) {
+                pool.shared = Shared::None;
+            }
+            true
+        });
+        self.idle.set(idle);
+    }
+}
+
+/// A shared connection that takes longer than this is given up, whatever the services' settings say.
+const CONNECT_AT_MOST: Duration = Duration::from_secs(30);
+
+async fn open(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<(TokioIo<Wire>, View), ConnectError> {
+    let socket = client::connect(address, tls).await.map_err(|error| {
+        // With TLS it may well be the configuration's fault, which nothing else would tell.
+        match tls {
+            Some(_) => tracing::warn!(endpoint = %address, %error, "cannot connect"),
+            None => tracing::debug!(endpoint = %address, %error, "cannot connect"),
+        }
+        ConnectError::Failed
+    })?;
+    let (wire, view) = Wire::new(socket);
+    Ok((TokioIo::new(wire), view))
+}
+
+/// Moves a connection's bytes until it ends.
+async fn drive(address: std::net::SocketAddr, connection: impl Future<Output = hyper::Result<()>>) {
+    if let Err(error) = connection.await {
+        tracing::debug!(%address, %error, "upstream connection ended");
+    }
+}
+
+async fn open_http1(endpoint: &Endpoint, tls: Option<&Arc<Connector>>) -> Result<Link, ConnectError> {
+    let (io, view) = open(endpoint.address, tls.map(Arc::as_ref)).await?;
+    let (sender, mut connection) = http1::handshake(io).await.map_err(|_| ConnectError::Failed)?;
+    let (switch, switched) = oneshot::channel();
+    let address = endpoint.address;
+    tokio::task::spawn_local(async move {
+        drive(address, &mut connection).await;
+        // Only whoever asked for another protocol and was answered 101 still listens; for all others it closes here.
+        let parts = connection.into_parts();
+        let _ = switch.send(Switched { io: parts.io.into_inner(), read: parts.read_buf });
+    });
+    Ok(Link { sender, view, opened: Instant::now(), tls: tls.cloned(), switched })
+}
+
+async fn open_http2(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<Multiplexed, ConnectError> {
+    let (io, _) = open(address, tls).await?;
+    let (sender, mut connection) =
+        http2::Builder::new(LocalExec).handshake(io).await.map_err(|_| ConnectError::Failed)?;
+    let (tunnels, look) = (Rc::new(Cell::new(false)), Rc::new(Notify::new()));
+    let (told, asked) = (Rc::clone(&tunnels), Rc::clone(&look));
+    let followed = async move {
+        loop {
+            tokio::select! {
+                ended = &mut connection => return ended,
+                // hyper reads the endpoint's settings on a task of its own, and tells nobody.
+                () = asked.notified() => told.set(connection.is_extended_connect_protocol_enabled()),
+            }
+        }
+    };
+    tokio::task::spawn_local(drive(address, followed));
+    Ok(Multiplexed { sender, opened: Instant::now(), tunnels, look })
+}

@@ -1,0 +1,146 @@
+//! Match rules, shared by declared routes and by policies' sidecars. All parts that are given must fit.
+
+use crate::http::request::Head;
+use http::{HeaderName, HeaderValue, Method};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// A match rule as it is written; an empty one fits every request.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawMatch {
+    /// Host, lower case, no port; `*.example.com` fits one or more labels more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The whole path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Whole leading segments of the path: `/api` fits `/api` and `/api/x`, not `/apix`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_prefix: Option<String>,
+    /// Any of these methods.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// Each of these headers with exactly this value; `*` fits any value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}
+
+/// A match rule that was checked.
+#[derive(Debug, Clone, Default)]
+pub struct Match {
+    host: Option<Host>,
+    path: Option<String>,
+    prefix: Option<String>,
+    methods: Vec<Method>,
+    headers: Vec<(HeaderName, Option<HeaderValue>)>,
+}
+
+#[derive(Debug, Clone)]
+enum Host {
+    Exact(String),
+    /// With its leading dot: `.example.com`.
+    Under(String),
+}
+
+impl RawMatch {
+    /// Checks every part.
+    ///
+    /// # Errors
+    /// A sentence that names the key and the value, and says what was expected.
+    pub fn check(&self) -> Result<Match, String> {
+        let host = match self.host.as_deref() {
+            None | Some("*") => None,
+            Some(host) => Some(check_host(host)?),
+        };
+        for (key, path) in [("path", &self.path), ("path_prefix", &self.path_prefix)] {
+            if let Some(path) = path {
+                check_path(key, path)?;
+            }
+        }
+        let methods = self.methods.iter().map(|method| {
+            Method::from_bytes(method.as_bytes()).map_err(|_| format!("`methods`: `{method}` is not an HTTP method"))
+        });
+        let headers = self.headers.iter().map(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| format!("`headers`: `{name}` is not a header name"))?;
+            if value == "*" {
+                return Ok((name, None));
+            }
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| format!("`headers`: the value of `{name}` has characters that no header can have"))?;
+            Ok((name, Some(value)))
+        });
+        Ok(Match {
+            host,
+            path: self.path.clone(),
+            // `/` and `` fit every path; `/api/` is `/api`.
+            prefix: self.path_prefix.as_ref().map(|p| p.trim_end_matches('/').to_owned()).filter(|p| !p.is_empty()),
+            methods: methods.collect::<Result<_, String>>()?,
+            headers: headers.collect::<Result<_, String>>()?,
+        })
+    }
+}
+
+fn check_host(host: &str) -> Result<Host, String> {
+    let plain = host.strip_prefix("*.").unwrap_or(host);
+    let good = |c: char| c.is_ascii_alphanumeric() || "-._[]:".contains(c);
+    if plain.is_empty() || !plain.chars().all(good) || (plain.contains(':') && !plain.starts_with('[')) {
+        return Err(format!("`host`: `{host}` is not a host (expected a name without port, or `*.NAME`)"));
+    }
+    let plain = plain.to_ascii_lowercase();
+    Ok(if host.starts_with("*.") { Host::Under(format!(".{plain}")) } else { Host::Exact(plain) })
+}
+
+fn check_path(key: &str, path: &str) -> Result<(), String> {
+    if !path.starts_with('/') || path.contains(['?', '#', ' ']) {
+        return Err(format!("`{key}`: `{path}` must start with `/` and have no `?`, `#` or space"));
+    }
+    Ok(())
+}
+
+impl Match {
+    /// Does the rule fit this request?
+    pub fn fits(&self, head: &Head) -> bool {
+        self.fits_path(head.path())
+            && self.fits_host(head.host())
+            && (self.methods.is_empty() || self.methods.contains(&head.parts.method))
+            && self.headers.iter().all(|(name, expected)| {
+                let mut values = head.parts.headers.get_all(name).iter();
+                // A second line of the same name never equals a single expected value.
+                match (values.next(), values.next(), expected) {
+                    (Some(_), _, None) => true,
+                    (Some(value), None, Some(expected)) => value == expected,
+                    _ => false,
+                }
+            })
+    }
+
+    fn fits_path(&self, path: &str) -> bool {
+        let whole = self.path.as_ref().is_none_or(|expected| expected == path);
+        whole
+            && self.prefix.as_ref().is_none_or(|prefix| {
+                path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+    }
+
+    fn fits_host(&self, host: &str) -> bool {
+        match &self.host {
+            None => true,
+            Some(Host::Exact(expected)) => expected == host,
+            Some(Host::Under(suffix)) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+        }
+    }
+
+    /// A short name for people: the path, prefix or host, or `any`.
+    pub fn label(&self) -> String {
+        let host = match &self.host {
+            None => String::new(),
+            Some(Host::Exact(host)) => host.clone(),
+            Some(Host::Under(suffix)) => format!("*{suffix}"),
+        };
+        let path = self.path.clone().or_else(|| self.prefix.as_ref().map(|p| format!("{p}/*"))).unwrap_or_default();
+        let label = format!("{host}{path}");
+        if label.is_empty() { "any".into() } else { label }
+    }
+}

@@ -1,0 +1,10 @@
+//! What tests share: the real program on free ports, origins, clients, and the servers beside it.
+
+pub mod certificates;
+pub mod fake_consul;
+pub mod origin;
+pub mod program;
+pub mod raw;
+pub mod servers;
+pub mod shop;
+pub mod watched;
