@@ -7,38 +7,34 @@ mod fixture;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-use std::rc::Rc;
 use wayside::http::settings::{AccessLog, Telemetry as Settings};
-use wayside::proxy::exchange::{End, Exchange};
-use wayside::proxy::worker::Worker;
+use wayside::service::decision::Decision;
+use wayside::service::record::{End, Record};
 use wayside::telemetry::Telemetry;
 
 /// One policy call and one attempt.
-fn exchange(worker: &Rc<Worker>, settings: &Settings) -> Box<Exchange> {
+fn record(sampled: bool) -> Record {
     let request = http::Request::get("/api/users/1?a=b").header("host", "shop.example").header("user-agent", "bench/1");
-    let mut exchange = fixture::exchange(worker, request, settings);
-    exchange.route = Some("canary".into());
-    exchange.service = Some(fixture::service("users"));
-    let mut call = fixture::call("canary", "forward");
+    let mut record = fixture::record(request, sampled, AccessLog::Off);
+    record.route = Some("canary".into());
+    record.service = Some(fixture::service("users"));
+    let mut call = fixture::call("canary", Decision::Forward);
     call.reason = "asked for by header".into();
-    exchange.calls.push(call);
-    exchange.attempts.push(fixture::attempt(7, Ok(200)));
-    (exchange.status, exchange.end) = (200, End::Complete);
-    exchange
+    record.calls.push(call);
+    record.attempts.push(fixture::attempt(7, Ok(200)));
+    (record.status, record.end) = (200, End::Complete);
+    record
 }
 
 fn finish(criterion: &mut Criterion) {
     // Nobody listens there: the queue is full soon, so building is what a sampled exchange costs at most.
     let otlp = Some("http://127.0.0.1:9".to_owned());
-    let cases = [
-        ("unsampled", Settings { otlp: None, sample: Some(0.0), access_log: AccessLog::Off }),
-        ("sampled, queue full", Settings { otlp, sample: Some(1.0), access_log: AccessLog::Off }),
-    ];
-    for (name, settings) in cases {
-        let worker = fixture::worker(Telemetry::start(&settings).unwrap());
-        let exchange = exchange(&worker, &settings);
+    for (name, otlp, sampled) in [("unsampled", None, false), ("sampled, queue full", otlp, true)] {
+        let settings = Settings { otlp, ..Settings::default() };
+        let telemetry = Telemetry::start(&settings).unwrap();
+        let (recorder, record) = (telemetry.recorder(), record(sampled));
         criterion.bench_function(&format!("finish/{name}"), |bencher| {
-            bencher.iter(|| worker.recorder.finish(black_box(&exchange)));
+            bencher.iter(|| recorder.finish(black_box(&record)));
         });
     }
 }

@@ -1,6 +1,6 @@
 //! The admin address: is it alive, is it ready, and what does it see. For operators only, so on loopback by default.
 
-use crate::gateway::Shared;
+use crate::proxy::worker::Shared;
 use http::{Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -32,7 +32,7 @@ fn answer(shared: &Shared, path: &str) -> Response<Full<Bytes>> {
     if path == "/metrics" {
         return metrics(shared);
     }
-    let snapshot = shared.snapshot.load_full();
+    let snapshot = shared.snapshot.load();
     let (status, value) = match path {
         "/healthz" => (StatusCode::OK, json!({ "status": "alive" })),
         "/readyz" if *shared.drain.borrow() => (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "draining" })),
@@ -60,7 +60,8 @@ fn snapshot_of(snapshot: &crate::snapshot::Snapshot) -> Value {
 }
 
 fn metrics(shared: &Shared) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(shared.telemetry.metrics(shared))));
+    let mut response =
+        Response::new(Full::new(Bytes::from(shared.telemetry.metrics(&shared.snapshot.load(), shared.spread.open()))));
     let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response

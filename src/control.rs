@@ -6,18 +6,15 @@ mod files;
 mod sources;
 mod world;
 
-use crate::admin;
 use crate::control::config::Config;
 use crate::discovery::Report;
-use crate::gateway::Shared;
 use crate::http::settings::Policies;
 use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
 use crate::service::Checks;
-use anyhow::Context;
+use crate::snapshot::Publisher;
 use files::Files;
 use sources::Sources;
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -33,7 +30,7 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// The one that publishes.
 struct Control {
-    shared: Arc<Shared>,
+    publisher: Publisher,
     world: World,
     sources: Sources,
     policies: Watched,
@@ -66,16 +63,11 @@ enum Event {
     Tick,
 }
 
-/// Starts sources, policies and admin on the current runtime, waits for their first answers, and gives the admin's
-/// address. Ends with the runtime.
+/// Starts sources and policies on the current runtime, and waits for their first answers. Ends with the runtime.
 ///
 /// # Errors
-/// The admin's address is taken, or a source's or the policies' settings cannot be used.
-pub async fn start(config: Config, shared: Arc<Shared>) -> anyhow::Result<SocketAddr> {
-    let listener = tokio::net::TcpListener::bind(config.gateway.admin)
-        .await
-        .with_context(|| format!("gateway.admin: cannot listen on {}", config.gateway.admin))?;
-    let address = listener.local_addr()?;
+/// A source's or the policies' settings cannot be used.
+pub async fn start(config: Config, publisher: Publisher) -> anyhow::Result<()> {
     let (to, reports) = mpsc::channel(64);
     let mut control = Control {
         world: World::new(config.clone()),
@@ -87,7 +79,7 @@ pub async fn start(config: Config, shared: Arc<Shared>) -> anyhow::Result<Socket
         hangup: signal(SignalKind::hangup())?,
         tick: tokio::time::interval(TICK),
         waiting: config.awaited(),
-        shared: Arc::clone(&shared),
+        publisher,
     };
     control.adopt(config).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     control.publish();
@@ -99,14 +91,13 @@ pub async fn start(config: Config, shared: Arc<Shared>) -> anyhow::Result<Socket
             () = tokio::time::sleep_until(deadline), if !control.policies.waiting => break,
         }
     }
-    tokio::spawn(admin::serve(listener, shared));
     tokio::spawn(async move {
         loop {
             let event = control.event().await;
             control.handle(event);
         }
     });
-    Ok(address)
+    Ok(())
 }
 
 impl Control {
@@ -186,7 +177,7 @@ impl Control {
     fn publish(&mut self) {
         let snapshot = Arc::new(self.world.snapshot());
         self.checks.follow(snapshot.services());
-        self.shared.snapshot.store(snapshot);
+        self.publisher.publish(snapshot);
     }
 
     /// Where no check would find out, endpoints that failing connects made unhealthy get another chance: one more

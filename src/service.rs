@@ -7,6 +7,7 @@ mod endpoint;
 mod health;
 pub mod plan;
 pub mod pool;
+pub mod record;
 pub mod route;
 
 pub use endpoint::{Endpoint, InFlight, Live};

@@ -1,10 +1,12 @@
-//! What the data path sees: one immutable picture of services, routes and policies, loaded once per request.
+//! What the two flows share: one immutable picture of services, routes and policies. Control publishes it, and a request
+//! loads it once.
 
 use crate::http::settings;
 use crate::policy::Scope;
 use crate::service::Service;
 use crate::service::catalog::Catalog;
 use crate::service::route::Route;
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 
 /// One published state of the world.
@@ -26,6 +28,34 @@ pub struct Snapshot {
     pub routes: Vec<Route>,
     /// In file-name order; asked one after the other.
     pub policies: Vec<Arc<Scope>>,
+}
+
+/// Reads what was published last. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Current(Arc<ArcSwap<Snapshot>>);
+
+impl Current {
+    /// The newest snapshot. Whoever serves a request asks once.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+}
+
+/// Publishes snapshots. There is one, and control has it.
+#[derive(Debug)]
+pub struct Publisher(Arc<ArcSwap<Snapshot>>);
+
+impl Publisher {
+    /// From now on all see this one.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.0.store(snapshot);
+    }
+}
+
+/// The one who publishes, and what all others read; until then, an empty snapshot.
+pub fn channel() -> (Publisher, Current) {
+    let current = Current::default();
+    (Publisher(Arc::clone(&current.0)), current)
 }
 
 impl Snapshot {

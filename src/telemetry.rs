@@ -12,12 +12,13 @@ mod spans;
 mod tests;
 mod traces;
 
+use crate::base::chance::Chance;
 use crate::base::trace::Sampler;
-use crate::gateway::Shared;
 use crate::http::malformed::Malformed;
 use crate::http::settings::{self, AccessLog};
-use crate::proxy::exchange::Exchange;
+use crate::service::record::Record;
 use crate::snapshot::Snapshot;
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -54,17 +55,14 @@ impl Telemetry {
             sampler: self.sampler,
             metrics: metrics::Recorder::new(&self.metrics),
             access_log: self.access_log.queue(),
+            chance: RefCell::new(Chance::seeded()),
         }
     }
 
-    /// The answer to `/metrics`: Prometheus text, format 0.0.4.
-    pub fn metrics(&self, shared: &Shared) -> String {
-        metrics::page(
-            &self.metrics,
-            shared,
-            self.traces.as_ref().map(traces::Traces::counts),
-            self.access_log.dropped(),
-        )
+    /// The answer to `/metrics`: Prometheus text, format 0.0.4. `connections`: downstream, open now.
+    pub fn metrics(&self, snapshot: &Snapshot, connections: usize) -> String {
+        let spans = self.traces.as_ref().map(traces::Traces::counts);
+        metrics::page(&self.metrics, snapshot, connections, spans, self.access_log.dropped())
     }
 
     /// Hands over what the queues still hold, for a few seconds at most. For the end, when no worker runs any more.
@@ -83,6 +81,8 @@ pub struct Recorder {
     sampler: Sampler,
     metrics: metrics::Recorder,
     access_log: access_log::Queue,
+    /// For the ids of policies' spans.
+    chance: RefCell<Chance>,
 }
 
 impl Recorder {
@@ -96,7 +96,7 @@ impl Recorder {
         self.traces.as_ref().map(|_| settings.sample.map_or(self.sampler, Sampler::of_new_traces))
     }
 
-    /// A client sent something that never became an exchange.
+    /// A client sent something that never became an record.
     pub fn refused(&self, bad: Malformed) {
         self.metrics.refused(bad);
     }
@@ -117,17 +117,19 @@ impl Recorder {
     }
 
     /// Takes in an exchange that is over.
-    pub fn finish(&self, exchange: &Exchange) {
-        let took = exchange.started.elapsed();
-        self.metrics.finish(exchange, took);
-        guest_log::tell(exchange);
-        if exchange.trace.sampled
+    pub fn finish(&self, record: &Record) {
+        let took = record.started.elapsed();
+        self.metrics.finish(record, took);
+        guest_log::tell(record);
+        if record.trace.sampled
             && let Some(traces) = &self.traces
         {
-            traces.push(1 + exchange.calls.len() + exchange.attempts.len(), || spans::build(exchange, took));
+            traces.push(1 + record.calls.len() + record.attempts.len(), || {
+                spans::build(record, took, &mut self.chance.borrow_mut())
+            });
         }
-        if exchange.access_log != AccessLog::Off {
-            self.access_log.push(|| access_log::line(exchange, took));
+        if record.access_log != AccessLog::Off {
+            self.access_log.push(|| access_log::line(record, took));
         }
     }
 

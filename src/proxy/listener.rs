@@ -72,7 +72,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, opening: &Ope
     }
     let server = shared.spread.server(worker.index);
     // Before the drain is asked for: a worker that drains stays while anything is open.
-    let open = Open::enter(shared, server);
+    let open = Open::enter(&shared.spread, server);
     if server == worker.index || *shared.drain.borrow() {
         return spawn(worker, (stream, opening.clone()), peer, limits, open);
     }
@@ -172,7 +172,7 @@ async fn serve(
     let address = peer.address;
     let is_proxy = client::is_trusted(&shared.snapshot.load().gateway.trusted_proxies, peer.ip);
     let most = if is_proxy { usize::MAX } else { limits.connections_per_client };
-    let Some(_share) = Share::enter(shared, peer.ip, most) else {
+    let Some(_share) = Share::enter(&shared.clients, peer.ip, most) else {
         turn_away(&worker, address, "gateway.max_connections_per_client");
         return Ok(());
     };

@@ -6,11 +6,12 @@ use crate::http::grpc;
 use crate::http::headers;
 use crate::http::headers::edit::{self, HeaderEdit};
 use crate::http::settings::Tunnels;
-use crate::proxy::exchange::{End, Exchange};
+use crate::proxy::exchange::Exchange;
 use crate::proxy::upgrade::{self, Tunnel};
 use crate::proxy::upstream::{Arrived, Lease};
 use crate::service::InFlight;
 use crate::service::decision::Answer;
+use crate::service::record::End;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
@@ -65,9 +66,9 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
         parts.headers.remove(header::CONTENT_LENGTH);
     }
     edit::apply(&mut parts.headers, edits);
-    exchange.status = parts.status.as_u16();
+    exchange.record.status = parts.status.as_u16();
     let content = if http_body::Body::is_end_stream(&incoming) {
-        exchange.end = End::Complete;
+        exchange.record.end = End::Complete;
         if let Some(lease) = arrived.lease {
             lease.end();
         }
@@ -104,7 +105,7 @@ pub fn switching(
     headers::end_hop(&mut parts.headers);
     edit::apply(&mut parts.headers, edits);
     let mut response = Response::new(Body { content: Content::Empty, exchange: None });
-    if exchange.head.as_ref().is_some_and(|head| head.extended_connect) {
+    if exchange.record.head.as_ref().is_some_and(|head| head.extended_connect) {
         // RFC 8441 §5.
         parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
     } else {
@@ -114,7 +115,7 @@ pub fn switching(
             parts.headers.insert(header::UPGRADE, protocol);
         }
     }
-    exchange.status = response.status().as_u16();
+    exchange.record.status = response.status().as_u16();
     *response.headers_mut() = parts.headers;
     let in_flight = arrived.in_flight;
     (response, Tunnel { exchange, in_flight, endpoint, limits })
@@ -122,7 +123,7 @@ pub fn switching(
 
 /// A policy's own answer.
 pub fn from_policy(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
-    exchange.status = answer.status.as_u16();
+    exchange.record.status = answer.status.as_u16();
     let bare = answer.status == StatusCode::NO_CONTENT || answer.status == StatusCode::NOT_MODIFIED;
     let body = if bare { Bytes::new() } else { Bytes::from(answer.body) };
     let mut headers = http::HeaderMap::with_capacity(answer.headers.len());
@@ -137,20 +138,20 @@ pub fn from_policy(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body
 
 /// The gateway's own answer.
 pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response<Body> {
-    exchange.status = error.status().as_u16();
-    exchange.error = Some(error);
+    exchange.record.status = error.status().as_u16();
+    exchange.record.error = Some(error);
     // What the connection found, it counts itself.
     if let Error::Malformed(malformed) = error
         && exchange.active.refused() != Some(malformed)
     {
         exchange.worker.recorder.refused(malformed);
     }
-    if exchange.head.as_deref().is_some_and(grpc::is_call) {
+    if exchange.record.is_call() {
         let mut response = Response::new(full(exchange, Bytes::new()));
         grpc::tell(&mut response, error);
         return response;
     }
-    let http1 = exchange.head.as_ref().is_none_or(|head| head.parts.version < http::Version::HTTP_2);
+    let http1 = exchange.record.head.as_ref().is_none_or(|head| head.parts.version < http::Version::HTTP_2);
     let mut response = Response::new(full(exchange, Bytes::from(error.body())));
     *response.status_mut() = error.status();
     let headers = response.headers_mut();
@@ -171,7 +172,7 @@ const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DEL
 
 /// What the gateway says about itself: which methods it carries (RFC 9110 §9.3.7).
 pub fn options(mut exchange: Box<Exchange>) -> Response<Body> {
-    exchange.status = StatusCode::NO_CONTENT.as_u16();
+    exchange.record.status = StatusCode::NO_CONTENT.as_u16();
     let mut response = Response::new(full(exchange, Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::ALLOW, ALLOWED);
@@ -179,9 +180,9 @@ pub fn options(mut exchange: Box<Exchange>) -> Response<Body> {
 }
 
 fn full(mut exchange: Box<Exchange>, body: Bytes) -> Body {
-    exchange.response_bytes = body.len() as u64;
-    if body.is_empty() || exchange.head.as_ref().is_some_and(|head| head.parts.method == http::Method::HEAD) {
-        exchange.end = End::Complete;
+    exchange.record.response_bytes = body.len() as u64;
+    if body.is_empty() || exchange.record.head.as_ref().is_some_and(|head| head.parts.method == http::Method::HEAD) {
+        exchange.record.end = End::Complete;
     }
     let content = if body.is_empty() { Content::Empty } else { Content::Full(body) };
     Body { content, exchange: Some(exchange) }
@@ -198,7 +199,7 @@ impl http_body::Body for Body {
             Content::Empty => Poll::Ready(None),
             Content::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
-                exchange.end = End::Complete;
+                exchange.record.end = End::Complete;
                 this.content = Content::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
@@ -221,20 +222,20 @@ impl http_body::Body for Body {
                             headers::end_trailers(trailers);
                         }
                         if let Some(data) = frame.data_ref() {
-                            exchange.response_bytes += data.len() as u64;
+                            exchange.record.response_bytes += data.len() as u64;
                         }
                         // With a known length the end is known with the last byte, and hyper asks no further.
                         http_body::Body::is_end_stream(&upstream.incoming)
                     }
                     Some(Err(_)) => {
-                        exchange.end = End::UpstreamBroke;
+                        exchange.record.end = End::UpstreamBroke;
                         upstream.break_off(exchange);
                         false
                     }
                     None => true,
                 };
                 if over {
-                    exchange.end = End::Complete;
+                    exchange.record.end = End::Complete;
                     if let Some(lease) = upstream.lease.take() {
                         lease.end();
                     }
@@ -279,9 +280,9 @@ impl Upstream {
 
     /// The time is over: the last frame, or the break.
     fn give_up(&self, exchange: &mut Exchange) -> Result<Frame<Bytes>, Broken> {
-        exchange.end = End::TimedOut;
+        exchange.record.end = End::TimedOut;
         // Between two messages as well as in one, gRPC's clients take what follows as the end and its reason.
-        let is_call = exchange.head.as_deref().is_some_and(grpc::is_call);
+        let is_call = exchange.record.is_call();
         if is_call && http_body::Body::size_hint(&self.incoming).exact().is_none() {
             return Ok(Frame::trailers(grpc::trailers(Error::Timeout)));
         }
@@ -292,7 +293,7 @@ impl Upstream {
     /// A body whose length HTTP/1.0's client is not told ends with the connection (RFC 9112 §6.3), so it must not end as
     /// if it were complete.
     fn break_off(&self, exchange: &Exchange) {
-        let version = exchange.head.as_ref().map(|head| head.parts.version);
+        let version = exchange.record.head.as_ref().map(|head| head.parts.version);
         if version == Some(http::Version::HTTP_10) && http_body::Body::size_hint(&self.incoming).exact().is_none() {
             exchange.active.break_off();
         }

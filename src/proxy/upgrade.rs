@@ -2,11 +2,13 @@
 //! WebSocket. Bytes pass both ways until both sides have said all, nothing was said for too long, or the drain's time
 //! for them is over.
 
+use super::exchange::Exchange;
+use super::upstream::Lease;
+use crate::http::downstream::clock::{self, Duplex};
 use crate::http::settings::Tunnels;
-use crate::proxy::exchange::{End, Exchange};
-use crate::proxy::upstream::Lease;
 use crate::service::InFlight;
 use crate::service::pool::Switched;
+use crate::service::record::End;
 use bytes::{Buf, Bytes};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -38,19 +40,15 @@ pub enum Endpoint {
     Http2(OnUpgrade),
 }
 
-trait Duplex: AsyncRead + AsyncWrite {}
-
-impl<T: AsyncRead + AsyncWrite> Duplex for T {}
-
 impl Endpoint {
     /// What carries the bytes, and what was read of them already. None: it has closed instead.
-    async fn switched(self) -> Option<(Pin<Box<dyn Duplex>>, Bytes)> {
+    async fn switched(self) -> Option<(Box<dyn Duplex>, Bytes)> {
         match self {
             Endpoint::Http1(lease) => {
                 let Switched { io, read } = lease.switched().await?;
-                Some((Box::pin(io), read))
+                Some((Box::new(io), read))
             }
-            Endpoint::Http2(stream) => Some((Box::pin(TokioIo::new(stream.await.ok()?)), Bytes::new())),
+            Endpoint::Http2(stream) => Some((Box::new(TokioIo::new(stream.await.ok()?)), Bytes::new())),
         }
     }
 }
@@ -60,7 +58,7 @@ pub fn begin(tunnel: Tunnel, stream: Option<OnUpgrade>) {
     match stream {
         None => {
             let connection = tunnel.exchange.active.handle();
-            connection.switch(tunnel);
+            connection.switch(clock::Tunnel::new(|io, read| tunnel.run(io, read)));
         }
         Some(stream) => {
             tokio::task::spawn_local(async move {
@@ -77,7 +75,7 @@ impl Tunnel {
     pub async fn run(self, client: impl AsyncRead + AsyncWrite + Unpin, read: Bytes) {
         let Tunnel { mut exchange, in_flight, endpoint, limits } = self;
         let Some((io, early)) = endpoint.switched().await else {
-            exchange.end = End::UpstreamBroke;
+            exchange.record.end = End::UpstreamBroke;
             return;
         };
         let (up, down) = (Cell::new(0), Cell::new(0));
@@ -102,9 +100,9 @@ impl Tunnel {
             () = quiet => End::TimedOut,
             () = drained => End::TimedOut,
         };
-        exchange.end = end;
-        exchange.request_bytes = up.get();
-        exchange.response_bytes = down.get();
+        exchange.record.end = end;
+        exchange.record.request_bytes = up.get();
+        exchange.record.response_bytes = down.get();
         drop(in_flight);
     }
 }

@@ -12,11 +12,12 @@ use crate::http::malformed::Malformed;
 use crate::http::request::Head;
 use crate::http::request::body::Source;
 use crate::http::settings::Gateway;
-use crate::proxy::exchange::{AttemptError, Exchange};
+use crate::proxy::exchange::Exchange;
 use crate::service::balance::{self, Wanted, default_key};
 use crate::service::decision::Forward;
 use crate::service::plan::Plan;
 use crate::service::pool::{ConnectError, Connection, Link, Multiplexed, Pools, Switched};
+use crate::service::record::AttemptError;
 use crate::service::{Endpoint, InFlight, Service, Settings};
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
@@ -113,8 +114,8 @@ pub async fn send(
     let worker = Rc::clone(&exchange.worker);
     let Forward { service, plan, .. } = forward;
     // The proxy has noted it before it decided.
-    let Some(head) = exchange.head.clone() else { return Err(Error::NoRoute) };
-    let terms = Terms::new(&service.settings, plan, gateway, &head, exchange.started);
+    let Some(head) = exchange.record.head.clone() else { return Err(Error::NoRoute) };
+    let terms = Terms::new(&service.settings, plan, gateway, &head, exchange.record.started);
     if body.is_too_large() {
         return Err(Error::Malformed(Malformed::BodyTooLarge));
     }
@@ -137,7 +138,7 @@ pub async fn send(
         let span_id = exchange.attempt(&picked, now);
         let endpoint = &picked.endpoint;
         let in_flight = InFlight::enter(&endpoint.live);
-        let trace = (&exchange.trace, span_id);
+        let trace = (&exchange.record.trace, span_id);
         let result = try_once(&worker.pools, endpoint, service, &outgoing, trace, body, (now, &terms)).await;
         let may_go_on = (tried.len() as u32) < terms.max_attempts;
         let safe = is_repeatable(&head.parts.method, body);

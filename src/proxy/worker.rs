@@ -1,18 +1,35 @@
-//! One worker: an OS thread with its own runtime, listener sockets, upstream connections and policy instances.
+//! What one worker has: an OS thread's own upstream connections, balancing, chance and way to tell; and what all share.
 
 use crate::base::chance::Chance;
 use crate::base::time::Calendar;
-use crate::gateway::Shared;
-use crate::http::downstream::opening::Opening;
-use crate::http::downstream::spread::Fresh;
-use crate::service::balance::Balancer;
+use crate::http::downstream::clients::Clients;
+use crate::http::downstream::spread::Spread;
+use crate::service::balance::{Balancer, Memory};
 use crate::service::pool::Pools;
-use crate::telemetry::Recorder;
+use crate::snapshot::Current;
+use crate::telemetry::{Recorder, Telemetry};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedReceiver;
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// What all workers see.
+#[derive(Debug)]
+pub struct Shared {
+    /// The world.
+    pub snapshot: Current,
+    /// Downstream connections of each worker.
+    pub spread: Arc<Spread>,
+    /// And of each client.
+    pub clients: Arc<Clients>,
+    /// True once the drain began.
+    pub drain: watch::Sender<bool>,
+    /// What the sticky strategy remembers.
+    pub sticky: Arc<Memory>,
+    /// What all workers tell.
+    pub telemetry: Telemetry,
+}
 
 /// What a worker has for itself. Nothing in here is shared with another thread but `shared`.
 #[derive(Debug)]
@@ -33,85 +50,4 @@ pub struct Worker {
     pub complained: Cell<Option<Instant>>,
     /// Its way to tell.
     pub recorder: Recorder,
-}
-
-/// Runs a worker on this thread until the drain is over.
-///
-/// # Errors
-/// The runtime or a socket cannot be set up.
-pub fn run(
-    index: usize,
-    shared: Arc<Shared>,
-    sockets: Vec<(std::net::TcpListener, Opening)>,
-    fresh: UnboundedReceiver<Fresh>,
-) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build_local(tokio::runtime::LocalOptions::default())?;
-    runtime.block_on(async move {
-        let mut chance = Chance::seeded();
-        let worker = Rc::new(Worker {
-            index,
-            pools: Rc::default(),
-            balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
-            chance: RefCell::new(chance),
-            calendar: Cell::default(),
-            complained: Cell::default(),
-            recorder: shared.telemetry.recorder(),
-            shared,
-        });
-        // Before the first request: until then nothing may be kept.
-        tidy(&worker);
-        let mut accepting = Vec::new();
-        for (socket, opening) in sockets {
-            socket.set_nonblocking(true)?;
-            let listener = tokio::net::TcpListener::from_std(socket)?;
-            accepting.push(tokio::task::spawn_local(crate::proxy::listener::accept(
-                Rc::clone(&worker),
-                listener,
-                opening,
-            )));
-        }
-        tokio::task::spawn_local(crate::proxy::listener::receive(Rc::clone(&worker), fresh));
-        tokio::task::spawn_local(tidy_each_second(Rc::clone(&worker)));
-        let mut drain = worker.shared.drain.subscribe();
-        // An error: the gateway is gone, which ends the worker as well.
-        let _ = drain.wait_for(|draining| *draining).await;
-        for accepts in accepting {
-            // It ends by itself now; that it panicked would show in the log.
-            let _ = accepts.await;
-        }
-        let deadline = tokio::time::Instant::now() + worker.shared.snapshot.load().gateway.drain_timeout;
-        while worker.shared.spread.open() > 0 {
-            let tick = Duration::from_millis(10);
-            if tokio::time::Instant::now() + tick > deadline {
-                tracing::warn!("the drain's time is over; cutting off what is in flight");
-                break;
-            }
-            tokio::time::sleep(tick).await;
-        }
-        Ok(())
-    })
-}
-
-/// Looks at the calendar, takes over the bounds on idle connections, and closes those that are too old or whose endpoint is
-/// gone.
-fn tidy(worker: &Worker) {
-    worker.calendar.set(Calendar::look());
-    let snapshot = worker.shared.snapshot.load_full();
-    worker.pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
-    worker.pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);
-    worker.pools.lifetime.set(snapshot.gateway.upstream_lifetime);
-    let known: std::collections::HashSet<u32> =
-        snapshot.services().flat_map(|service| service.endpoints.iter().map(|e| e.id)).collect();
-    worker.pools.tidy(|id| known.contains(&id));
-    worker.balancer.borrow_mut().retain(|service| snapshot.service(service).is_some());
-    worker.recorder.tidy(&snapshot);
-}
-
-async fn tidy_each_second(worker: Rc<Worker>) {
-    loop {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        tidy(&worker);
-    }
 }

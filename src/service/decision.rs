@@ -31,13 +31,41 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// As traces and metrics call it.
-    pub fn name(&self) -> &'static str {
+    /// What sort it is.
+    pub fn decision(&self) -> Decision {
         match self {
-            Outcome::Next => "next",
-            Outcome::Forward(_) => "forward",
-            Outcome::Respond(_) => "respond",
-            Outcome::Fault(_) => "fault",
+            Outcome::Next => Decision::Next,
+            Outcome::Forward(_) => Decision::Forward,
+            Outcome::Respond(_) => Decision::Respond,
+            Outcome::Fault(_) => Decision::Fault,
+        }
+    }
+}
+
+/// Sorts of outcomes, in the words of logs, metrics and traces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Not this policy's request.
+    Next,
+    /// To a service.
+    Forward,
+    /// Answered by the policy.
+    Respond,
+    /// None: the guest went wrong, or could not be asked.
+    Fault,
+}
+
+impl Decision {
+    /// Each once, in the order of their declaration.
+    pub const ALL: [Decision; 4] = [Decision::Next, Decision::Forward, Decision::Respond, Decision::Fault];
+
+    /// As logs, metrics and traces call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Decision::Next => "next",
+            Decision::Forward => "forward",
+            Decision::Respond => "respond",
+            Decision::Fault => "fault",
         }
     }
 }

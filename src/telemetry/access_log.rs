@@ -3,7 +3,7 @@
 use super::safe::{self, Quoted, Value, cut};
 use super::spans::protocol;
 use crate::http::settings::AccessLog;
-use crate::proxy::exchange::Exchange;
+use crate::service::record::Record;
 use serde::Serialize;
 use std::io::{BufWriter, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -142,35 +142,35 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn new(exchange: &'a Exchange, took: Duration) -> Self {
-        let head = exchange.head.as_ref();
-        let call = exchange.calls.last();
+    fn new(record: &'a Record, took: Duration) -> Self {
+        let head = record.head.as_ref();
+        let call = record.calls.last();
         let agent = head.and_then(|head| head.parts.headers.get(http::header::USER_AGENT));
         Entry {
-            time: humantime::format_rfc3339_millis(exchange.started_at()).to_string(),
-            client: exchange.peer.ip,
-            tls_subject: exchange.peer.tls_subject.as_deref().map(cut),
+            time: humantime::format_rfc3339_millis(record.started_at()).to_string(),
+            client: record.peer.ip,
+            tls_subject: record.peer.tls_subject.as_deref().map(cut),
             method: head.map_or("", |head| cut(head.parts.method.as_str())),
             host: head.map_or("", |head| cut(head.host())),
             path: head.map_or("", |head| cut(head.path())),
             query: head.and_then(|head| head.query()).map(safe::query),
             protocol: head.map_or("", |head| protocol(head.parts.version)),
-            status: exchange.status,
-            error: exchange.error.map(crate::http::error::Error::code),
-            route: exchange.route.as_deref().map(cut),
-            service: exchange.service.as_ref().map(|service| cut(&service.name)),
-            endpoint: exchange.attempts.last().map(|attempt| attempt.endpoint.address),
-            attempts: exchange.attempts.len(),
+            status: record.status,
+            error: record.error.map(crate::http::error::Error::code),
+            route: record.route.as_deref().map(cut),
+            service: record.service.as_ref().map(|service| cut(&service.name)),
+            endpoint: record.attempts.last().map(|attempt| attempt.endpoint.address),
+            attempts: record.attempts.len(),
             policy: call.map(|call| cut(&call.policy)),
-            version: call.and_then(|call| call.version.as_deref()).map(|version| &*version.id),
-            decision: call.map(|call| call.decision),
+            version: call.and_then(|call| call.version.as_deref()),
+            decision: call.map(|call| call.decision.name()),
             reason: call.map(|call| cut(&call.reason)).filter(|reason| !reason.is_empty()),
-            request_bytes: exchange.request_bytes,
-            response_bytes: exchange.response_bytes,
+            request_bytes: record.request_bytes,
+            response_bytes: record.response_bytes,
             // Whole microseconds.
             duration_ms: took.as_micros() as f64 / 1000.0,
-            end: exchange.end.name(),
-            trace_id: format!("{:032x}", exchange.trace.trace_id),
+            end: record.end.name(),
+            trace_id: format!("{:032x}", record.trace.trace_id),
             user_agent: agent.map(safe::header),
         }
     }
@@ -213,9 +213,9 @@ impl<'a> Entry<'a> {
 }
 
 /// An exchange's line, with its end.
-pub(super) fn line(exchange: &Exchange, took: Duration) -> String {
-    let entry = Entry::new(exchange, took);
-    let mut line = match exchange.access_log {
+pub(super) fn line(record: &Record, took: Duration) -> String {
+    let entry = Entry::new(record, took);
+    let mut line = match record.access_log {
         // Text and numbers are always valid JSON.
         AccessLog::Json => serde_json::to_string(&entry).unwrap_or_default(),
         AccessLog::Text | AccessLog::Off => entry.text(),

@@ -1,14 +1,14 @@
 //! What policies log goes into the process log, with the policy, its version and the trace.
 
 use super::safe::OneLine;
-use crate::proxy::exchange::Exchange;
+use crate::service::record::Record;
 use tracing::Level;
 
 /// Nothing is put together for a level that is off.
-pub(super) fn tell(exchange: &Exchange) {
-    for call in exchange.calls.iter().filter(|call| !call.logs.is_empty()) {
-        let (policy, trace) = (&*call.policy, exchange.trace.trace_id);
-        let version = call.version.as_ref().map_or("none", |version| &*version.id);
+pub(super) fn tell(record: &Record) {
+    for call in record.calls.iter().filter(|call| !call.logs.is_empty()) {
+        let (policy, trace) = (&*call.policy, record.trace.trace_id);
+        let version = call.version.as_deref().unwrap_or("none");
         for line in &call.logs {
             let message = OneLine(&line.message);
             match line.level {

@@ -9,8 +9,8 @@ pub(super) use page::page;
 use crate::base::time::process_ms;
 use crate::http::malformed::Malformed;
 use crate::policy::Scope;
-use crate::proxy::exchange::{AttemptError, Exchange};
-use crate::service::decision::FaultKind;
+use crate::service::decision::{Decision, FaultKind};
+use crate::service::record::{AttemptError, Record};
 use crate::snapshot::Snapshot;
 use numbers::{Count, Histogram};
 use rustc_hash::FxHashMap;
@@ -74,8 +74,6 @@ const POLICY_BOUNDS: [u64; 15] = {
 
 /// Labels of [`Pair::requests`], in order.
 const CODES: [&str; 6] = [NONE, "1xx", "2xx", "3xx", "4xx", "5xx"];
-/// Labels of [`Policy::decisions`], in order.
-const DECISIONS: [&str; 4] = ["next", "forward", "respond", "fault"];
 
 /// All workers' numbers.
 #[derive(Debug)]
@@ -145,7 +143,7 @@ struct Pair {
 struct Policy {
     name: Arc<str>,
     version: Arc<str>,
-    decisions: [Count; DECISIONS.len()],
+    decisions: [Count; Decision::ALL.len()],
     faults: [Count; FaultKind::ALL.len()],
     took: Histogram,
 }
@@ -241,16 +239,16 @@ impl Recorder {
         &self.registry.early_hints
     }
 
-    pub(super) fn finish(&self, exchange: &Exchange, took: Duration) {
+    pub(super) fn finish(&self, record: &Record, took: Duration) {
         self.load.ended.add(1);
-        let route = exchange.route.as_deref().unwrap_or(NONE);
-        let service = exchange.service.as_ref().map_or(NONE, |service| &service.name);
+        let route = record.route.as_deref().unwrap_or(NONE);
+        let service = record.service.as_ref().map_or(NONE, |service| &service.name);
         self.pairs.with(
             (route, service),
             |route, service| self.new_pair(route, service),
             |pair| {
-                pair.requests[class(exchange.status)].observe(took);
-                for attempt in &exchange.attempts {
+                pair.requests[class(record.status)].observe(took);
+                for attempt in &record.attempts {
                     match attempt.outcome {
                         Ok(status) => pair.answered[class(status)].add(1),
                         Err(error) => pair.failed[error as usize].add(1),
@@ -261,13 +259,11 @@ impl Recorder {
                 }
             },
         );
-        for call in &exchange.calls {
-            let version = call.version.as_ref().map_or(NONE, |version| &version.id);
+        for call in &record.calls {
+            let version = call.version.as_deref().unwrap_or(NONE);
             let make = |name, version| self.new_policy(name, version);
-            self.policies.with((&call.policy, version), make, |policy| {
-                if let Some(decision) = DECISIONS.iter().position(|decision| *decision == call.decision) {
-                    policy.decisions[decision].add(1);
-                }
+            self.policies.with((&*call.policy, version), make, |policy| {
+                policy.decisions[call.decision as usize].add(1);
                 if let Some(fault) = &call.fault {
                     policy.faults[fault.kind as usize].add(1);
                 }

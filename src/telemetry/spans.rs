@@ -2,7 +2,10 @@
 //! was asked, one for each attempt upstream.
 
 use super::safe::{self, cut};
-use crate::proxy::exchange::{Attempt, AttemptError, End, Exchange, PolicyCall};
+use crate::base::chance::Chance;
+use crate::service::decision::Decision;
+use crate::service::plan::Strategy;
+use crate::service::record::{Attempt, AttemptError, End, PolicyCall, Record};
 use opentelemetry::trace::{Event, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
@@ -20,15 +23,15 @@ static SCOPE: LazyLock<InstrumentationScope> =
     LazyLock::new(|| InstrumentationScope::builder("wayside").with_version(env!("CARGO_PKG_VERSION")).build());
 
 /// All spans of an exchange that took so long.
-pub(super) fn build(exchange: &Exchange, took: Duration) -> Vec<SpanData> {
-    let trace = Trace::new(exchange);
-    let mut spans = Vec::with_capacity(1 + exchange.calls.len() + exchange.attempts.len());
+pub(super) fn build(record: &Record, took: Duration, chance: &mut Chance) -> Vec<SpanData> {
+    let trace = Trace::new(record);
+    let mut spans = Vec::with_capacity(1 + record.calls.len() + record.attempts.len());
     spans.push(server(&trace, took));
-    for call in &exchange.calls {
-        let span_id = exchange.worker.chance.borrow_mut().next_u64().max(1);
+    for call in &record.calls {
+        let span_id = chance.next_u64().max(1);
         spans.push(policy(&trace, call, span_id));
     }
-    for (number, attempt) in exchange.attempts.iter().enumerate() {
+    for (number, attempt) in record.attempts.iter().enumerate() {
         spans.push(client(&trace, attempt, number, took));
     }
     spans
@@ -36,18 +39,18 @@ pub(super) fn build(exchange: &Exchange, took: Duration) -> Vec<SpanData> {
 
 /// What the spans of one exchange share.
 struct Trace<'a> {
-    exchange: &'a Exchange,
+    record: &'a Record,
     state: TraceState,
     method: &'static str,
 }
 
 impl<'a> Trace<'a> {
-    fn new(exchange: &'a Exchange) -> Self {
-        let state = exchange.trace.state.as_ref().and_then(|state| state.to_str().ok());
+    fn new(record: &'a Record) -> Self {
+        let state = record.trace.state.as_ref().and_then(|state| state.to_str().ok());
         let state = state.and_then(|state| state.parse().ok()).unwrap_or_default();
-        let method = exchange.head.as_ref().map_or("", |head| head.parts.method.as_str());
+        let method = record.head.as_ref().map_or("", |head| head.parts.method.as_str());
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("_OTHER");
-        Trace { exchange, state, method }
+        Trace { record, state, method }
     }
 
     /// The conventions call a method that they don't know `HTTP` in names.
@@ -63,7 +66,7 @@ impl<'a> Trace<'a> {
         began: Duration,
         ended: Duration,
     ) -> SpanData {
-        let trace = &self.exchange.trace;
+        let trace = &self.record.trace;
         let server = span_id == trace.span_id;
         let parent = if server { trace.parent.unwrap_or(0) } else { trace.span_id };
         SpanData {
@@ -91,20 +94,20 @@ impl<'a> Trace<'a> {
 
     /// The calendar's time so long after the exchange's start.
     fn at(&self, after: Duration) -> SystemTime {
-        self.exchange.started_at() + after
+        self.record.started_at() + after
     }
 }
 
 fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
-    let exchange = trace.exchange;
-    let name = match &exchange.route {
+    let record = trace.record;
+    let name = match &record.route {
         Some(route) => Cow::Owned(format!("{} {}", trace.named(), cut(route))),
         None => Cow::Borrowed(trace.named()),
     };
-    let mut span = trace.span(exchange.trace.span_id, SpanKind::Server, name, Duration::ZERO, took);
+    let mut span = trace.span(record.trace.span_id, SpanKind::Server, name, Duration::ZERO, took);
     let mut set = |key: &'static str, value: Value| span.attributes.push(KeyValue::new(key, value));
     set("http.request.method", trace.method.into());
-    if let Some(head) = &exchange.head {
+    if let Some(head) = &record.head {
         if trace.method == "_OTHER" {
             set("http.request.method_original", text(head.parts.method.as_str()));
         }
@@ -129,36 +132,36 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
             set("user_agent.original", safe::header(agent).into());
         }
     }
-    set("network.peer.address", exchange.peer.ip.to_string().into());
-    set("network.peer.port", i64::from(exchange.peer.address.port()).into());
-    if let Some(route) = &exchange.route {
+    set("network.peer.address", record.peer.ip.to_string().into());
+    set("network.peer.port", i64::from(record.peer.address.port()).into());
+    if let Some(route) = &record.route {
         set("http.route", text(route));
     }
-    if exchange.status > 0 {
-        set("http.response.status_code", i64::from(exchange.status).into());
+    if record.status > 0 {
+        set("http.response.status_code", i64::from(record.status).into());
     }
-    set("http.request.body.size", count(exchange.request_bytes));
-    set("http.response.body.size", count(exchange.response_bytes));
-    if let Some(service) = &exchange.service {
+    set("http.request.body.size", count(record.request_bytes));
+    set("http.response.body.size", count(record.response_bytes));
+    if let Some(service) = &record.service {
         set("wayside.service", text(&service.name));
     }
     // The policy that decided is the one that was asked last.
-    if let Some(call) = exchange.calls.last() {
+    if let Some(call) = record.calls.last() {
         decided(call, &mut set);
     }
-    set("wayside.end", exchange.end.name().into());
-    let broke = matches!(exchange.end, End::UpstreamBroke | End::TimedOut);
-    let kind: Option<Cow<'static, str>> = match (exchange.error, exchange.end) {
+    set("wayside.end", record.end.name().into());
+    let broke = matches!(record.end, End::UpstreamBroke | End::TimedOut);
+    let kind: Option<Cow<'static, str>> = match (record.error, record.end) {
         (Some(error), _) => Some(error.code().into()),
-        (None, _) if exchange.status >= 500 => Some(exchange.status.to_string().into()),
+        (None, _) if record.status >= 500 => Some(record.status.to_string().into()),
         (None, End::Complete) => None,
         (None, end) => Some(end.name().into()),
     };
     if let Some(kind) = kind {
         set("error.type", kind.into_owned().into());
     }
-    if exchange.status >= 500 || broke {
-        span.status = Status::error(exchange.error.map_or("", crate::http::error::Error::reason));
+    if record.status >= 500 || broke {
+        span.status = Status::error(record.error.map_or("", crate::http::error::Error::reason));
     }
     span
 }
@@ -169,14 +172,14 @@ fn policy(trace: &Trace<'_>, call: &PolicyCall, span_id: u64) -> SpanData {
     let mut span = trace.span(span_id, SpanKind::Internal, name, call.began, ended);
     let mut set = |key: &'static str, value: Value| span.attributes.push(KeyValue::new(key, value));
     decided(call, &mut set);
-    if call.decision == "forward" {
+    if call.decision == Decision::Forward {
         // What it decided is what was done.
-        if let Some(service) = &trace.exchange.service {
+        if let Some(service) = &trace.record.service {
             set("wayside.service", text(&service.name));
         }
-        let attempt = trace.exchange.attempts.first();
-        let used = attempt.map(|attempt| attempt.strategy.unwrap_or(NAMED));
-        if let Some(strategy) = call.strategy.or(used) {
+        let attempt = trace.record.attempts.first();
+        let used = attempt.map(strategy);
+        if let Some(strategy) = call.strategy.map(Strategy::name).or(used) {
             set("wayside.strategy", strategy.into());
         }
         if let Some(attempt) = attempt {
@@ -205,12 +208,17 @@ fn policy(trace: &Trace<'_>, call: &PolicyCall, span_id: u64) -> SpanData {
 fn decided(call: &PolicyCall, set: &mut impl FnMut(&'static str, Value)) {
     set("wayside.policy", text(&call.policy));
     if let Some(version) = &call.version {
-        set("wayside.policy.version", text(&version.id));
+        set("wayside.policy.version", text(version));
     }
-    set("wayside.decision", call.decision.into());
+    set("wayside.decision", call.decision.name().into());
     if !call.reason.is_empty() {
         set("wayside.reason", text(&call.reason));
     }
+}
+
+/// How the attempt's endpoint was chosen.
+fn strategy(attempt: &Attempt) -> &'static str {
+    attempt.strategy.map_or(NAMED, Strategy::name)
 }
 
 /// One attempt; `number` from 0.
@@ -222,7 +230,7 @@ fn client(trace: &Trace<'_>, attempt: &Attempt, number: usize, whole: Duration) 
     let address = attempt.endpoint.address;
     let ip = address.ip().to_string();
     set("http.request.method", trace.method.into());
-    set("url.full", url(trace.exchange, attempt).into());
+    set("url.full", url(trace.record, attempt).into());
     set("server.address", ip.clone().into());
     set("server.port", i64::from(address.port()).into());
     set("network.peer.address", ip.into());
@@ -232,7 +240,7 @@ fn client(trace: &Trace<'_>, attempt: &Attempt, number: usize, whole: Duration) 
     }
     set("wayside.service", text(&attempt.endpoint.service));
     set("wayside.endpoint", address.to_string().into());
-    set("wayside.strategy", attempt.strategy.unwrap_or(NAMED).into());
+    set("wayside.strategy", strategy(attempt).into());
     set("wayside.candidates", count(attempt.candidates as u64));
     if attempt.passed_over > 0 {
         set("wayside.passed_over", count(attempt.passed_over as u64));
@@ -252,9 +260,9 @@ fn client(trace: &Trace<'_>, attempt: &Attempt, number: usize, whole: Duration) 
 }
 
 /// Where the attempt went, with what a policy changed.
-fn url(exchange: &Exchange, attempt: &Attempt) -> String {
-    let Some(head) = &exchange.head else { return String::new() };
-    let decided = exchange.calls.iter().find(|call| call.decision == "forward");
+fn url(record: &Record, attempt: &Attempt) -> String {
+    let Some(head) = &record.head else { return String::new() };
+    let decided = record.calls.iter().find(|call| call.decision == Decision::Forward);
     let path = decided.and_then(|call| call.path.as_deref()).unwrap_or_else(|| head.path());
     let query = decided.and_then(|call| call.query.as_deref()).or_else(|| head.query());
     let query = query.filter(|query| !query.is_empty()).map(safe::query);

@@ -5,26 +5,30 @@ mod fixture;
 pub(super) use fixture::{attempt, call, service};
 
 use super::*;
-use crate::proxy::exchange::{AttemptError, End, PolicyCall};
-use crate::proxy::worker::Worker;
-use crate::service::decision::{Fault, FaultKind, LogLine};
+use crate::service::decision::{Decision, Fault, FaultKind, LogLine};
+use crate::service::plan::Strategy;
+use crate::service::record::{AttemptError, End, PolicyCall};
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry_sdk::trace::SpanData;
-use std::rc::Rc;
 use std::time::Duration;
 
-pub(super) fn worker() -> Rc<Worker> {
-    fixture::worker(Telemetry {
+/// One that tells nobody but the numbers.
+pub(super) fn telemetry() -> Telemetry {
+    Telemetry {
         traces: None,
         sampler: Sampler::DEFAULT,
         metrics: Arc::default(),
         access_log: access_log::Log::start(std::io::sink()).unwrap(),
-    })
+    }
 }
 
-/// An exchange with this request, sampled.
-pub(super) fn exchange(worker: &Rc<Worker>, request: http::request::Builder, access_log: AccessLog) -> Box<Exchange> {
-    fixture::exchange(worker, request, &settings::Telemetry { otlp: None, sample: Some(1.0), access_log })
+/// A record of this request, sampled.
+pub(super) fn record(request: http::request::Builder) -> Record {
+    fixture::record(request, true, AccessLog::Off)
+}
+
+fn spans(record: &Record, took: Duration) -> Vec<SpanData> {
+    spans::build(record, took, &mut Chance(1))
 }
 
 fn tag(span: &SpanData, key: &str) -> Option<String> {
@@ -45,21 +49,20 @@ fn an_exchange_has_a_server_span_a_policy_span_and_a_client_span_for_each_attemp
         .header("user-agent", "test/1")
         .header("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
         .header("tracestate", "other=1");
-    let worker = worker();
-    let mut exchange = exchange(&worker, request, AccessLog::Off);
-    exchange.route = Some("canary".into());
-    exchange.service = Some(service("users"));
-    exchange.calls.push(PolicyCall {
+    let mut record = record(request);
+    record.route = Some("canary".into());
+    record.service = Some(service("users"));
+    record.calls.push(PolicyCall {
         reason: "asked for".into(),
-        strategy: Some("least-request"),
+        strategy: Some(Strategy::LeastRequest),
         path: Some("/v2".into()),
         logs: vec![LogLine { level: tracing::Level::INFO, message: "seen".into() }],
-        ..call("canary", "forward")
+        ..call("canary", Decision::Forward)
     });
-    exchange.attempts = vec![attempt(7, Err(AttemptError::Connect)), attempt(8, Ok(200))].into();
-    exchange.status = 200;
-    exchange.end = End::Complete;
-    let spans = spans::build(&exchange, Duration::from_millis(5));
+    record.attempts = vec![attempt(7, Err(AttemptError::Connect)), attempt(8, Ok(200))].into();
+    record.status = 200;
+    record.end = End::Complete;
+    let spans = spans(&record, Duration::from_millis(5));
     let [server, policy, first, second] = &spans[..] else { panic!("{spans:?}") };
 
     assert_eq!((&*server.name, &server.span_kind), ("GET canary", &SpanKind::Server));
@@ -112,11 +115,10 @@ fn an_exchange_has_a_server_span_a_policy_span_and_a_client_span_for_each_attemp
 
 #[test]
 fn only_the_gateways_own_and_the_upstreams_failures_are_errors() {
-    let worker = worker();
     let span = |status: u16, end: End| {
-        let mut exchange = exchange(&worker, http::Request::get("/"), AccessLog::Off);
-        (exchange.status, exchange.end) = (status, end);
-        spans::build(&exchange, Duration::from_millis(1)).remove(0)
+        let mut record = record(http::Request::get("/"));
+        (record.status, record.end) = (status, end);
+        spans(&record, Duration::from_millis(1)).remove(0)
     };
     let cases = [
         (404, End::Complete, false, None),
@@ -133,15 +135,14 @@ fn only_the_gateways_own_and_the_upstreams_failures_are_errors() {
 
 #[test]
 fn what_clients_and_policies_write_is_bounded() {
-    let worker = worker();
     let long = "x".repeat(5000);
     let request = http::Request::builder().method("MADEUP").uri(format!("/{long}?{long}")).header("user-agent", &long);
-    let mut exchange = exchange(&worker, request, AccessLog::Off);
+    let mut record = record(request);
     let fault = Some(Fault { kind: FaultKind::Trap, message: long.clone() });
     let logs = vec![LogLine { level: tracing::Level::WARN, message: long.clone() }];
-    exchange.calls.push(PolicyCall { reason: long, fault, logs, ..call("p", "fault") });
-    exchange.attempts = vec![attempt(7, Err(AttemptError::Unfinished))].into();
-    let spans = spans::build(&exchange, Duration::from_millis(9));
+    record.calls.push(PolicyCall { reason: long, fault, logs, ..call("p", Decision::Fault) });
+    record.attempts = vec![attempt(7, Err(AttemptError::Unfinished))].into();
+    let spans = spans(&record, Duration::from_millis(9));
     assert_eq!(spans[0].name, "HTTP");
     has(&spans[0], &[("http.request.method", "_OTHER"), ("http.request.method_original", "MADEUP")]);
     has(&spans[1], &[("wayside.fault", "trap"), ("error.type", "trap")]);
@@ -161,15 +162,14 @@ mod lines {
     use http::HeaderValue;
 
     fn told(form: AccessLog, request: http::request::Builder, route: &str, reason: &str) -> String {
-        let worker = worker();
-        let mut exchange = exchange(&worker, request, form);
-        exchange.route = Some(route.into());
-        exchange.service = Some(service("users"));
-        exchange.calls.push(PolicyCall { reason: reason.into(), ..call("canary", "forward") });
-        exchange.attempts = vec![attempt(7, Ok(200))].into();
-        (exchange.status, exchange.end) = (200, End::Complete);
-        (exchange.request_bytes, exchange.response_bytes) = (1, 2);
-        access_log::line(&exchange, Duration::from_micros(1500))
+        let mut record = fixture::record(request, true, form);
+        record.route = Some(route.into());
+        record.service = Some(service("users"));
+        record.calls.push(PolicyCall { reason: reason.into(), ..call("canary", Decision::Forward) });
+        record.attempts = vec![attempt(7, Ok(200))].into();
+        (record.status, record.end) = (200, End::Complete);
+        (record.request_bytes, record.response_bytes) = (1, 2);
+        access_log::line(&record, Duration::from_micros(1500))
     }
 
     #[test]
@@ -281,13 +281,12 @@ fn what_a_policy_logs_is_in_the_process_log_on_one_line_at_its_level() {
     let to = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(tracing::Level::INFO);
     let subscriber = subscriber.with_writer(move || to.clone()).finish();
-    let worker = worker();
-    let mut exchange = exchange(&worker, http::Request::get("/"), AccessLog::Off);
+    let mut record = record(http::Request::get("/"));
     let line = |level, message: &str| LogLine { level, message: message.into() };
     let logs = vec![line(tracing::Level::WARN, "one\nERROR two"), line(tracing::Level::DEBUG, "off")];
-    exchange.calls.push(PolicyCall { logs, ..call("canary", "next") });
-    let trace = format!("{:032x}", exchange.trace.trace_id);
-    tracing::subscriber::with_default(subscriber, || drop(exchange));
+    record.calls.push(PolicyCall { logs, ..call("canary", Decision::Next) });
+    let trace = format!("{:032x}", record.trace.trace_id);
+    tracing::subscriber::with_default(subscriber, || guest_log::tell(&record));
     let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     let [line] = &text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
     assert!(line.contains(" WARN ") && line.contains("one\\nERROR two"), "{line}");

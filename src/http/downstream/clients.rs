@@ -1,6 +1,5 @@
 //! How many connections each client has open, so that one of them cannot take all.
 
-use crate::gateway::Shared;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,27 +11,28 @@ pub struct Clients(Mutex<HashMap<IpAddr, usize>>);
 /// One connection of a client, for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Share {
-    shared: Arc<Shared>,
+    clients: Arc<Clients>,
     client: IpAddr,
 }
 
 impl Share {
     /// None: the client has `most` already.
-    pub(crate) fn enter(shared: &Arc<Shared>, client: IpAddr, most: usize) -> Option<Self> {
+    pub(crate) fn enter(clients: &Arc<Clients>, client: IpAddr, most: usize) -> Option<Self> {
         let client = network(client);
-        let mut clients = shared.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = clients.entry(client).or_default();
-        if *open >= most {
+        let mut open = clients.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(client).or_default();
+        if *count >= most {
             return None;
         }
-        *open += 1;
-        Some(Share { shared: Arc::clone(shared), client })
+        *count += 1;
+        drop(open);
+        Some(Share { clients: Arc::clone(clients), client })
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut clients = self.shared.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = clients.get_mut(&self.client) {
             *open -= 1;
             if *open == 0 {

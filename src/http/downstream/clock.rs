@@ -4,11 +4,13 @@ use super::flood::Flood;
 use super::frames::Frames;
 use crate::http::malformed::Malformed;
 use crate::http::settings::ConnectionLimits;
-use crate::proxy::upgrade::Tunnel;
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// What a connection is waiting for, and since when.
 #[derive(Debug)]
@@ -37,6 +39,35 @@ pub struct Clock {
     /// Whoever reads without a timer, since an exchange is in progress. hyper may look for the next request before it
     /// lets go of the last body, so the end of an exchange has to make it look again.
     reader: RefCell<Option<Waker>>,
+}
+
+/// A connection's bytes, whatever carries them.
+pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
+
+/// What is done with a connection that speaks something else from now on: it is given the connection, and what was read
+/// of it already.
+pub struct Tunnel(Box<Carry>);
+
+type Carry = dyn FnOnce(Box<dyn Duplex>, Bytes) -> Pin<Box<dyn Future<Output = ()>>>;
+
+impl Tunnel {
+    /// That this is done with it.
+    pub fn new<F: Future<Output = ()> + 'static>(carry: impl FnOnce(Box<dyn Duplex>, Bytes) -> F + 'static) -> Self {
+        Tunnel(Box::new(move |io, read| Box::pin(carry(io, read))))
+    }
+
+    /// Does it.
+    pub async fn run(self, io: impl Duplex + 'static, read: Bytes) {
+        (self.0)(Box::new(io), read).await;
+    }
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tunnel")
+    }
 }
 
 /// One exchange in progress on a connection.

@@ -3,7 +3,6 @@
 //! mean hands a fresh one to the worker that has the fewest.
 
 use super::opening::Opening;
-use crate::gateway::Shared;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -34,7 +33,7 @@ pub struct Fresh {
 /// Counts one open connection of a worker for as long as it lives.
 #[derive(Debug)]
 pub(crate) struct Open {
-    shared: Arc<Shared>,
+    spread: Arc<Spread>,
     worker: usize,
 }
 
@@ -66,17 +65,17 @@ impl Spread {
 }
 
 impl Open {
-    pub(crate) fn enter(shared: &Arc<Shared>, worker: usize) -> Self {
-        if let Some(seat) = shared.spread.0.get(worker) {
+    pub(crate) fn enter(spread: &Arc<Spread>, worker: usize) -> Self {
+        if let Some(seat) = spread.0.get(worker) {
             seat.open.fetch_add(1, Relaxed);
         }
-        Open { shared: Arc::clone(shared), worker }
+        Open { spread: Arc::clone(spread), worker }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        if let Some(seat) = self.shared.spread.0.get(self.worker) {
+        if let Some(seat) = self.spread.0.get(self.worker) {
             seat.open.fetch_sub(1, Relaxed);
         }
     }

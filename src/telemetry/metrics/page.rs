@@ -3,22 +3,26 @@
 use super::super::traces::Counts;
 use super::numbers::Total;
 use super::text::Text;
-use super::{CODES, DECISIONS, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry};
-use crate::gateway::Shared;
+use super::{CODES, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry};
 use crate::http::malformed::Malformed;
 use crate::policy::{BOUNDS, GuestMetrics, SeriesValue, Version};
-use crate::proxy::exchange::AttemptError;
-use crate::service::decision::FaultKind;
+use crate::service::decision::{Decision, FaultKind};
+use crate::service::record::AttemptError;
 use crate::snapshot::Snapshot;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-/// The whole page. `spans`: none where nothing is exported; `lines`: of the access log, lost.
-pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Option<&Counts>, lines: u64) -> String {
+/// The whole page. `connections`: downstream, open now; `spans`: none where nothing is exported; `lines`: of the access log, lost.
+pub(in crate::telemetry) fn page(
+    registry: &Registry,
+    snapshot: &Snapshot,
+    connections: usize,
+    spans: Option<&Counts>,
+    lines: u64,
+) -> String {
     let mut text = Text::default();
-    let snapshot = shared.snapshot.load_full();
     let (in_flight, tasks, pairs, policies) = {
         let mut lists = registry.lists();
         let Lists { workers, pairs, policies } = &mut *lists;
@@ -45,11 +49,10 @@ pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Op
     text.sample(early_hints, &[], registry.early_hints.load(Relaxed));
     attempts(&mut text, &pairs);
     decisions(&mut text, &policies);
-    live_policies(&mut text, &snapshot);
-    services(&mut text, &snapshot);
+    live_policies(&mut text, snapshot);
+    services(&mut text, snapshot);
     text.single("wayside_exchanges_in_flight", "gauge", "Exchanges that have begun and not ended.", in_flight);
     text.single("wayside_tasks", "gauge", "Tasks of all workers: connections, streams, timers.", tasks);
-    let connections = shared.spread.open();
     text.single("wayside_connections", "gauge", "Downstream connections that are open.", connections);
     text.single("wayside_snapshot_generation", "gauge", "Number of the published snapshot.", snapshot.generation);
     let get = |count: fn(&Counts) -> &std::sync::atomic::AtomicU64| spans.map_or(0, |spans| count(spans).load(Relaxed));
@@ -66,7 +69,7 @@ pub(in crate::telemetry) fn page(registry: &Registry, shared: &Shared, spans: Op
     text.single("process_start_time_seconds", "gauge", help, started.as_secs_f64());
     text.family("wayside_build_info", "gauge", "Which version this is.");
     text.sample("wayside_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    guests(&mut text, live(&snapshot).map(|version| (&*version.name, &version.live.metrics)));
+    guests(&mut text, live(snapshot).map(|version| (&*version.name, &version.live.metrics)));
     text.finish()
 }
 
@@ -127,7 +130,7 @@ fn decisions(text: &mut Text, policies: &[Arc<Policy>]) {
     let mut faults: BTreeMap<[&str; 3], u64> = BTreeMap::new();
     let mut totals: BTreeMap<[&str; 2], Total> = BTreeMap::new();
     for policy in policies {
-        for (decision, count) in DECISIONS.into_iter().zip(&policy.decisions) {
+        for (decision, count) in Decision::ALL.map(Decision::name).into_iter().zip(&policy.decisions) {
             *calls.entry([&*policy.name, &*policy.version, decision]).or_default() += count.get();
         }
         for (kind, count) in FaultKind::ALL.map(FaultKind::name).into_iter().zip(&policy.faults) {

@@ -1,9 +1,8 @@
-use crate::http::settings::AccessLog;
-use crate::proxy::exchange::{AttemptError, End, PolicyCall};
-use crate::service::decision::{Fault, FaultKind};
-use crate::telemetry::tests::{attempt, call, exchange, service, worker};
+use crate::service::decision::{Decision, Fault, FaultKind};
+use crate::service::record::{AttemptError, End, PolicyCall};
+use crate::snapshot::Snapshot;
+use crate::telemetry::tests::{attempt, call, record, service, telemetry};
 use std::collections::{BTreeMap, HashSet};
-use std::rc::Rc;
 
 /// Reads Prometheus text strictly (format 0.0.4): each sample belongs to the family that was declared last, no sample
 /// comes twice, and histograms add up.
@@ -76,29 +75,23 @@ pub(crate) fn parse(page: &str) -> BTreeMap<String, f64> {
 
 #[test]
 fn a_scrape_adds_up_what_all_workers_counted() {
-    let worker = worker();
-    let shared = std::sync::Arc::clone(&worker.shared);
-    let another = Rc::new(crate::proxy::worker::Worker {
-        index: 1,
-        pools: Rc::default(),
-        balancer: std::cell::RefCell::new(crate::service::balance::Balancer::new(1, Default::default())),
-        calendar: Default::default(),
-        complained: Default::default(),
-        chance: std::cell::RefCell::new(crate::base::chance::Chance(2)),
-        recorder: shared.telemetry.recorder(),
-        shared: std::sync::Arc::clone(&shared),
-    });
-    for worker in [&worker, &worker, &another] {
-        let mut exchange = exchange(worker, http::Request::get("/"), AccessLog::Off);
-        exchange.route = Some("a \"b\"\n\\".into());
-        exchange.service = Some(service("users"));
+    let telemetry = telemetry();
+    let (one, another) = (telemetry.recorder(), telemetry.recorder());
+    for recorder in [&one, &one, &another] {
+        recorder.begin();
+        let mut record = record(http::Request::get("/"));
+        record.route = Some("a \"b\"\n\\".into());
+        record.service = Some(service("users"));
         let fault = Some(Fault { kind: FaultKind::Deadline, message: String::new() });
-        exchange.calls = vec![call("canary", "next"), PolicyCall { fault, ..call("late", "fault") }].into();
-        exchange.attempts = vec![attempt(1, Err(AttemptError::Reset)), attempt(2, Ok(201))].into();
-        (exchange.status, exchange.end) = (201, End::Complete);
+        record.calls =
+            vec![call("canary", Decision::Next), PolicyCall { fault, ..call("late", Decision::Fault) }].into();
+        record.attempts = vec![attempt(1, Err(AttemptError::Reset)), attempt(2, Ok(201))].into();
+        (record.status, record.end) = (201, End::Complete);
+        recorder.finish(&record);
     }
-    let going = exchange(&worker, http::Request::get("/"), AccessLog::Off);
-    let samples = parse(&shared.telemetry.metrics(&shared));
+    one.begin();
+    let page = || parse(&telemetry.metrics(&Snapshot::default(), 0));
+    let samples = page();
     let expected = [
         ("wayside_requests_total{route=a \"b\"\n\\,service=users,code=2xx}", 3.0),
         ("wayside_request_duration_seconds_count{route=a \"b\"\n\\,service=users,code=2xx}", 3.0),
@@ -118,21 +111,23 @@ fn a_scrape_adds_up_what_all_workers_counted() {
     for (key, value) in expected {
         assert_eq!(samples.get(key), Some(&value), "{key}");
     }
-    drop(going);
-    let samples = parse(&shared.telemetry.metrics(&shared));
+    one.finish(&record(http::Request::get("/")));
+    let samples = page();
     assert_eq!(samples["wayside_exchanges_in_flight{}"], 0.0);
     assert_eq!(samples["wayside_requests_total{route=none,service=none,code=none}"], 1.0);
 }
 
 #[test]
 fn more_routes_than_there_is_room_for_are_counted_together() {
-    let worker = worker();
+    let telemetry = telemetry();
+    let recorder = telemetry.recorder();
     for number in 0..super::MOST + 10 {
-        let mut exchange = exchange(&worker, http::Request::get("/"), AccessLog::Off);
-        exchange.route = Some(format!("r{number}").into());
-        exchange.status = 200;
+        let mut record = record(http::Request::get("/"));
+        record.route = Some(format!("r{number}").into());
+        record.status = 200;
+        recorder.finish(&record);
     }
-    let samples = parse(&worker.shared.telemetry.metrics(&worker.shared));
+    let samples = parse(&telemetry.metrics(&Snapshot::default(), 0));
     assert_eq!(samples["wayside_requests_total{route=other,service=other,code=2xx}"], 10.0);
     let series = samples.keys().filter(|key| key.starts_with("wayside_requests_total")).count();
     assert_eq!(series, super::MOST + 1);

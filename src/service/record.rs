@@ -1,0 +1,211 @@
+//! What is known of one request and its response once they are over: plain data, and all that spans, metrics, logs and
+//! records are made of.
+
+use super::decision::{Decision, Fault, LogLine};
+use super::plan::Strategy;
+use super::{Endpoint, Service};
+use crate::base::time::Calendar;
+use crate::base::trace::Context;
+use crate::http::error::Error;
+use crate::http::request::{Head, Peer};
+use crate::http::settings::AccessLog;
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+/// One request and its response with all that was measured.
+#[derive(Debug)]
+pub struct Record {
+    /// When its head was there.
+    pub started: Instant,
+    /// What tells the same by the calendar; see [`Record::started_at`].
+    pub calendar: Calendar,
+    /// Its place in its trace.
+    pub trace: Context,
+    /// Its line in the access log.
+    pub access_log: AccessLog,
+    /// Where the client connected from.
+    pub peer: Arc<Peer>,
+    /// The request's head, once it was checked.
+    pub head: Option<Arc<Head>>,
+    /// Name of the declared route, or of the policy, that took it.
+    pub route: Option<Arc<str>>,
+    /// The service that it went to.
+    pub service: Option<Arc<Service>>,
+    /// Policies that were asked, in order.
+    pub calls: SmallVec<[PolicyCall; 1]>,
+    /// What was tried upstream, in order.
+    pub attempts: SmallVec<[Attempt; 1]>,
+    /// The status that the client was given; 0: none. A gRPC client is told of an error with a 200, which would tell
+    /// nobody else; here stands what any other client would have been given.
+    pub status: u16,
+    /// The gateway answered itself, and why.
+    pub error: Option<Error>,
+    /// Bytes of the request's body that went upstream.
+    pub request_bytes: u64,
+    /// Bytes of the response's body that went to the client.
+    pub response_bytes: u64,
+    /// How it ended; that the client is gone, until it is known better.
+    pub end: End,
+}
+
+impl Record {
+    /// Of a request whose head came at `started`.
+    pub fn new(started: Instant, calendar: Calendar, trace: Context, access_log: AccessLog, peer: Arc<Peer>) -> Self {
+        Record {
+            started,
+            calendar,
+            trace,
+            access_log,
+            peer,
+            head: None,
+            route: None,
+            service: None,
+            calls: SmallVec::new(),
+            attempts: SmallVec::new(),
+            status: 0,
+            error: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            end: End::ClientGone,
+        }
+    }
+
+    /// When its head was there, by the calendar.
+    pub fn started_at(&self) -> SystemTime {
+        self.calendar.at(self.started)
+    }
+
+    /// The same, ms since 1970-01-01 UTC.
+    pub fn unix_ms(&self) -> u64 {
+        let since = self.started_at().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// It is one of gRPC's calls.
+    pub fn is_call(&self) -> bool {
+        self.head.as_deref().is_some_and(crate::http::grpc::is_call)
+    }
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The whole response was handed over.
+    Complete,
+    /// The client went away before that.
+    ClientGone,
+    /// The upstream broke off in the middle of the body.
+    UpstreamBroke,
+    /// The whole time was over in the middle of the body.
+    TimedOut,
+}
+
+/// One policy that was asked.
+#[derive(Debug)]
+pub struct PolicyCall {
+    /// Its name.
+    pub policy: Arc<str>,
+    /// Id of the version that answered; none: nobody could be asked.
+    pub version: Option<Arc<str>>,
+    /// What it answered.
+    pub decision: Decision,
+    /// What it gave as its reason.
+    pub reason: String,
+    /// The strategy that it asked for.
+    pub strategy: Option<Strategy>,
+    /// The path that it sends upstream instead.
+    pub path: Option<String>,
+    /// The query that it sends upstream instead.
+    pub query: Option<String>,
+    /// Why there is no decision.
+    pub fault: Option<Fault>,
+    /// What it logged.
+    pub logs: Vec<LogLine>,
+    /// From the exchange's start.
+    pub began: Duration,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// One try upstream.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Its span's id.
+    pub span_id: u64,
+    /// Where it went.
+    pub endpoint: Arc<Endpoint>,
+    /// How that was chosen; none: named by the policy.
+    pub strategy: Option<Strategy>,
+    /// From how many.
+    pub candidates: usize,
+    /// Named endpoints that were passed over.
+    pub passed_over: usize,
+    /// From the exchange's start.
+    pub began: Duration,
+    /// Until the response's head, or the failure.
+    pub took: Duration,
+    /// What came of it.
+    pub outcome: Result<u16, AttemptError>,
+}
+
+/// Why an attempt gave no response head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptError {
+    /// No connection: nothing was sent.
+    Connect,
+    /// No connection in time: nothing was sent.
+    ConnectTimeout,
+    /// The connection broke; something may have been sent.
+    Reset,
+    /// HTTP/2: the endpoint cancelled the request.
+    Cancelled,
+    /// What came back is no HTTP.
+    Protocol,
+    /// No response head in time.
+    Timeout,
+    /// The client's side of the body broke, so the upstream is not to blame.
+    ClientGone,
+    /// Still open.
+    Unfinished,
+}
+
+impl End {
+    /// As logs and traces call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            End::Complete => "complete",
+            End::ClientGone => "client_gone",
+            End::UpstreamBroke => "upstream_broke",
+            End::TimedOut => "timed_out",
+        }
+    }
+}
+
+impl AttemptError {
+    /// Each once, in the order of their declaration.
+    pub const ALL: [AttemptError; 8] = [
+        AttemptError::Connect,
+        AttemptError::ConnectTimeout,
+        AttemptError::Reset,
+        AttemptError::Cancelled,
+        AttemptError::Protocol,
+        AttemptError::Timeout,
+        AttemptError::ClientGone,
+        AttemptError::Unfinished,
+    ];
+
+    /// As metrics and traces call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            AttemptError::Connect => "connect_failed",
+            AttemptError::ConnectTimeout => "connect_timeout",
+            AttemptError::Reset => "reset",
+            AttemptError::Cancelled => "cancelled",
+            AttemptError::Protocol => "protocol",
+            AttemptError::Timeout => "timeout",
+            AttemptError::ClientGone => "client_gone",
+            AttemptError::Unfinished => "unfinished",
+        }
+    }
+}
