@@ -4,7 +4,7 @@
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
 use wayside::http::downstream::scanner::Scanner;
-use wayside::http::headers;
+use wayside::http::request::check::check;
 use wayside::http::settings::Gateway;
 
 const HEAD: &[u8] = b"GET /api/users/42/orders?page=2&size=50 HTTP/1.1\r\n\
@@ -40,7 +40,7 @@ fn checks(criterion: &mut Criterion) {
     let limits = Gateway::default().limits;
     let mut parts = request.header("host", "shop.example").body(()).map(|request| request.into_parts().0).ok();
     group.bench_function("host, target, method", |bencher| {
-        bencher.iter(|| parts.as_mut().map(|parts| headers::check(black_box(parts), &limits).is_ok()));
+        bencher.iter(|| parts.as_mut().map(|parts| check(black_box(parts), &limits).is_ok()));
     });
     group.finish();
 }

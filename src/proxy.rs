@@ -9,8 +9,8 @@ pub mod upstream;
 pub mod worker;
 
 use crate::http::downstream::clock::Active;
-use crate::http::headers;
 use crate::http::request::body::Source;
+use crate::http::request::check::{check, ends_at_this_hop};
 use crate::http::request::{Head, Peer};
 use decide::{Decided, decide};
 use exchange::Exchange;
@@ -29,8 +29,8 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     // In HTTP/2 a stream can become a tunnel; of HTTP/1 the listener takes over the whole connection.
     let upgraded = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.version == http::Version::HTTP_2);
     let mut exchange = Exchange::begin(&worker, Arc::clone(&peer), active, &parts.headers, &snapshot.telemetry);
-    let checked = headers::check(&mut parts, &snapshot.gateway.limits);
-    let asks_us = headers::ends_at_this_hop(&mut parts);
+    let checked = check(&mut parts, &snapshot.gateway.limits);
+    let asks_us = ends_at_this_hop(&mut parts);
     let head = Head::new(parts, peer, &snapshot.gateway.trusted_proxies);
     exchange.record.head = Some(Arc::clone(&head));
     if let Err(error) = checked {

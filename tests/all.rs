@@ -13,6 +13,7 @@ mod http1;
 mod http2;
 mod interop;
 mod jaeger;
+mod layers;
 mod policy_commands;
 mod policy_directory;
 mod reload;

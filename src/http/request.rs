@@ -1,8 +1,9 @@
 //! The request's head as every part of the gateway sees it: checked once, path normalised once.
 
 pub mod body;
+pub mod check;
+pub mod client;
 
-use crate::http::headers::{self, client};
 use http::request::Parts;
 use http::{HeaderValue, Uri, header};
 use ipnet::IpNet;
@@ -75,7 +76,7 @@ impl Head {
         };
         let host = host(&parts);
         let lowered = host.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| host.to_ascii_lowercase());
-        let upgrade = headers::upgrade(&parts);
+        let upgrade = check::upgrade(&parts);
         let extended_connect = parts.version == http::Version::HTTP_2 && upgrade.is_some();
         let peer_is_trusted = client::is_trusted(trusted_proxies, peer.ip);
         let client = client::address(&parts.headers, &peer, trusted_proxies);

@@ -1,5 +1,6 @@
 //! The way up: attempts, one after the other, each on an endpoint of its own, within their deadlines.
 
+pub mod forwarded;
 mod interim;
 mod outgoing;
 mod websocket;

@@ -8,6 +8,8 @@ use http::{Method, Request, Uri, Version};
 use libfuzzer_sys::fuzz_target;
 use wayside::http::settings::Gateway;
 use wayside::http::headers;
+use wayside::http::request::check::{check, is_authority};
+use wayside::proxy::upstream::forwarded::for_upstream;
 use wayside::http::headers::edit::HeaderEdit;
 use wayside::http::request::{Head, Peer};
 
@@ -16,11 +18,11 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(mut parts) = request(&mut lines) else { return };
     let edits: Vec<HeaderEdit> = lines.map_while(edit).collect();
     let named = named_by_connection(&parts.headers);
-    if headers::check(&mut parts, &Gateway::default().limits).is_err() {
+    if check(&mut parts, &Gateway::default().limits).is_err() {
         return;
     }
     let hosts: Vec<&HeaderValue> = parts.headers.get_all(header::HOST).iter().collect();
-    assert!(hosts.iter().all(|host| headers::is_authority(host.as_bytes())));
+    assert!(hosts.iter().all(|host| is_authority(host.as_bytes())));
     assert!(hosts.len() == 1 || hosts.is_empty() && parts.version < Version::HTTP_11);
     headers::ends_at_this_hop(&mut parts);
     headers::cookie(&parts.headers, "sid");
@@ -28,7 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
     for trusted in [&[][..], &["10.0.0.0/8".parse().unwrap()]] {
         let head = Head::new(parts.clone(), Peer::new(([10, 0, 0, 1], 4711).into()), trusted);
         let gateway = Gateway { forwarded: true, ..Gateway::default() };
-        let mut upstream = headers::for_upstream(&head, &gateway);
+        let mut upstream = for_upstream(&head, &gateway);
         check(&sent, &named, &upstream);
         let mut expected = lines_of(&upstream);
         headers::edit(&mut upstream, &edits);

@@ -532,7 +532,8 @@ impl RawListen {
 }
 
 fn check_host(text: &str) -> Result<http::HeaderValue, String> {
-    let good = http::HeaderValue::from_str(text).ok().filter(|_| crate::http::headers::is_authority(text.as_bytes()));
+    let good =
+        http::HeaderValue::from_str(text).ok().filter(|_| crate::http::request::check::is_authority(text.as_bytes()));
     good.ok_or_else(|| format!("host: `{text}` is no host, like `shop.example` or `shop.example:8080`"))
 }
 

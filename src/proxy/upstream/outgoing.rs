@@ -1,10 +1,10 @@
 //! A request's head on its way up.
 
-use super::interim;
 use super::websocket;
+use super::{forwarded, interim};
 use crate::base::trace::Context;
 use crate::http::error::Error;
-use crate::http::headers::{self, edit};
+use crate::http::headers::edit;
 use crate::http::malformed::Malformed;
 use crate::http::request::Head;
 use crate::http::request::body::gate::Gate;
@@ -86,7 +86,7 @@ impl<'a> Outgoing<'a> {
         body: &Rc<Source>,
         tunnel: bool,
     ) -> Request<RequestBody> {
-        let mut headers = headers::for_upstream(self.head, self.gateway);
+        let mut headers = forwarded::for_upstream(self.head, self.gateway);
         edit::apply(&mut headers, &self.edits.request);
         match &self.host {
             Some(host) => headers.insert(header::HOST, host.clone()),

@@ -1,48 +1,35 @@
-//! Who the client is, where other proxies stand before the gateway, and what the upstream is told about it.
+//! What the upstream is told about the client and about the gateway.
 
-use crate::http::request::{Head, Peer};
+use crate::http::headers::end_hop;
+use crate::http::request::Head;
+use crate::http::request::client::X_FORWARDED_FOR;
+use crate::http::settings::Gateway;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use ipnet::IpNet;
 use std::fmt::Write as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Is this an address of a proxy whose word is taken?
-pub fn is_trusted(trusted: &[IpNet], ip: IpAddr) -> bool {
-    trusted.iter().any(|network| network.contains(&ip))
-}
-
-/// The client's address: the connection's peer, or, where that is a trusted proxy, the last address of
-/// `x-forwarded-for` that is not one. What is left of an address that cannot be read is nobody's word.
-pub fn address(headers: &HeaderMap, peer: &Peer, trusted: &[IpNet]) -> IpAddr {
-    let mut client = peer.ip;
-    if trusted.is_empty() || !is_trusted(trusted, client) {
-        return client;
+/// The headers that go upstream: a copy without what ends here, with what the gateway says about the client.
+pub fn for_upstream(head: &Head, gateway: &Gateway) -> HeaderMap {
+    let mut headers = head.parts.headers.clone();
+    let te = headers.get(header::TE);
+    let wants_trailers = te.is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    end_hop(&mut headers);
+    if wants_trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {
-        for hop in line.to_str().unwrap_or("").rsplit(',') {
-            let Some(ip) = read_address(hop.trim()) else { return client };
-            client = ip;
-            if !is_trusted(trusted, ip) {
-                return client;
-            }
-        }
+    introduce(&mut headers, head, gateway.forwarded);
+    if let Some(via) = gateway.via.as_ref() {
+        headers.append(header::VIA, via.of(head.parts.version).clone());
     }
-    client
-}
-
-/// An IP address, or one with a port, as some proxies write it.
-fn read_address(text: &str) -> Option<IpAddr> {
-    let ip = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
-    ip.ok().map(|ip| ip.to_canonical())
+    headers
 }
 
 /// Says who the client is. What a trusted proxy said stays, and the proxy is added to it; what anybody else said is
 /// replaced.
-pub fn introduce(headers: &mut HeaderMap, head: &Head, forwarded: bool) {
+fn introduce(headers: &mut HeaderMap, head: &Head, forwarded: bool) {
     let host = head.parts.headers.get(header::HOST);
     let scheme = HeaderValue::from_static(head.scheme());
     if head.peer_is_trusted {
@@ -83,3 +70,6 @@ fn element(head: &Head) -> String {
     let _ = write!(element, ";proto={}", head.scheme());
     element
 }
+
+#[cfg(test)]
+mod tests;

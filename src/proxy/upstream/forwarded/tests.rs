@@ -1,0 +1,89 @@
+use super::*;
+use crate::http::headers::Via;
+use crate::http::request::Peer;
+use http::Version;
+use std::sync::Arc;
+
+fn head(lines: &[(&str, &str)], trusted: &str) -> Arc<Head> {
+    let peer = Peer::new(([10, 0, 0, 1], 4711).into());
+    let trusted: Vec<ipnet::IpNet> = trusted.split_terminator(' ').map(|network| network.parse().unwrap()).collect();
+    let mut request = http::Request::builder().uri("/x").version(Version::HTTP_11);
+    for (name, value) in lines {
+        request = request.header(*name, *value);
+    }
+    Head::new(request.body(()).unwrap().into_parts().0, peer, &trusted)
+}
+
+fn upstream(lines: &[(&str, &str)], trusted: &str, forwarded: bool) -> Vec<String> {
+    let gateway = Gateway { forwarded, via: None, ..Gateway::default() };
+    let headers = for_upstream(&head(lines, trusted), &gateway);
+    let mut left: Vec<String> =
+        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    left.sort();
+    left
+}
+
+#[test]
+fn what_belongs_to_the_connection_ends_here() {
+    let left = upstream(
+        &[
+            ("host", "a"),
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "5"),
+            ("te", "trailers"),
+            ("upgrade", "h2c"),
+            ("proxy-connection", "close"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
+            ("accept", "*/*"),
+        ],
+        "",
+        false,
+    );
+    let expected = [
+        "accept: */*",
+        "host: a",
+        "te: trailers",
+        "x-forwarded-for: 10.0.0.1",
+        "x-forwarded-host: a",
+        "x-forwarded-proto: http",
+    ];
+    assert_eq!(left, expected);
+}
+
+#[test]
+fn the_word_of_a_trusted_proxy_is_taken_and_nobody_elses() {
+    let said = [
+        ("host", "a"),
+        ("connection", "x-forwarded-for"),
+        ("x-forwarded-for", "6.6.6.6"),
+        ("x-forwarded-for", "7.7.7.7, 10.0.0.2"),
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "b"),
+        ("forwarded", "for=7.7.7.7"),
+    ];
+    let expected = [
+        "forwarded: for=10.0.0.1;host=\"a\";proto=http",
+        "forwarded: for=7.7.7.7",
+        "host: a",
+        "x-forwarded-for: 6.6.6.6, 7.7.7.7, 10.0.0.2, 10.0.0.1",
+        "x-forwarded-host: b",
+        "x-forwarded-proto: https",
+    ];
+    assert_eq!(upstream(&said, "10.0.0.0/8", true), expected);
+    assert_eq!(head(&said, "10.0.0.0/8").client.to_string(), "7.7.7.7");
+    assert_eq!(head(&said, "10.0.0.0/31").client.to_string(), "10.0.0.2");
+    assert_eq!(head(&said, "192.168.0.0/16").client.to_string(), "10.0.0.1");
+    assert_eq!(head(&[("x-forwarded-for", "7.7.7.7, what")], "10.0.0.0/8").client.to_string(), "10.0.0.1");
+    assert_eq!(head(&[("x-forwarded-for", "[2001:db8::1]:80")], "10.0.0.0/8").client.to_string(), "2001:db8::1");
+    assert_eq!(head(&[], "10.0.0.0/8").client.to_string(), "10.0.0.1");
+}
+
+#[test]
+fn via_names_the_protocol_that_the_client_spoke() {
+    let gateway = Gateway { via: Via::new("edge-1"), ..Gateway::default() };
+    let headers = for_upstream(&head(&[("host", "a"), ("via", "1.0 before")], ""), &gateway);
+    assert_eq!(headers.get_all(header::VIA).iter().collect::<Vec<_>>(), ["1.0 before", "1.1 edge-1"]);
+    assert_eq!((Via::new(""), Via::new("a b"), Via::new("a,b")), (None, None, None));
+}
