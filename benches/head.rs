@@ -37,7 +37,7 @@ fn checks(criterion: &mut Criterion) {
         let (name, value) = line.split_at(line.iter().position(|byte| *byte == b':').unwrap_or(0));
         request = request.header(name, value[1..].trim_ascii());
     }
-    let limits = Gateway::default().limits;
+    let limits = Gateway::default();
     let mut parts = request.header("host", "shop.example").body(()).map(|request| request.into_parts().0).ok();
     group.bench_function("host, target, method", |bencher| {
         bencher.iter(|| parts.as_mut().map(|parts| check(black_box(parts), &limits).is_ok()));

@@ -5,7 +5,6 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use wayside::control::config::default_settings;
 use wayside::service::balance::{Balancer, Memory, Wanted};
 use wayside::service::plan::Plan;
 use wayside::service::plan::Strategy;
@@ -39,9 +38,10 @@ fn service(strategy: Strategy, size: u16) -> Service {
     };
     Service {
         name: "users".into(),
-        settings: Arc::new(Settings { strategy, ..default_settings(&"bench".into()) }),
+        settings: Arc::new(Settings { strategy, ..Settings::of("bench") }),
         endpoints: (0..size).map(endpoint).collect(),
         reported: Arc::default(),
+        tls: None,
         live: Arc::new(ServiceLive::default()),
     }
 }

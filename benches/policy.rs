@@ -25,9 +25,10 @@ fn load(engine: &Engine, bytes: &[u8], config: &str) -> anyhow::Result<Arc<Versi
 fn question() -> anyhow::Result<Question> {
     let service = Service {
         name: "users-v2".into(),
-        settings: Arc::new(wayside::control::config::default_settings(&"bench".into())),
+        settings: Arc::new(wayside::service::Settings::of("bench")),
         endpoints: Vec::new(),
         reported: Arc::default(),
+        tls: None,
         live: Arc::new(ServiceLive::default()),
     };
     let catalog: Arc<Catalog> = Arc::new([Arc::new(service)].into_iter().collect());

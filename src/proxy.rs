@@ -29,7 +29,7 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     // In HTTP/2 a stream can become a tunnel; of HTTP/1 the listener takes over the whole connection.
     let upgraded = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.version == http::Version::HTTP_2);
     let mut exchange = Exchange::begin(&worker, Arc::clone(&peer), active, &parts.headers, &snapshot.telemetry);
-    let checked = check(&mut parts, &snapshot.gateway.limits);
+    let checked = check(&mut parts, &snapshot.gateway);
     let asks_us = ends_at_this_hop(&mut parts);
     let head = Head::new(parts, peer, &snapshot.gateway.trusted_proxies);
     exchange.record.head = Some(Arc::clone(&head));
@@ -49,13 +49,13 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     };
     exchange.record.service = Some(Arc::clone(&forward.service));
     let most = forward.service.settings.max_body_bytes.unwrap_or(u64::MAX);
-    let body = Source::new(body, &head, most, &snapshot.gateway.limits);
+    let body = Source::new(body, &head, most, &snapshot.gateway);
     let arrived = upstream::send(&mut exchange, &forward, &snapshot.gateway, &body).await;
     exchange.record.request_bytes = body.bytes();
     let edits = &forward.edits.response;
     match arrived {
         Ok(arrived) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            let (response, tunnel) = response::switching(exchange, arrived, edits, snapshot.gateway.tunnels);
+            let (response, tunnel) = response::switching(exchange, arrived, edits, &snapshot.gateway);
             upgrade::begin(tunnel, upgraded);
             response
         }

@@ -9,13 +9,15 @@ pub mod plan;
 pub mod pool;
 pub mod record;
 pub mod route;
+pub mod settings;
 
 pub use endpoint::{Endpoint, InFlight, Live};
 pub use health::Checks;
+pub use settings::Settings;
 
 use crate::discovery::Metadata;
 use crate::discovery::Observed;
-use crate::service::plan::Strategy;
+use crate::http::tls::client::Connector;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -31,68 +33,10 @@ pub struct Service {
     pub endpoints: Vec<Arc<Endpoint>>,
     /// What its source said last.
     pub reported: Arc<Observed>,
+    /// Speaks TLS with its endpoints; none: they are spoken to without.
+    pub tls: Option<Arc<Connector>>,
     /// What outlives the snapshot.
     pub live: Arc<ServiceLive>,
-}
-
-/// What the configuration says about a service; every field has a default.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// Name of the source that reports its endpoints.
-    pub source: Arc<str>,
-    /// How an endpoint is chosen where no policy says otherwise.
-    pub strategy: Strategy,
-    /// Which request property the `hash` and `sticky` strategies use where no policy gives a key.
-    pub hash_on: HashOn,
-    /// What `Host` says upstream; none: as the client sent it. A policy can say otherwise for each request.
-    pub host: Option<http::HeaderValue>,
-    /// Speak HTTP/2 by prior knowledge to its endpoints instead of HTTP/1.1.
-    pub http2: bool,
-    /// Whole exchange, all attempts, until the last byte of the response. Zero: no limit.
-    pub timeout: Duration,
-    /// One attempt, until its response head is there; the time in which the client sends its body is not counted. Zero: no
-    /// limit.
-    pub attempt_timeout: Duration,
-    /// Until a connection is established.
-    pub connect_timeout: Duration,
-    /// Attempts, the first one counted.
-    pub max_attempts: u32,
-    /// Also retry when an attempt was answered with one of these.
-    pub retry_status: Vec<u16>,
-    /// Bytes of a request's body; one more is refused with 413. None: as many as come.
-    pub max_body_bytes: Option<u64>,
-    /// How long `sticky` remembers a key that is not used.
-    pub sticky_ttl: Duration,
-    /// Speak TLS with its endpoints.
-    pub tls: Option<Arc<crate::http::tls::client::Connector>>,
-    /// Active health check; none: only what the source and failing connects say.
-    pub health: Option<HealthCheck>,
-}
-
-/// What `hash` and `sticky` use as the key by default.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HashOn {
-    /// The client's IP address.
-    ClientAddress,
-    /// The value of this header; the client's address where there is none.
-    Header(http::HeaderName),
-    /// The value of this cookie; the client's address where there is none.
-    Cookie(String),
-}
-
-/// An active HTTP health check: `GET path`, 2xx or 3xx is good.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HealthCheck {
-    /// Path and query to ask for.
-    pub path: String,
-    /// From the end of one check to the start of the next, ± 10 %.
-    pub interval: Duration,
-    /// For the whole check.
-    pub timeout: Duration,
-    /// This many bad checks in a row make it unhealthy.
-    pub unhealthy_after: u32,
-    /// This many good checks in a row make it healthy again.
-    pub healthy_after: u32,
 }
 
 /// What belongs to a service's name and survives every snapshot.

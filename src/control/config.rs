@@ -1,11 +1,13 @@
 //! The configuration: what `wayside.toml` says, checked as a whole, in types that cannot be wrong.
 
-mod raw;
-
+use crate::base::digest;
+use crate::base::place::toml_problem;
 use crate::discovery::{Lookup, SourceSettings};
 use crate::http::settings::{Gateway, Policies, Telemetry};
+use crate::http::tls::client::Connector;
 use crate::service::Settings;
-use crate::service::route::Match;
+use crate::service::route::{Match, RawMatch};
+use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,10 +36,10 @@ pub struct Config {
 /// A declared service.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Declared {
-    /// How it is balanced, timed and retried.
+    /// How it is found, balanced, timed and retried.
     pub settings: Arc<Settings>,
-    /// What its source looks for.
-    pub lookup: Lookup,
+    /// What makes TLS handshakes with its endpoints.
+    pub tls: Option<Arc<Connector>>,
 }
 
 /// A declared route.
@@ -61,15 +63,30 @@ pub struct Error {
     pub problem: String,
 }
 
-/// Settings of a service that only a file source names.
-pub fn default_settings(source: &Arc<str>) -> Settings {
-    raw::default_settings(source)
+/// A configuration as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    #[serde(default)]
+    gateway: Gateway,
+    policies: Option<Policies>,
+    #[serde(default)]
+    telemetry: Telemetry,
+    #[serde(default)]
+    sources: BTreeMap<Arc<str>, toml::Table>,
+    #[serde(default)]
+    services: BTreeMap<Arc<str>, Settings>,
+    #[serde(default)]
+    routes: Vec<WrittenRoute>,
 }
 
-impl Default for Gateway {
-    fn default() -> Self {
-        raw::default_gateway()
-    }
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenRoute {
+    name: Option<String>,
+    #[serde(rename = "match", default)]
+    rule: RawMatch,
+    service: Arc<str>,
 }
 
 impl Config {
@@ -88,7 +105,7 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn parse(file: &Path, text: &str) -> Result<Self, Error> {
-        raw::parse(file, text).map_err(|problem| Error { file: file.to_owned(), problem })
+        parse(file, text).map_err(|problem| Error { file: file.to_owned(), problem })
     }
 
     /// What only a restart can change stays as it is in `running`. Gives the keys of what differed.
@@ -103,8 +120,8 @@ impl Config {
 
     /// What a source shall look up.
     pub fn lookups(&self, source: &str) -> Vec<Lookup> {
-        let of_source = self.services.values().filter(|declared| *declared.settings.source == *source);
-        of_source.map(|declared| declared.lookup.clone()).collect()
+        let of_source = self.services.iter().filter(|(_, declared)| *declared.settings.source == *source);
+        of_source.map(|(name, declared)| declared.settings.lookup(name)).collect()
     }
 
     /// What the gateway waits for before it is ready: each declared service, and each source that names its own.
@@ -113,6 +130,69 @@ impl Config {
         let naming = self.sources.iter().filter(|(_, settings)| settings.names_services());
         declared.chain(naming.map(|(name, _)| (Arc::clone(name), None))).collect()
     }
+}
+
+fn parse(file: &Path, text: &str) -> Result<Config, String> {
+    let written: Written = toml::from_str(text).map_err(|e| toml_problem(text, &e))?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let Written { gateway, policies, telemetry, sources, services, routes } = written;
+    gateway.check().map_err(|e| format!("gateway.{e}"))?;
+    telemetry.check().map_err(|e| format!("telemetry.{e}"))?;
+    let source = |(name, table)| match SourceSettings::parse(table, folder) {
+        Ok(settings) => Ok((name, settings)),
+        Err(problem) => Err(format!("sources.{name}: {problem}")),
+    };
+    let sources = sources.into_iter().map(source).collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
+    let service = |(name, settings): (Arc<str>, Settings)| {
+        let declared = declared(settings, &sources, gateway.max_attempts, folder);
+        declared.map(|declared| (Arc::clone(&name), declared)).map_err(|e| format!("services.{name}.{e}"))
+    };
+    let services = services.into_iter().map(service).collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
+    // A source that names services may name some that are not declared here.
+    let some_name = sources.values().any(SourceSettings::names_services);
+    let route = |(index, written): (usize, WrittenRoute)| {
+        let at = |e: String| format!("routes, number {}: {e}", index + 1);
+        let WrittenRoute { name, rule, service } = written;
+        let matcher = rule.check().map_err(|e| at(format!("match.{e}")))?;
+        if !services.contains_key(&service) && !some_name {
+            return Err(at(format!("`service`: there is no `[services.{service}]`")));
+        }
+        let name = name.unwrap_or_else(|| matcher.label()).into();
+        Ok(DeclaredRoute { name, matcher, service })
+    };
+    let routes = routes.into_iter().enumerate().map(route).collect::<Result<Vec<_>, String>>()?;
+    // What stands in its files is a part of what is declared.
+    let mut declared = text.to_owned();
+    for connector in services.values().filter_map(|declared| declared.tls.as_ref()) {
+        declared.push_str(&connector.digest);
+    }
+    Ok(Config {
+        file: file.to_owned(),
+        digest: digest::short(declared.as_bytes()),
+        gateway: gateway.at(folder),
+        policies: policies.map(|policies| policies.at(folder)),
+        telemetry,
+        sources,
+        services,
+        routes,
+    })
+}
+
+/// A service that was checked.
+fn declared(
+    mut settings: Settings,
+    sources: &BTreeMap<Arc<str>, SourceSettings>,
+    most_attempts: u32,
+    folder: &Path,
+) -> Result<Declared, String> {
+    match sources.get_key_value(&settings.source) {
+        Some((source, _)) => settings.source = Arc::clone(source),
+        None if settings.source.is_empty() => return Err("source: is missing; name one of `[sources]`".into()),
+        None => return Err(format!("source: there is no `[sources.{}]`", settings.source)),
+    }
+    settings.check(most_attempts)?;
+    let tls = settings.connector(folder)?;
+    Ok(Declared { settings: Arc::new(settings), tls })
 }
 
 fn keep<T: Clone + PartialEq>(new: &mut T, running: &T, key: &'static str, kept: &mut Vec<&'static str>) {

@@ -24,7 +24,7 @@ impl Files {
 
     /// From now on these, those that are watched already without a gap.
     pub(super) fn follow(&mut self, config: &Config) {
-        let connectors = config.services.values().filter_map(|declared| declared.settings.tls.as_ref());
+        let connectors = config.services.values().filter_map(|declared| declared.tls.as_ref());
         let files: HashSet<_> = connectors.flat_map(|connector| &connector.files).chain([&config.file]).collect();
         self.watched.retain(|file, task| {
             let wanted = files.contains(file);

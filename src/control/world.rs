@@ -1,6 +1,6 @@
 //! The world as control knows it: what is declared, what was observed, and who is who. Snapshots are built from it.
 
-use crate::control::config::{Config, default_settings};
+use crate::control::config::{Config, Declared};
 use crate::discovery::{Entry, Observed, Report};
 use crate::policy::Scope;
 use crate::service::catalog::Catalog;
@@ -120,7 +120,7 @@ impl World {
     pub(super) fn snapshot(&mut self) -> Snapshot {
         let mut services = Vec::new();
         let mut listed = HashSet::new();
-        for (name, settings) in self.named() {
+        for (name, Declared { settings, tls }) in self.named() {
             let live = Arc::clone(self.services.entry(Arc::clone(&name)).or_default());
             let reported = self.observed.get(&name).map(|(_, observed)| Arc::clone(observed)).unwrap_or_default();
             let mut endpoints = Vec::with_capacity(reported.endpoints.len());
@@ -130,7 +130,7 @@ impl World {
                 listed.insert(key);
                 endpoints.push(Arc::new(endpoint(&name, entry, self.config.gateway.zone.as_ref(), id, live)));
             }
-            services.push(Arc::new(Service { name, settings, endpoints, reported, live }));
+            services.push(Arc::new(Service { name, settings, endpoints, reported, tls, live }));
         }
         self.endpoints.known.retain(|key, _| listed.contains(key));
         let catalog: Catalog = services.into_iter().collect();
@@ -154,14 +154,15 @@ impl World {
     }
 
     /// Every service that is declared, that a source names, or that a route leads to.
-    fn named(&self) -> Vec<(Arc<str>, Arc<Settings>)> {
-        let declared = self.config.services.iter().map(|(name, d)| (Arc::clone(name), Arc::clone(&d.settings)));
+    fn named(&self) -> Vec<(Arc<str>, Declared)> {
+        let declared = self.config.services.iter().map(|(name, declared)| (Arc::clone(name), declared.clone()));
+        let by = |source: &str| Declared { settings: Arc::new(Settings::of(source)), tls: None };
         let known = |name: &Arc<str>| self.config.services.contains_key(name);
         let observed = self.observed.iter().filter(|(name, _)| !known(name));
-        let observed = observed.map(|(name, (source, _))| (Arc::clone(name), Arc::new(default_settings(source))));
+        let observed = observed.map(|(name, (source, _))| (Arc::clone(name), by(source)));
         let routed: HashSet<&Arc<str>> = self.config.routes.iter().map(|route| &route.service).collect();
         let routed = routed.into_iter().filter(|name| !known(name) && !self.observed.contains_key(*name));
-        let routed = routed.map(|name| (Arc::clone(name), Arc::new(default_settings(&Arc::from("none")))));
+        let routed = routed.map(|name| (Arc::clone(name), by("none")));
         declared.chain(observed).chain(routed).collect()
     }
 

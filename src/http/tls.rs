@@ -16,12 +16,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 /// Files of one certificate, in PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pair {
     /// The certificate, and those between it and the root.
     pub chain: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+impl Pair {
+    /// The same with its paths, which are relative to `folder`.
+    pub fn at(self, folder: &Path) -> Self {
+        Pair { chain: folder.join(self.chain), key: folder.join(self.key) }
+    }
 }
 
 /// Nothing that is a certificate or a key is larger.

@@ -58,9 +58,10 @@ fn catalog() -> Arc<Catalog> {
         };
         let service = Service {
             name: "users".into(),
-            settings: Arc::new(crate::control::config::default_settings(&"test".into())),
+            settings: Arc::new(crate::service::Settings::of("test")),
             endpoints: (1..=5).map(endpoint).collect(),
             reported: Arc::default(),
+            tls: None,
             live: Arc::new(ServiceLive::default()),
         };
         Arc::new([Arc::new(service)].into_iter().collect())

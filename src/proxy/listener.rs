@@ -8,7 +8,7 @@ use crate::http::downstream::spread::{Fresh, Open};
 use crate::http::downstream::timed::Timed;
 use crate::http::request::Peer;
 use crate::http::request::client;
-use crate::http::settings::ConnectionLimits;
+use crate::http::settings::Gateway;
 use crate::http::tls::Socket;
 use crate::http::tls::server::subject;
 use crate::proxy::worker::Worker;
@@ -66,8 +66,8 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener, opening: Opening)
 /// Serves a connection or hands it to another worker, unless too many are open.
 fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, opening: &Opening) {
     let shared = &worker.shared;
-    let limits = shared.snapshot.load().gateway.limits.clone();
-    if shared.spread.open() >= limits.connections {
+    let limits = shared.snapshot.load().gateway.clone();
+    if shared.spread.open() >= limits.max_connections {
         return turn_away(worker, peer, "gateway.max_connections");
     }
     let server = shared.spread.server(worker.index);
@@ -112,7 +112,7 @@ pub async fn receive(worker: Rc<Worker>, mut fresh: UnboundedReceiver<Fresh>) {
 
 fn take_over(worker: &Rc<Worker>, fresh: Fresh) {
     let Fresh { stream, peer, opening, open } = fresh;
-    let limits = worker.shared.snapshot.load().gateway.limits.clone();
+    let limits = worker.shared.snapshot.load().gateway.clone();
     match TcpStream::from_std(stream) {
         Ok(stream) => spawn(worker, (stream, opening), peer, limits, open),
         Err(error) => tracing::debug!(%peer, %error, "cannot be taken over"),
@@ -121,7 +121,7 @@ fn take_over(worker: &Rc<Worker>, fresh: Fresh) {
 
 type Accepted = (TcpStream, Opening);
 
-fn spawn(worker: &Rc<Worker>, accepted: Accepted, peer: SocketAddr, limits: ConnectionLimits, open: Open) {
+fn spawn(worker: &Rc<Worker>, accepted: Accepted, peer: SocketAddr, limits: Arc<Gateway>, open: Open) {
     let worker = Rc::clone(worker);
     tokio::task::spawn_local(async move {
         if let Err(error) = serve(worker, accepted, peer, limits).await {
@@ -135,7 +135,7 @@ async fn serve(
     worker: Rc<Worker>,
     (stream, opening): Accepted,
     peer: SocketAddr,
-    limits: ConnectionLimits,
+    limits: Arc<Gateway>,
 ) -> Result<(), String> {
     // Nagle's algorithm would hold back the end of each response by up to 40 ms.
     let _ = stream.set_nodelay(true);
@@ -171,13 +171,13 @@ async fn serve(
     };
     let address = peer.address;
     let is_proxy = client::is_trusted(&shared.snapshot.load().gateway.trusted_proxies, peer.ip);
-    let most = if is_proxy { usize::MAX } else { limits.connections_per_client };
+    let most = if is_proxy { usize::MAX } else { limits.max_connections_per_client };
     let Some(_share) = Share::enter(&shared.clients, peer.ip, most) else {
         turn_away(&worker, address, "gateway.max_connections_per_client");
         return Ok(());
     };
     let clock = Rc::new(Clock::new(&limits, http2, began));
-    let heads = (limits.head_bytes, limits.headers);
+    let heads = (limits.max_head_bytes, limits.max_headers);
     let io = TokioIo::new(Timed::new(socket, seen, Rc::clone(&clock), heads));
     let (by, active) = (Rc::clone(&worker), Rc::clone(&clock));
     let service = service_fn(move |request| {
@@ -193,9 +193,9 @@ async fn serve(
     });
     let ended = if http2 {
         let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
-        builder.max_concurrent_streams(limits.streams);
+        builder.max_concurrent_streams(limits.max_streams);
         // What is a little too large comes through, and is refused in words; h2 has none.
-        builder.max_header_list_size(u32::try_from(limits.head_bytes + TOO_LARGE).unwrap_or(u32::MAX));
+        builder.max_header_list_size(u32::try_from(limits.max_head_bytes + TOO_LARGE).unwrap_or(u32::MAX));
         builder.enable_connect_protocol();
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
         match unless_leaving(&mut drain, &clock, connection.as_mut()).await {
@@ -207,10 +207,10 @@ async fn serve(
         }
     } else {
         let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.header_read_timeout(None).max_buf_size(limits.head_bytes);
+        builder.header_read_timeout(None).max_buf_size(limits.max_head_bytes);
         // The scanner counts them. Whatever number hyper is given costs an allocation for each request.
-        if limits.headers > HYPER_HEADERS {
-            builder.max_headers(limits.headers);
+        if limits.max_headers > HYPER_HEADERS {
+            builder.max_headers(limits.max_headers);
         }
         let mut connection = builder.serve_connection(io, service);
         let ended = match unless_leaving(&mut drain, &clock, Pin::new(&mut connection)).await {

@@ -5,7 +5,7 @@ use crate::http::error::Error;
 use crate::http::grpc;
 use crate::http::headers;
 use crate::http::headers::edit::{self, HeaderEdit};
-use crate::http::settings::Tunnels;
+use crate::http::settings::Gateway;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::upgrade::{self, Tunnel};
 use crate::proxy::upstream::{Arrived, Lease};
@@ -17,6 +17,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -94,7 +95,7 @@ pub fn switching(
     mut exchange: Box<Exchange>,
     mut arrived: Arrived,
     edits: &[HeaderEdit],
-    limits: Tunnels,
+    gateway: &Arc<Gateway>,
 ) -> (Response<Body>, Tunnel) {
     let endpoint = match arrived.lease {
         Some(lease) => upgrade::Endpoint::Http1(lease),
@@ -118,7 +119,7 @@ pub fn switching(
     exchange.record.status = response.status().as_u16();
     *response.headers_mut() = parts.headers;
     let in_flight = arrived.in_flight;
-    (response, Tunnel { exchange, in_flight, endpoint, limits })
+    (response, Tunnel { exchange, in_flight, endpoint, gateway: Arc::clone(gateway) })
 }
 
 /// A policy's own answer.

@@ -5,7 +5,7 @@
 use super::exchange::Exchange;
 use super::upstream::Lease;
 use crate::http::downstream::clock::{self, Duplex};
-use crate::http::settings::Tunnels;
+use crate::http::settings::Gateway;
 use crate::service::InFlight;
 use crate::service::pool::Switched;
 use crate::service::record::End;
@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -28,7 +29,7 @@ pub struct Tunnel {
     /// The way to the endpoint.
     pub endpoint: Endpoint,
     /// Its times.
-    pub limits: Tunnels,
+    pub gateway: Arc<Gateway>,
 }
 
 /// Where a tunnel leads to.
@@ -73,7 +74,7 @@ pub fn begin(tunnel: Tunnel, stream: Option<OnUpgrade>) {
 impl Tunnel {
     /// Carries bytes between the client and the endpoint; `read` is what the client had said before the 101.
     pub async fn run(self, client: impl AsyncRead + AsyncWrite + Unpin, read: Bytes) {
-        let Tunnel { mut exchange, in_flight, endpoint, limits } = self;
+        let Tunnel { mut exchange, in_flight, endpoint, gateway } = self;
         let Some((io, early)) = endpoint.switched().await else {
             exchange.record.end = End::UpstreamBroke;
             return;
@@ -88,12 +89,12 @@ impl Tunnel {
             let mut before = None;
             while before != Some(moved()) {
                 before = Some(moved());
-                tokio::time::sleep(limits.idle_timeout).await;
+                tokio::time::sleep(gateway.upgrade_idle_timeout).await;
             }
         };
         let drained = async {
             let _ = drain.wait_for(|draining| *draining).await;
-            tokio::time::sleep(limits.drain_timeout).await;
+            tokio::time::sleep(gateway.upgrade_drain_timeout).await;
         };
         let end = tokio::select! {
             copied = copying => if copied.is_ok() { End::Complete } else { End::ClientGone },

@@ -12,7 +12,8 @@ pub use sticky::Memory;
 
 use crate::base::chance::Chance;
 use crate::service::plan::{Plan, Strategy};
-use crate::service::{Endpoint, HashOn, Service, has_all};
+use crate::service::settings::HashOn;
+use crate::service::{Endpoint, Service, has_all};
 use std::net::IpAddr;
 use std::sync::Arc;
 

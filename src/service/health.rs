@@ -1,8 +1,9 @@
 //! Active health checks: one task per endpoint of a service that declares `health`, run by control, once per gateway.
 
-use super::{Endpoint, HealthCheck, Service, Settings};
+use super::settings::HealthCheck;
+use super::{Endpoint, Service, Settings};
 use crate::base::chance::Chance;
-use crate::http::tls::client;
+use crate::http::tls::client::{self, Connector};
 use http::{Request, header};
 use http_body_util::Empty;
 use hyper::body::Bytes;
@@ -21,7 +22,7 @@ pub struct Checks {
 /// One endpoint's check; dropping it ends it.
 #[derive(Debug)]
 struct Check {
-    settings: Arc<Settings>,
+    terms: Terms,
     task: tokio::task::AbortHandle,
 }
 
@@ -40,14 +41,13 @@ impl Checks {
             let Some(health) = &service.settings.health else { continue };
             for endpoint in &service.endpoints {
                 wanted.insert(endpoint.id);
-                let same = |check: &Check| is_same(&check.settings, &service.settings);
-                if self.running.get(&endpoint.id).is_some_and(same) {
+                let terms = Terms { settings: Arc::clone(&service.settings), tls: service.tls.clone() };
+                if self.running.get(&endpoint.id).is_some_and(|check| check.terms == terms) {
                     continue;
                 }
-                let settings = Arc::clone(&service.settings);
-                let task = watch(Arc::clone(endpoint), Arc::clone(&settings), health.clone());
+                let task = watch(Arc::clone(endpoint), terms.clone(), health.clone());
                 let task = tokio::spawn(task).abort_handle();
-                self.running.insert(endpoint.id, Check { settings, task });
+                self.running.insert(endpoint.id, Check { terms, task });
             }
         }
         self.running.retain(|id, _| wanted.contains(id));
@@ -59,17 +59,27 @@ impl Checks {
     }
 }
 
-/// A check by the one settings is a check by the others.
-fn is_same(one: &Settings, other: &Settings) -> bool {
-    one.health == other.health && one.http2 == other.http2 && one.host == other.host && one.tls == other.tls
+/// How endpoints are asked.
+#[derive(Debug, Clone)]
+struct Terms {
+    settings: Arc<Settings>,
+    tls: Option<Arc<Connector>>,
+}
+
+/// A check on the one terms is a check on the others.
+impl PartialEq for Terms {
+    fn eq(&self, other: &Self) -> bool {
+        let (one, two) = (&self.settings, &other.settings);
+        one.health == two.health && one.protocol == two.protocol && one.host == two.host && self.tls == other.tls
+    }
 }
 
 /// Checks one endpoint until the task is ended.
-async fn watch(endpoint: Arc<Endpoint>, service: Arc<Settings>, settings: HealthCheck) {
+async fn watch(endpoint: Arc<Endpoint>, terms: Terms, settings: HealthCheck) {
     let mut chance = Chance::seeded();
     let mut streak = Streak::default();
     loop {
-        let probe = probe(endpoint.address, &settings.path, &service);
+        let probe = probe(endpoint.address, &settings.path, &terms);
         let problem = match tokio::time::timeout(settings.timeout, probe).await {
             Ok(Ok(())) => None,
             Ok(Err(problem)) => Some(problem),
@@ -120,12 +130,13 @@ fn jittered(interval: Duration, chance: &mut Chance) -> Duration {
 }
 
 /// `GET path` on a connection of its own; 2xx and 3xx are good.
-async fn probe(address: SocketAddr, path: &str, service: &Settings) -> Result<(), String> {
-    let tls = service.tls.as_deref();
+async fn probe(address: SocketAddr, path: &str, terms: &Terms) -> Result<(), String> {
+    let Terms { settings, tls } = terms;
+    let tls = tls.as_deref();
     let socket = client::connect(address, tls).await.map_err(|e| format!("connect: {e}"))?;
-    let http2 = service.http2;
+    let http2 = settings.http2();
     let host =
-        service.host.as_ref().and_then(|host| host.to_str().ok()).map_or_else(|| address.to_string(), str::to_owned);
+        settings.host.as_ref().and_then(|host| host.to_str().ok()).map_or_else(|| address.to_string(), str::to_owned);
     let scheme = if tls.is_some() { "https" } else { "http" };
     let uri = if http2 { format!("{scheme}://{host}{path}") } else { path.to_owned() };
     let mut request = Request::get(uri).header(header::USER_AGENT, "wayside-health");
@@ -246,7 +257,7 @@ mod tests {
                 }
             }
         });
-        let plain = crate::control::config::default_settings(&"test".into());
+        let plain = Terms { settings: Arc::new(Settings::of("test")), tls: None };
         let mut good = Vec::new();
         for _ in cases {
             good.push(probe(address, "/health", &plain).await.is_ok());

@@ -145,8 +145,8 @@ impl Pools {
         fresh: bool,
         within: Duration,
     ) -> Result<Connection, ConnectError> {
-        let tls = service.settings.tls.as_ref();
-        if service.settings.http2 {
+        let tls = service.tls.as_ref();
+        if service.settings.http2() {
             let shared = tokio::time::timeout(within, self.shared(endpoint, tls)).await;
             return shared.map_err(|_| ConnectError::Timeout)?.map(Connection::Http2);
         }

@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(mut parts) = request(&mut lines) else { return };
     let edits: Vec<HeaderEdit> = lines.map_while(edit).collect();
     let named = named_by_connection(&parts.headers);
-    if check(&mut parts, &Gateway::default().limits).is_err() {
+    if check(&mut parts, &Gateway::default()).is_err() {
         return;
     }
     let hosts: Vec<&HeaderValue> = parts.headers.get_all(header::HOST).iter().collect();

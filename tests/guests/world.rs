@@ -62,9 +62,10 @@ pub(crate) fn catalog(seed: u32) -> Arc<Catalog> {
     let service = |name: &'static str| {
         let service = Service {
             name: name.into(),
-            settings: Arc::new(wayside::control::config::default_settings(&"test".into())),
+            settings: Arc::new(wayside::service::Settings::of("test")),
             endpoints: (0..4).map(|index| endpoint(name, index)).collect(),
             reported: Arc::default(),
+            tls: None,
             live: Arc::new(ServiceLive::default()),
         };
         Arc::new(service)

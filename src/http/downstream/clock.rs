@@ -3,7 +3,7 @@
 use super::flood::Flood;
 use super::frames::Frames;
 use crate::http::malformed::Malformed;
-use crate::http::settings::ConnectionLimits;
+use crate::http::settings::Gateway;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -119,15 +119,15 @@ impl Handle {
 
 impl Clock {
     /// A connection that began to speak.
-    pub fn new(limits: &ConnectionLimits, http2: bool, began: Instant) -> Self {
+    pub fn new(limits: &Gateway, http2: bool, began: Instant) -> Self {
         Clock {
             head_timeout: limits.head_timeout,
             idle_timeout: limits.idle_timeout,
             stall_timeout: limits.stall_timeout,
             http2,
             active: Cell::new(0),
-            left: Cell::new(limits.requests),
-            expires: began + limits.lifetime,
+            left: Cell::new(limits.max_requests_per_connection),
+            expires: began + limits.connection_lifetime,
             in_head: Cell::new(true),
             since: Cell::new(Some(began)),
             half: Cell::new(None),

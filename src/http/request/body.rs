@@ -8,7 +8,7 @@ use crate::base::time::Alarm;
 use crate::http::grpc;
 use crate::http::malformed::Malformed;
 use crate::http::request::Head;
-use crate::http::settings::ConnectionLimits;
+use crate::http::settings::Gateway;
 use bytes::Bytes;
 use gate::Gate;
 use http::Version;
@@ -71,7 +71,7 @@ pub enum Broken {
 
 impl Source {
     /// Takes the body of the client that sent this head, of so many bytes at most.
-    pub fn new(incoming: Incoming, head: &Head, most: u64, limits: &ConnectionLimits) -> Rc<Self> {
+    pub fn new(incoming: Incoming, head: &Head, most: u64, limits: &Gateway) -> Rc<Self> {
         let http2 = head.parts.version == Version::HTTP_2;
         // A connection of HTTP/1 has but this body to wait for, so it does that itself; a call of gRPC can be a
         // conversation in which the client is silent for long.

@@ -3,7 +3,7 @@
 use crate::http::error::Error;
 use crate::http::headers::named_by_connection;
 use crate::http::malformed::Malformed;
-use crate::http::settings::ConnectionLimits;
+use crate::http::settings::Gateway;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
@@ -13,10 +13,10 @@ use http::{Method, Version};
 ///
 /// # Errors
 /// Why it must not be forwarded.
-pub fn check(parts: &mut Parts, limits: &ConnectionLimits) -> Result<(), Error> {
+pub fn check(parts: &mut Parts, limits: &Gateway) -> Result<(), Error> {
     if parts.version == Version::HTTP_2 {
         // Of HTTP/1 the scanner has seen to it.
-        if parts.headers.len() > limits.headers || list_size(parts) > limits.head_bytes {
+        if parts.headers.len() > limits.max_headers || list_size(parts) > limits.max_head_bytes {
             return Err(Error::Malformed(Malformed::HeadTooLarge));
         }
         if !parts.uri.path_and_query().is_none_or(|target| target.as_str().is_ascii()) {

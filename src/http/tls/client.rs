@@ -5,14 +5,15 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// How a service's endpoints are spoken to over TLS. They always have to prove who they are: there is no way to go
 /// without, since a `ca` of one's own is one line.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Whose certificate they show, and what SNI says; none: their address.
     pub server_name: Option<String>,
@@ -20,8 +21,14 @@ pub struct Settings {
     pub ca: Option<PathBuf>,
     /// What the gateway proves itself with.
     pub certificate: Option<Pair>,
-    /// ALPN says `h2` rather than `http/1.1`, and an endpoint must agree.
-    pub http2: bool,
+}
+
+impl Settings {
+    /// The same with its paths, which are relative to `folder`.
+    pub fn at(self, folder: &Path) -> Self {
+        let ca = self.ca.map(|file| folder.join(file));
+        Settings { ca, certificate: self.certificate.map(|pair| pair.at(folder)), ..self }
+    }
 }
 
 /// Makes handshakes with a service's endpoints. Equal to another one if both would do just the same.
@@ -45,12 +52,12 @@ impl PartialEq for Connector {
 }
 
 impl Connector {
-    /// Reads the files.
+    /// Reads the files. `http2`: ALPN says `h2` rather than `http/1.1`, and an endpoint must agree.
     ///
     /// # Errors
     /// Which of the settings or files is wrong, and why.
-    pub fn new(settings: &Settings) -> Result<Self, String> {
-        let mut digested = format!("{settings:?}").into_bytes();
+    pub fn new(settings: &Settings, http2: bool) -> Result<Self, String> {
+        let mut digested = format!("{settings:?} {http2}").into_bytes();
         let mut files = Vec::new();
         let mut read = |file: &PathBuf| {
             let bytes = super::read(file)?;
@@ -78,9 +85,9 @@ impl Connector {
                 builder.with_client_auth_cert(chain, key).map_err(|error| super::does_not_go_with(pair, &error))?
             }
         };
-        config.alpn_protocols = vec![if settings.http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+        config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
         let digest = crate::base::digest::short(&digested);
-        Ok(Connector { digest, files, name, http2: settings.http2, config: Arc::new(config) })
+        Ok(Connector { digest, files, name, http2, config: Arc::new(config) })
     }
 
     async fn handshake(&self, stream: TcpStream, address: SocketAddr) -> io::Result<Socket> {

@@ -50,14 +50,14 @@ impl<'a> Outgoing<'a> {
         let sent = || head.parts.headers.get(header::HOST).cloned();
         let host = edits.host.clone().or_else(own).or_else(sent);
         let target = target(head, edits)?;
-        if !service.settings.http2 {
+        if !service.settings.http2() {
             let (uri, version, upgrade) = (Uri::from(target), Version::HTTP_11, head.upgrade.as_ref());
             let waits = interim::waits(head.parts.version, &head.parts.headers);
             return Ok(Outgoing { head, gateway, edits, uri, version, host, upgrade, waits, early_hints });
         }
         // `:authority` carries the host (RFC 9113 §8.3.1).
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        let scheme = if service.settings.tls.is_some() { "https" } else { "http" };
+        let scheme = if service.tls.is_some() { "https" } else { "http" };
         let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build();
         let uri = uri.map_err(|_| Error::Malformed(Malformed::Target))?;
         let version = Version::HTTP_2;

@@ -24,12 +24,13 @@ fn service(strategy: Strategy, weights: &[u32]) -> Service {
             live: Arc::new(Live::default()),
         })
     };
-    let settings = Settings { strategy, ..crate::control::config::default_settings(&"test".into()) };
+    let settings = Settings { strategy, ..crate::service::Settings::of("test") };
     Service {
         name: "users".into(),
         settings: Arc::new(settings),
         endpoints: weights.iter().enumerate().map(endpoint).collect(),
         reported: Arc::default(),
+        tls: None,
         live: Arc::new(ServiceLive::default()),
     }
 }

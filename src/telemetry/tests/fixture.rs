@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use wayside::base::chance::Chance;
 use wayside::base::time::Calendar;
 use wayside::base::trace::{Context, Sampler};
-use wayside::control::config;
 use wayside::http::request::{Head, Peer};
 use wayside::http::settings::AccessLog;
 use wayside::service::decision::Decision;
 use wayside::service::plan::Strategy;
 use wayside::service::record::{Attempt, AttemptError, PolicyCall, Record};
-use wayside::service::{Endpoint, Service};
+use wayside::service::{Endpoint, Service, Settings};
 
 /// A record of this request, sampled or not.
 pub(crate) fn record(request: http::request::Builder, sampled: bool, access_log: AccessLog) -> Record {
@@ -26,12 +25,13 @@ pub(crate) fn record(request: http::request::Builder, sampled: bool, access_log:
 }
 
 pub(crate) fn service(name: &str) -> Arc<Service> {
-    let settings = Arc::new(config::default_settings(&Arc::from("local")));
+    let settings = Arc::new(Settings::of("local"));
     Arc::new(Service {
         name: name.into(),
         settings,
         endpoints: Vec::new(),
         reported: Arc::default(),
+        tls: None,
         live: Arc::default(),
     })
 }

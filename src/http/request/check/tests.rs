@@ -11,7 +11,7 @@ fn parts(target: &str, version: Version, lines: &[(&str, &str)]) -> Parts {
 
 fn host(target: &str, version: Version, lines: &[(&str, &str)]) -> Result<String, &'static str> {
     let mut parts = parts(target, version, lines);
-    match check(&mut parts, &Gateway::default().limits) {
+    match check(&mut parts, &Gateway::default()) {
         Ok(()) => Ok(parts.headers.get(header::HOST).map_or("", |host| host.to_str().unwrap()).to_owned()),
         Err(Error::Malformed(malformed)) => Err(malformed.name()),
         Err(other) => Err(other.code()),
@@ -57,7 +57,7 @@ fn a_request_has_one_host() {
 #[test]
 fn cookies_of_http_2_are_put_into_one_line() {
     let mut parts = parts("http://a/", Version::HTTP_2, &[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
-    check(&mut parts, &Gateway::default().limits).unwrap();
+    check(&mut parts, &Gateway::default()).unwrap();
     assert_eq!(parts.headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
 }
 

@@ -1,0 +1,231 @@
+//! What `[services.NAME]` of the configuration says. Each key is a field here, with its default and its bounds, and
+//! nowhere else.
+
+use super::plan::Strategy;
+use crate::base::duration;
+use crate::discovery::Lookup;
+use crate::http::request::check::is_authority;
+use crate::http::tls::client;
+use http::{HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde::de::{self, Deserializer};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a service is found, balanced, timed and retried.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Name of the source that reports its endpoints. The one key that must be there.
+    pub source: Arc<str>,
+    /// What the source calls it; none: as the gateway does.
+    pub registered_as: Option<String>,
+    /// Only endpoints with all these tags.
+    pub tags: Vec<String>,
+    /// An empty answer of the source is applied at once.
+    pub allow_empty: bool,
+    /// How an endpoint is chosen where no policy says otherwise.
+    pub strategy: Strategy,
+    /// Which request property the `hash` and `sticky` strategies use where no policy gives a key.
+    pub hash_on: HashOn,
+    /// What `Host` says upstream; none: as the client sent it. A policy can say otherwise for each request.
+    #[serde(deserialize_with = "host")]
+    pub host: Option<HeaderValue>,
+    /// What its endpoints are spoken to with.
+    pub protocol: Protocol,
+    /// Whole exchange, all attempts, until the last byte of the response. Zero: no limit.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// One attempt, until its response head is there; the time in which the client sends its body is not counted. Zero: no
+    /// limit.
+    #[serde(with = "duration")]
+    pub attempt_timeout: Duration,
+    /// Until a connection is established.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// Attempts, the first one counted.
+    pub max_attempts: u32,
+    /// Also retry when an attempt was answered with one of these.
+    pub retry_status: Vec<u16>,
+    /// Bytes of a request's body; one more is refused with 413. None: as many as come.
+    pub max_body_bytes: Option<u64>,
+    /// How long `sticky` remembers a key that is not used.
+    #[serde(with = "duration")]
+    pub sticky_ttl: Duration,
+    /// Speak TLS with its endpoints.
+    pub tls: Option<client::Settings>,
+    /// Active health check; none: only what the source and failing connects say.
+    pub health: Option<HealthCheck>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            source: Arc::from(""),
+            registered_as: None,
+            tags: Vec::new(),
+            allow_empty: false,
+            strategy: Strategy::default(),
+            hash_on: HashOn::ClientAddress,
+            host: None,
+            protocol: Protocol::Http1,
+            timeout: Duration::from_secs(300),
+            attempt_timeout: Duration::from_secs(15),
+            connect_timeout: Duration::from_secs(2),
+            max_attempts: 2,
+            retry_status: Vec::new(),
+            max_body_bytes: None,
+            sticky_ttl: Duration::from_secs(3600),
+            tls: None,
+            health: None,
+        }
+    }
+}
+
+impl Settings {
+    /// Those of a service that nobody declared: this source has named it.
+    pub fn of(source: &str) -> Self {
+        Settings { source: Arc::from(source), ..Settings::default() }
+    }
+
+    /// Is every number within its bounds? `most_attempts`: of the gateway.
+    ///
+    /// # Errors
+    /// The key that is not, and what was expected.
+    pub fn check(&self, most_attempts: u32) -> Result<(), String> {
+        let retryable = |status: &u16| matches!(status, 408 | 425 | 429 | 500..=599);
+        if let Some(status) = self.retry_status.iter().find(|status| !retryable(status)) {
+            return Err(format!("retry_status: {status} is none of 408, 425, 429, 500 to 599"));
+        }
+        if !(1..=most_attempts).contains(&self.max_attempts) {
+            let given = self.max_attempts;
+            return Err(format!("max_attempts: {given} is not between 1 and {most_attempts} (gateway.max_attempts)"));
+        }
+        if self.connect_timeout.is_zero() {
+            return Err("connect_timeout: must be more than 0".into());
+        }
+        self.health.as_ref().map_or(Ok(()), |health| health.check().map_err(|problem| format!("health{problem}")))
+    }
+
+    /// What its source looks for, where the gateway calls it this.
+    pub fn lookup(&self, name: &Arc<str>) -> Lookup {
+        Lookup {
+            service: Arc::clone(name),
+            registered_as: self.registered_as.clone().unwrap_or_else(|| name.to_string()),
+            tags: self.tags.clone(),
+            allow_empty: self.allow_empty,
+        }
+    }
+
+    /// What makes handshakes with its endpoints, with files relative to `folder`.
+    ///
+    /// # Errors
+    /// Which of the settings or files is wrong, and why.
+    pub fn connector(&self, folder: &Path) -> Result<Option<Arc<client::Connector>>, String> {
+        let Some(tls) = self.tls.clone() else { return Ok(None) };
+        let mut tls = tls.at(folder);
+        if tls.server_name.is_none() {
+            let host = self.host.as_ref().and_then(|host| host.to_str().ok()?.parse::<http::uri::Authority>().ok());
+            tls.server_name = host.map(|host| host.host().to_owned());
+        }
+        let connector = client::Connector::new(&tls, self.http2());
+        connector.map(|connector| Some(Arc::new(connector))).map_err(|problem| format!("tls: {problem}"))
+    }
+
+    /// HTTP/2 is spoken to its endpoints.
+    pub fn http2(&self) -> bool {
+        self.protocol == Protocol::H2
+    }
+}
+
+/// What endpoints are spoken to with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2, over TLS by ALPN, else by prior knowledge.
+    H2,
+}
+
+/// What `hash` and `sticky` use as the key by default.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum HashOn {
+    /// The client's IP address: `client-address`.
+    ClientAddress,
+    /// The value of this header; the client's address where there is none: `header:NAME`.
+    Header(HeaderName),
+    /// The value of this cookie; the client's address where there is none: `cookie:NAME`.
+    Cookie(String),
+}
+
+impl TryFrom<String> for HashOn {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is none of `client-address`, `header:NAME`, `cookie:NAME`");
+        match text.split_once(':') {
+            None if text == "client-address" => Ok(HashOn::ClientAddress),
+            Some(("header", name)) => name.parse().map(HashOn::Header).map_err(|_| wrong()),
+            Some(("cookie", name)) if !name.is_empty() => Ok(HashOn::Cookie(name.into())),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+fn host<'de, D: Deserializer<'de>>(from: D) -> Result<Option<HeaderValue>, D::Error> {
+    let text = String::deserialize(from)?;
+    let good = HeaderValue::from_str(&text).ok().filter(|_| is_authority(text.as_bytes()));
+    let wrong = || de::Error::custom(format!("`{text}` is no host, like `shop.example` or `shop.example:8080`"));
+    good.map(Some).ok_or_else(wrong)
+}
+
+/// An active HTTP health check: `GET path`, 2xx or 3xx is good.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HealthCheck {
+    /// Path and query to ask for. Must be there.
+    pub path: String,
+    /// From the end of one check to the start of the next, ± 10 %.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    /// For the whole check.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// This many bad checks in a row make it unhealthy.
+    pub unhealthy_after: u32,
+    /// This many good checks in a row make it healthy again.
+    pub healthy_after: u32,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        HealthCheck {
+            path: String::new(),
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_millis(500),
+            unhealthy_after: 3,
+            healthy_after: 2,
+        }
+    }
+}
+
+impl HealthCheck {
+    fn check(&self) -> Result<(), String> {
+        if !self.path.starts_with('/') || self.path.parse::<http::uri::PathAndQuery>().is_err() {
+            return Err(format!(".path: `{}` must start with `/` and be a path", self.path));
+        }
+        for (key, duration) in [("interval", self.interval), ("timeout", self.timeout)] {
+            if duration < Duration::from_millis(10) {
+                return Err(format!(".{key}: must be at least 10ms"));
+            }
+        }
+        if self.unhealthy_after == 0 || self.healthy_after == 0 {
+            return Err(": `unhealthy_after` and `healthy_after` must be at least 1".into());
+        }
+        Ok(())
+    }
+}
