@@ -1,98 +1,106 @@
-//! The admin address: is it alive, is it ready, and what does it see. For operators only, so on loopback by default.
+//! The admin address: is it alive, is it ready, and what does it see. For operators only, so on loopback by default; on a
+//! thread of its own, with bounds on whoever connects, so that no caller can hold up control or traffic.
 
-use crate::proxy::worker::Shared;
-use http::{Request, Response, StatusCode, header};
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+pub mod api;
+mod guard;
+mod serve;
+
+use crate::http::downstream::spread::Spread;
+use crate::snapshot::Current;
+use crate::snapshot::vitals::{Phase, Vitals};
+use crate::telemetry::Telemetry;
+use api::{Policies, Problem, Published, Routes, Services, Status};
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router, middleware};
+pub use serve::serve;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
-/// Answers until its task ends.
-pub async fn serve(listener: tokio::net::TcpListener, shared: Arc<Shared>) {
-    loop {
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            continue;
-        };
-        let shared = Arc::clone(&shared);
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                let answer = answer(&shared, request.uri().path());
-                async move { Ok::<_, std::convert::Infallible>(answer) }
-            });
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
+/// What the admin sees.
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// The world.
+    pub snapshot: Current,
+    /// How the gateway itself is doing.
+    pub vitals: Arc<Vitals>,
+    /// For `/metrics`.
+    pub telemetry: Arc<Telemetry>,
+    /// Downstream connections.
+    pub spread: Arc<Spread>,
+    /// Names that it may be asked by, beside addresses and `localhost`.
+    pub hosts: Arc<[String]>,
 }
 
-fn answer(shared: &Shared, path: &str) -> Response<Full<Bytes>> {
-    if path == "/metrics" {
-        return metrics(shared);
-    }
-    let snapshot = shared.snapshot.load();
-    let (status, value) = match path {
-        "/healthz" => (StatusCode::OK, json!({ "status": "alive" })),
-        "/readyz" if *shared.drain.borrow() => (StatusCode::SERVICE_UNAVAILABLE, json!({ "status": "draining" })),
-        "/readyz" => (StatusCode::OK, json!({ "status": "ready" })),
-        "/snapshot" => (StatusCode::OK, snapshot_of(&snapshot)),
-        "/services" => (StatusCode::OK, services(&snapshot)),
-        "/routes" => {
-            let routes = snapshot.routes.iter().map(|r| json!({ "name": *r.name, "service": *r.service.name }));
-            (StatusCode::OK, json!({ "routes": routes.collect::<Vec<_>>() }))
-        }
-        "/policies" => (StatusCode::OK, policies(&snapshot)),
-        _ => (
-            StatusCode::NOT_FOUND,
-            json!({ "error": { "code": "not_found", "reason": "See /healthz, /readyz, /metrics, /snapshot, /services, /routes, /policies." } }),
-        ),
+const PATHS: &str = "See /healthz, /readyz, /metrics, /snapshot, /services, /routes, /policies.";
+
+fn router(admin: Admin) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .route("/snapshot", get(async |State(admin): State<Admin>| Json(Published::of(&admin.snapshot.load()))))
+        .route("/services", get(async |State(admin): State<Admin>| Json(Services::of(&admin.snapshot.load()))))
+        .route("/routes", get(async |State(admin): State<Admin>| Json(Routes::of(&admin.snapshot.load()))))
+        .route("/policies", get(async |State(admin): State<Admin>| Json(Policies::of(&admin.snapshot.load()))))
+        .fallback(async || problem(StatusCode::NOT_FOUND, "not_found", PATHS))
+        .method_not_allowed_fallback(async || {
+            problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This can only be read: use GET or HEAD.")
+        })
+        .layer(middleware::from_fn_with_state(Arc::clone(&admin.hosts), guard::check))
+        .layer(middleware::map_response(secured))
+        .with_state(admin)
+}
+
+fn problem(status: StatusCode, code: &str, reason: &str) -> Response {
+    (status, Json(Problem::new(code, reason))).into_response()
+}
+
+/// Does it live? Not where control has been stuck for long: then only a restart helps.
+async fn healthz(State(admin): State<Admin>) -> Response {
+    let alive = admin.vitals.control_is_alive();
+    let code = if alive { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(status(&admin, if alive { "alive" } else { "stuck" }))).into_response()
+}
+
+/// Shall it be sent traffic?
+async fn readyz(State(admin): State<Admin>) -> Response {
+    let name = match admin.vitals.phase() {
+        Phase::Starting => "starting",
+        Phase::Leaving | Phase::Draining => "draining",
+        Phase::Serving if !admin.vitals.control_is_alive() => "stuck",
+        Phase::Serving => "ready",
     };
-    let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    let code = if name == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let broken_policies = api::broken(&admin.snapshot.load());
+    (code, Json(Status { broken_policies, ..status(&admin, name) })).into_response()
+}
+
+fn status(admin: &Admin, name: &str) -> Status {
+    let control_age_ms = u64::try_from(admin.vitals.control_age().as_millis()).unwrap_or(u64::MAX);
+    Status { status: name.to_owned(), control_age_ms, broken_policies: Vec::new() }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    let page = admin.telemetry.metrics(&admin.snapshot.load(), admin.spread.open(), &admin.vitals);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
+}
+
+/// What every answer says to browsers: it is no page, nobody's to embed, to keep or to guess the type of.
+async fn secured(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
-fn snapshot_of(snapshot: &crate::snapshot::Snapshot) -> Value {
-    json!({ "generation": snapshot.generation, "digest": snapshot.digest, "config_error": snapshot.config_error })
-}
-
-fn metrics(shared: &Shared) -> Response<Full<Bytes>> {
-    let mut response =
-        Response::new(Full::new(Bytes::from(shared.telemetry.metrics(&shared.snapshot.load(), shared.spread.open()))));
-    let kind = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    response
-}
-
-fn services(snapshot: &crate::snapshot::Snapshot) -> Value {
-    let mut services: Vec<_> = snapshot.services().collect();
-    services.sort_by(|a, b| a.name.cmp(&b.name));
-    let service = |service: &Arc<crate::service::Service>| {
-        let endpoints = service.endpoints.iter().map(|e| {
-            json!({ "address": e.address.to_string(), "weight": e.weight, "healthy": e.usable(),
-                    "in_flight": e.in_flight(), "metadata": e.metadata })
-        });
-        json!({ "name": *service.name, "strategy": service.settings.strategy.name(), "source": *service.settings.source,
-                "revision": service.reported.revision, "skipped": service.reported.skipped, "held": service.reported.held,
-                "age_ms": u64::try_from(service.age().as_millis()).unwrap_or(u64::MAX),
-                "stale": service.live.stale.load(Relaxed), "endpoints": endpoints.collect::<Vec<_>>() })
-    };
-    json!({ "services": services.into_iter().map(service).collect::<Vec<_>>() })
-}
-
-fn policies(snapshot: &crate::snapshot::Snapshot) -> Value {
-    let policy = |scope: &Arc<crate::policy::Scope>| {
-        let version = scope.standing.live();
-        let state = match version {
-            _ if scope.loading => "loading",
-            Some(version) if version.suspended().is_some() => "suspended",
-            Some(_) => "live",
-            None => "failed",
-        };
-        json!({ "name": *scope.name, "version": version.map(|v| v.id.to_string()), "state": state, "error": scope.error })
-    };
-    json!({ "policies": snapshot.policies.iter().map(policy).collect::<Vec<_>>() })
-}
+#[cfg(test)]
+mod tests;

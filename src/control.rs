@@ -12,25 +12,31 @@ use crate::http::settings::Policies;
 use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
 use crate::service::Checks;
 use crate::snapshot::Publisher;
+use crate::snapshot::vitals::{BEAT, Vitals};
 use files::Files;
 use sources::Sources;
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use world::World;
 
 /// How long the ready line waits for sources that do not answer.
 const FIRST_ANSWERS: Duration = Duration::from_secs(5);
-/// How often endpoints that failing connects put aside are looked at.
-const TICK: Duration = Duration::from_millis(250);
+/// Events in a row that panic, after which it is control that is broken.
+const PANICS: u32 = 20;
+/// After a watch of the policies has ended, which it never should, another one begins.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The one that publishes.
 struct Control {
     publisher: Publisher,
+    vitals: Arc<Vitals>,
     world: World,
     sources: Sources,
     policies: Watched,
@@ -55,6 +61,14 @@ struct Watched {
     waiting: bool,
 }
 
+impl Watched {
+    /// Follows this directory.
+    fn follow(declared: &Policies, engine: Engine) -> Result<Self, String> {
+        let lists = Directory::follow(&declared.directory, &declared.cache, engine.clone())?;
+        Ok(Watched { engine: Some(engine), declared: Some(declared.clone()), lists: Some(lists), waiting: true })
+    }
+}
+
 /// What control waits for.
 enum Event {
     Reported(Arc<str>, Report),
@@ -63,11 +77,12 @@ enum Event {
     Tick,
 }
 
-/// Starts sources and policies on the current runtime, and waits for their first answers. Ends with the runtime.
+/// Starts sources and policies on the current runtime, and waits for their first answers. Gives the task that goes on
+/// then; it ends with the runtime, or because control is broken.
 ///
 /// # Errors
 /// A source's or the policies' settings cannot be used.
-pub async fn start(config: Config, publisher: Publisher) -> anyhow::Result<()> {
+pub async fn start(config: Config, publisher: Publisher, vitals: Arc<Vitals>) -> anyhow::Result<JoinHandle<()>> {
     let (to, reports) = mpsc::channel(64);
     let mut control = Control {
         world: World::new(config.clone()),
@@ -77,27 +92,28 @@ pub async fn start(config: Config, publisher: Publisher) -> anyhow::Result<()> {
         reports,
         files: Files::new(),
         hangup: signal(SignalKind::hangup())?,
-        tick: tokio::time::interval(TICK),
+        tick: tokio::time::interval(BEAT),
         waiting: config.awaited(),
         publisher,
+        vitals,
     };
     control.adopt(config).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     control.publish();
     let deadline = Instant::now() + FIRST_ANSWERS;
     while control.policies.waiting || !control.waiting.is_empty() {
         tokio::select! {
-            event = control.event() => control.handle(event),
+            event = control.event() => drop(control.take(event)),
             // Policies are waited for without end: compiling goes on for as long as it needs.
             () = tokio::time::sleep_until(deadline), if !control.policies.waiting => break,
         }
     }
-    tokio::spawn(async move {
-        loop {
+    Ok(tokio::spawn(async move {
+        let mut panics = 0;
+        while panics < PANICS {
             let event = control.event().await;
-            control.handle(event);
+            panics = if control.take(event) { 0 } else { panics + 1 };
         }
-    });
-    Ok(())
+    }))
 }
 
 impl Control {
@@ -109,6 +125,18 @@ impl Control {
             Some(()) = self.hangup.recv() => Event::Configuration,
             _ = self.tick.tick() => Event::Tick,
         }
+    }
+
+    /// Handles an event. False: that panicked, which is a bug of ours. What was published stays, and the next event may
+    /// well be handled.
+    fn take(&mut self, event: Event) -> bool {
+        self.vitals.beat();
+        let handled = catch_unwind(AssertUnwindSafe(|| self.handle(event))).is_ok();
+        if !handled {
+            self.vitals.panicked();
+            tracing::error!("control could not handle an event; what is published stays");
+        }
+        handled
     }
 
     fn handle(&mut self, event: Event) {
@@ -199,9 +227,29 @@ impl Watched {
         match &mut self.lists {
             Some(lists) => match lists.recv().await {
                 Some(scopes) => scopes,
-                None => std::future::pending().await,
+                None => self.again().await,
             },
             None => std::future::pending().await,
+        }
+    }
+
+    /// The watch has ended, which is a bug of ours: it begins anew. Policies stay as they are until its first list.
+    async fn again(&mut self) -> Vec<Arc<Scope>> {
+        loop {
+            tracing::error!("the watch of the policies' directory has ended; beginning another one");
+            tokio::time::sleep(AGAIN).await;
+            let (Some(declared), Some(engine)) = (&self.declared, &self.engine) else {
+                return std::future::pending().await;
+            };
+            match Watched::follow(declared, engine.clone()) {
+                Ok(watched) => *self = watched,
+                Err(problem) => tracing::error!(problem, "the policies' directory cannot be watched"),
+            }
+            if let Some(lists) = &mut self.lists
+                && let Some(scopes) = lists.recv().await
+            {
+                return scopes;
+            }
         }
     }
 
@@ -218,8 +266,7 @@ impl Watched {
             Some(engine) => engine.clone(),
             None => Engine::new(EngineSettings::for_workers(config.gateway.workers)).map_err(|e| e.to_string())?,
         };
-        let lists = Directory::follow(&declared.directory, &declared.cache, engine.clone())?;
-        *self = Watched { engine: Some(engine), declared: Some(declared.clone()), lists: Some(lists), waiting: true };
+        *self = Watched::follow(declared, engine)?;
         Ok(())
     }
 }

@@ -1,6 +1,8 @@
 //! What the two flows share: one immutable picture of services, routes and policies. Control publishes it, and a request
 //! loads it once.
 
+pub mod vitals;
+
 use crate::http::settings;
 use crate::policy::Scope;
 use crate::service::Service;

@@ -18,6 +18,7 @@ use crate::http::malformed::Malformed;
 use crate::http::settings::{self, AccessLog};
 use crate::service::record::Record;
 use crate::snapshot::Snapshot;
+use crate::snapshot::vitals::Vitals;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -60,9 +61,9 @@ impl Telemetry {
     }
 
     /// The answer to `/metrics`: Prometheus text, format 0.0.4. `connections`: downstream, open now.
-    pub fn metrics(&self, snapshot: &Snapshot, connections: usize) -> String {
+    pub fn metrics(&self, snapshot: &Snapshot, connections: usize, vitals: &Vitals) -> String {
         let spans = self.traces.as_ref().map(traces::Traces::counts);
-        metrics::page(&self.metrics, snapshot, connections, spans, self.access_log.dropped())
+        metrics::page(&self.metrics, snapshot, (connections, vitals), spans, self.access_log.dropped())
     }
 
     /// Hands over what the queues still hold, for a few seconds at most. For the end, when no worker runs any more.

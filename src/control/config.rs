@@ -113,6 +113,7 @@ impl Config {
         let mut kept = Vec::new();
         keep(&mut self.gateway.listen, &running.gateway.listen, "gateway.listen", &mut kept);
         keep(&mut self.gateway.admin, &running.gateway.admin, "gateway.admin", &mut kept);
+        keep(&mut self.gateway.admin_hosts, &running.gateway.admin_hosts, "gateway.admin_hosts", &mut kept);
         keep(&mut self.gateway.workers, &running.gateway.workers, "gateway.workers", &mut kept);
         keep(&mut self.telemetry.otlp, &running.telemetry.otlp, "telemetry.otlp", &mut kept);
         kept

@@ -1,10 +1,12 @@
 //! The sources that run: begun, ended or left alone as the configuration says.
 
 use crate::control::config::Config;
+use crate::discovery::backoff::Backoff;
 use crate::discovery::{Lookup, Report, Reports, Source, SourceSettings};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// The sources that run.
 pub(super) struct Sources {
@@ -23,6 +25,24 @@ struct Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.watch.abort();
+    }
+}
+
+/// Watches for ever: a watch that ends or panics is a bug of ours, which is reported, and begun again.
+async fn watch(source: Arc<dyn Source>, lookups: Vec<Lookup>, reports: Reports) {
+    let mut backoff = Backoff::seeded();
+    loop {
+        // On a task of its own, which ends with this one.
+        let mut watch = JoinSet::new();
+        watch.spawn(source.watch(lookups.clone(), reports.clone()));
+        let ended = watch.join_next().await;
+        let problem = match ended {
+            Some(Err(error)) => format!("its watch ended: {error}"),
+            _ => "its watch ended".to_owned(),
+        };
+        tracing::error!(source = %reports.source, problem, "a source is watched anew");
+        reports.send(Report::Failed(None, problem)).await;
+        tokio::time::sleep(backoff.wait()).await;
     }
 }
 
@@ -58,7 +78,7 @@ impl Sources {
                 continue;
             }
             let reports = Reports { source: Arc::clone(&name), to: self.to.clone() };
-            let watch = tokio::spawn(source.watch(lookups.clone(), reports)).abort_handle();
+            let watch = tokio::spawn(watch(Arc::clone(&source), lookups.clone(), reports)).abort_handle();
             self.running.insert(name, Running { settings: settings.clone(), source, lookups, watch });
         }
     }

@@ -21,10 +21,16 @@ pub struct Gateway {
     pub listen: Vec<Listen>,
     /// Where operators connect. Needs a restart.
     pub admin: SocketAddr,
+    /// Names that the admin may be asked by, beside IP addresses and `localhost`. Needs a restart.
+    pub admin_hosts: Vec<String>,
     /// Threads that carry traffic; default: one per core, [`MOST_WORKERS`] at most. Needs a restart.
     pub workers: usize,
     /// Its own zone, for zone-aware decisions.
     pub zone: Option<Arc<str>>,
+    /// After SIGTERM, the listeners go on accepting for so long, while readiness is 503 and each response is its
+    /// connection's last: whoever sends traffic has so long to notice.
+    #[serde(with = "duration")]
+    pub drain_delay: Duration,
     /// How long a drain waits for what is in flight.
     #[serde(with = "duration")]
     pub drain_timeout: Duration,
@@ -88,8 +94,10 @@ impl Default for Gateway {
         Gateway {
             listen: vec![Listen::at(SocketAddr::from(([127, 0, 0, 1], 8080)))],
             admin: SocketAddr::from(([127, 0, 0, 1], 9901)),
+            admin_hosts: Vec::new(),
             workers: cores.min(MOST_WORKERS),
             zone: None,
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
             max_timeout: Duration::from_secs(3600),
             max_attempts: 5,

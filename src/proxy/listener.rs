@@ -182,7 +182,7 @@ async fn serve(
     let (by, active) = (Rc::clone(&worker), Rc::clone(&clock));
     let service = service_fn(move |request| {
         let (worker, peer, active) = (Rc::clone(&by), Arc::clone(&peer), Clock::enter(&active));
-        let last = active.is_last() && !http2;
+        let last = (active.is_last() || worker.shared.vitals.leaving()) && !http2;
         async move {
             let mut response = crate::proxy::handle(worker, peer, active, request).await;
             if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -198,7 +198,7 @@ async fn serve(
         builder.max_header_list_size(u32::try_from(limits.max_head_bytes + TOO_LARGE).unwrap_or(u32::MAX));
         builder.enable_connect_protocol();
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        match unless_leaving(&mut drain, &clock, connection.as_mut()).await {
+        match unless_leaving(&worker, &clock, connection.as_mut()).await {
             Some(ended) => ended,
             None => {
                 connection.as_mut().graceful_shutdown();
@@ -213,7 +213,7 @@ async fn serve(
             builder.max_headers(limits.max_headers);
         }
         let mut connection = builder.serve_connection(io, service);
-        let ended = match unless_leaving(&mut drain, &clock, Pin::new(&mut connection)).await {
+        let ended = match unless_leaving(&worker, &clock, Pin::new(&mut connection)).await {
             Some(ended) => ended,
             None => {
                 Pin::new(&mut connection).graceful_shutdown();
@@ -240,10 +240,11 @@ async fn serve(
 
 /// What the connection comes to. None: the drain began before, or it takes no further request.
 async fn unless_leaving<T>(
-    drain: &mut tokio::sync::watch::Receiver<bool>,
+    worker: &Worker,
     clock: &Clock,
     mut connection: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
+    let mut drain = worker.shared.drain.subscribe();
     let watched = drain.clone();
     let mut draining = std::pin::pin!(drain.wait_for(|draining| *draining));
     let mut waker: Option<Waker> = None;
@@ -251,7 +252,7 @@ async fn unless_leaving<T>(
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(Some(ended));
         }
-        if clock.is_used_up() {
+        if clock.is_used_up() || clock.http2 && worker.shared.vitals.leaving() {
             return Poll::Ready(None);
         }
         // The connection is polled several times for each request, and once asked, the drain knows whom to wake.

@@ -7,6 +7,7 @@ use crate::http::downstream::spread::Spread;
 use crate::service::balance::{Balancer, Memory};
 use crate::service::pool::Pools;
 use crate::snapshot::Current;
+use crate::snapshot::vitals::Vitals;
 use crate::telemetry::{Recorder, Telemetry};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -28,7 +29,9 @@ pub struct Shared {
     /// What the sticky strategy remembers.
     pub sticky: Arc<Memory>,
     /// What all workers tell.
-    pub telemetry: Telemetry,
+    pub telemetry: Arc<Telemetry>,
+    /// How the gateway itself is doing.
+    pub vitals: Arc<Vitals>,
 }
 
 /// What a worker has for itself. Nothing in here is shared with another thread but `shared`.

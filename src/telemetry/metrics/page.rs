@@ -9,6 +9,7 @@ use crate::policy::{BOUNDS, GuestMetrics, SeriesValue, Version};
 use crate::service::decision::{Decision, FaultKind};
 use crate::service::record::AttemptError;
 use crate::snapshot::Snapshot;
+use crate::snapshot::vitals::Vitals;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -18,7 +19,7 @@ use std::time::SystemTime;
 pub(in crate::telemetry) fn page(
     registry: &Registry,
     snapshot: &Snapshot,
-    connections: usize,
+    (connections, vitals): (usize, &Vitals),
     spans: Option<&Counts>,
     lines: u64,
 ) -> String {
@@ -55,6 +56,10 @@ pub(in crate::telemetry) fn page(
     text.single("wayside_tasks", "gauge", "Tasks of all workers: connections, streams, timers.", tasks);
     text.single("wayside_connections", "gauge", "Downstream connections that are open.", connections);
     text.single("wayside_snapshot_generation", "gauge", "Number of the published snapshot.", snapshot.generation);
+    let age = vitals.control_age().as_secs_f64();
+    text.single("wayside_control_age_seconds", "gauge", "Time since control was last alive.", age);
+    let help = "Events that control could not handle: bugs, which the log tells.";
+    text.single("wayside_control_panics_total", "counter", help, vitals.panics());
     let get = |count: fn(&Counts) -> &std::sync::atomic::AtomicU64| spans.map_or(0, |spans| count(spans).load(Relaxed));
     let full = get(|counts| &counts.queue_full);
     text.single("wayside_spans_total", "counter", "Spans that exchanges had.", get(|counts| &counts.queued) + full);

@@ -1,6 +1,7 @@
 use crate::service::decision::{Decision, Fault, FaultKind};
 use crate::service::record::{AttemptError, End, PolicyCall};
 use crate::snapshot::Snapshot;
+use crate::snapshot::vitals::Vitals;
 use crate::telemetry::tests::{attempt, call, record, service, telemetry};
 use std::collections::{BTreeMap, HashSet};
 
@@ -90,7 +91,7 @@ fn a_scrape_adds_up_what_all_workers_counted() {
         recorder.finish(&record);
     }
     one.begin();
-    let page = || parse(&telemetry.metrics(&Snapshot::default(), 0));
+    let page = || parse(&telemetry.metrics(&Snapshot::default(), 0, &Vitals::default()));
     let samples = page();
     let expected = [
         ("wayside_requests_total{route=a \"b\"\n\\,service=users,code=2xx}", 3.0),
@@ -127,7 +128,7 @@ fn more_routes_than_there_is_room_for_are_counted_together() {
         record.status = 200;
         recorder.finish(&record);
     }
-    let samples = parse(&telemetry.metrics(&Snapshot::default(), 0));
+    let samples = parse(&telemetry.metrics(&Snapshot::default(), 0, &Vitals::default()));
     assert_eq!(samples["wayside_requests_total{route=other,service=other,code=2xx}"], 10.0);
     let series = samples.keys().filter(|key| key.starts_with("wayside_requests_total")).count();
     assert_eq!(series, super::MOST + 1);

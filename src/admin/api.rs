@@ -1,0 +1,217 @@
+//! What the admin answers, as types: the server writes them, and whoever asks can read them.
+
+use crate::discovery::Metadata;
+use crate::policy::{Scope, Standing};
+use crate::service::Service;
+use crate::snapshot::Snapshot;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// An answer that is no good news: a stable code for programs, a reason for people.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What is wrong.
+    pub error: Told,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// Stable, for programs.
+    pub code: String,
+    /// For people.
+    pub reason: String,
+}
+
+/// `/healthz` and `/readyz`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `alive` or `stuck`; `ready`, `starting`, `draining` or `stuck`.
+    pub status: String,
+    /// Time since control was last alive, ms.
+    pub control_age_ms: u64,
+    /// Policies that nobody answers for: what they guard is answered as their `on_fault` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken_policies: Vec<String>,
+}
+
+/// `/snapshot`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// Counts publications, from 1.
+    pub generation: u64,
+    /// Hash of all that was declared and observed, 12 hex digits.
+    pub digest: String,
+    /// Why the newest configuration file is not the one in force.
+    pub config_error: Option<String>,
+}
+
+/// `/services`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Services {
+    /// By name.
+    pub services: Vec<ServiceState>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceState {
+    /// Its name.
+    pub name: String,
+    /// How an endpoint is chosen where no policy says otherwise.
+    pub strategy: String,
+    /// Who reports its endpoints.
+    pub source: String,
+    /// What the source calls its state.
+    pub revision: String,
+    /// Entries that were bad, and were left out.
+    pub skipped: u32,
+    /// Why the source's newest answer is held back, while it is.
+    pub held: Option<String>,
+    /// Time since the source last confirmed the list, ms.
+    pub age_ms: u64,
+    /// The source is failing, or silent for too long.
+    pub stale: bool,
+    /// In the source's order.
+    pub endpoints: Vec<EndpointState>,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndpointState {
+    /// IP and port.
+    pub address: String,
+    /// Share of traffic.
+    pub weight: u32,
+    /// By its source and by our own checks.
+    pub healthy: bool,
+    /// Requests sent to it whose response has not ended.
+    pub in_flight: u32,
+    /// What its source says about it.
+    pub metadata: Metadata,
+}
+
+/// `/routes`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Routes {
+    /// In the configuration's order.
+    pub routes: Vec<RouteState>,
+}
+
+/// One declared route.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RouteState {
+    /// Its name, else what it matches.
+    pub name: String,
+    /// Where it leads to.
+    pub service: String,
+}
+
+/// `/policies`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Policies {
+    /// In the order in which they are asked.
+    pub policies: Vec<PolicyState>,
+}
+
+/// One policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyState {
+    /// The file name without `.wasm`.
+    pub name: String,
+    /// Who answers; none: nobody.
+    pub version: Option<String>,
+    /// `live`, `loading`, `suspended` or `failed`.
+    pub state: String,
+    /// Why the newest file was rejected.
+    pub error: Option<String>,
+}
+
+impl Problem {
+    /// With this code and reason.
+    pub fn new(code: &str, reason: impl Into<String>) -> Self {
+        Problem { error: Told { code: code.to_owned(), reason: reason.into() } }
+    }
+}
+
+impl Published {
+    /// Of this snapshot.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Published {
+            generation: snapshot.generation,
+            digest: snapshot.digest.clone(),
+            config_error: snapshot.config_error.clone(),
+        }
+    }
+}
+
+impl Services {
+    /// Of this snapshot.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let mut services: Vec<_> = snapshot.services().collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        Services { services: services.into_iter().map(service).collect() }
+    }
+}
+
+fn service(service: &Arc<Service>) -> ServiceState {
+    let endpoint = |endpoint: &Arc<crate::service::Endpoint>| EndpointState {
+        address: endpoint.address.to_string(),
+        weight: endpoint.weight,
+        healthy: endpoint.usable(),
+        in_flight: endpoint.in_flight(),
+        metadata: endpoint.metadata.clone(),
+    };
+    ServiceState {
+        name: service.name.to_string(),
+        strategy: service.settings.strategy.name().to_owned(),
+        source: service.settings.source.to_string(),
+        revision: service.reported.revision.clone(),
+        skipped: service.reported.skipped,
+        held: service.reported.held.clone(),
+        age_ms: u64::try_from(service.age().as_millis()).unwrap_or(u64::MAX),
+        stale: service.live.stale.load(Relaxed),
+        endpoints: service.endpoints.iter().map(endpoint).collect(),
+    }
+}
+
+impl Routes {
+    /// Of this snapshot.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let route = |route: &crate::service::route::Route| RouteState {
+            name: route.name.to_string(),
+            service: route.service.name.to_string(),
+        };
+        Routes { routes: snapshot.routes.iter().map(route).collect() }
+    }
+}
+
+impl Policies {
+    /// Of this snapshot.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Policies { policies: snapshot.policies.iter().map(policy).collect() }
+    }
+}
+
+fn policy(scope: &Arc<Scope>) -> PolicyState {
+    let version = scope.standing.live();
+    let state = match version {
+        _ if scope.loading => "loading",
+        Some(version) if version.suspended().is_some() => "suspended",
+        Some(_) => "live",
+        None => "failed",
+    };
+    PolicyState {
+        name: scope.name.to_string(),
+        version: version.map(|version| version.id.to_string()),
+        state: state.to_owned(),
+        error: scope.error.clone(),
+    }
+}
+
+/// Policies that nobody answers for.
+pub fn broken(snapshot: &Snapshot) -> Vec<String> {
+    let broken = snapshot.policies.iter().filter(|scope| matches!(scope.standing, Standing::Broken));
+    broken.map(|scope| scope.name.to_string()).collect()
+}
