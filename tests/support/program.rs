@@ -5,11 +5,13 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     reason = "for tests, each of which uses some of it"
 )]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -17,6 +19,8 @@ use tempfile::TempDir;
 
 /// How long anything may take that a test waits for.
 const WAIT: Duration = Duration::from_secs(20);
+/// The configuration, in the gateway's folder.
+const FILE: &str = "wayside.toml";
 /// Between two looks at something that has no signal.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -39,30 +43,11 @@ impl Program {
     /// Starts it with this configuration, besides its addresses, in a folder with the files that it names. More keys of
     /// `[gateway]` may come first; `listen` is not added where it is the first of them.
     pub fn start(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Self {
-        let file = folder.path().join("wayside.toml");
+        let file = folder.path().join(FILE);
         let listen = if config.starts_with("listen") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
         let gateway = format!("[gateway]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n{listen}");
         std::fs::write(&file, format!("{gateway}{config}")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wayside"));
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
-            command.env_remove(name);
-        }
-        command.arg("run").arg("--config").arg(&file).env("NO_PROXY", "127.0.0.1").env("NO_COLOR", "1");
-        command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let log = lines(child.stderr.take().unwrap());
-        let output = lines(child.stdout.take().unwrap());
-        let Ok(ready) = output.recv_timeout(WAIT) else {
-            let _ = child.kill();
-            let _ = child.wait();
-            panic!("not ready: {:?}", log.iter().collect::<Vec<_>>());
-        };
-        let urls =
-            ready.split_whitespace().filter_map(|word| word.split_once("://")).map(|(_, address)| address.to_owned());
-        let mut addresses: Vec<String> = urls.collect();
-        let admin = addresses.pop().expect("the admin's address");
-        let address = addresses.first().expect("an address").clone();
-        Program { child, address, addresses, admin, output, log, folder }
+        launch_file(folder, &file, environment).ready()
     }
 
     /// With one service, `shop`, of one endpoint, where everything goes; keys of `[gateway]` and of the service.
@@ -137,6 +122,89 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            tell(&self.log);
+        }
+    }
+}
+
+/// What a gateway has said, where a test fails.
+fn tell(log: &Receiver<String>) {
+    for line in log.iter() {
+        eprintln!("    {line}");
+    }
+}
+
+/// A gateway that was started and may not be ready yet.
+#[derive(Debug)]
+pub struct Launched {
+    /// None: taken over by the program that is ready.
+    parts: Option<(Child, Receiver<String>, Receiver<String>, TempDir)>,
+}
+
+/// Starts it with exactly this configuration.
+pub fn launch(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Launched {
+    let file = folder.path().join(FILE);
+    std::fs::write(&file, config).unwrap();
+    launch_file(folder, &file, environment)
+}
+
+fn launch_file(folder: TempDir, file: &Path, environment: &[(&str, &str)]) -> Launched {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wayside"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
+        command.env_remove(name);
+    }
+    command.arg("run").arg("--config").arg(file).env("NO_PROXY", "127.0.0.1").env("NO_COLOR", "1");
+    command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let log = lines(child.stderr.take().unwrap());
+    let output = lines(child.stdout.take().unwrap());
+    Launched { parts: Some((child, output, log, folder)) }
+}
+
+impl Launched {
+    /// Waits until it is ready.
+    pub fn ready(mut self) -> Program {
+        let (mut child, output, log, folder) = self.parts.take().unwrap();
+        let Ok(ready) = output.recv_timeout(WAIT) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("not ready: {:?}", log.iter().collect::<Vec<_>>());
+        };
+        let urls =
+            ready.split_whitespace().filter_map(|word| word.split_once("://")).map(|(_, address)| address.to_owned());
+        let mut addresses: Vec<String> = urls.collect();
+        let admin = addresses.pop().expect("the admin's address");
+        let address = addresses.first().expect("an address").clone();
+        Program { child, address, addresses, admin, output, log, folder }
+    }
+
+    /// Sends it a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        signal(&self.parts.as_ref().unwrap().0, name);
+    }
+
+    /// Waits for its end. True: with exit code 0.
+    pub fn ended(&mut self) -> bool {
+        self.parts.as_mut().unwrap().0.wait().unwrap().success()
+    }
+
+    /// Waits for its end, which must be a failure: its log.
+    pub fn failed(mut self) -> Vec<String> {
+        assert!(!self.ended());
+        self.parts.as_ref().unwrap().2.iter().collect()
+    }
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if let Some((child, _, log, _)) = &mut self.parts {
+            let _ = child.kill();
+            let _ = child.wait();
+            if std::thread::panicking() {
+                tell(log);
+            }
+        }
     }
 }
 
