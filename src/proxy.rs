@@ -31,9 +31,9 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     let mut exchange = Exchange::begin(&worker, Arc::clone(&peer), active, &parts.headers, &snapshot.telemetry);
     let checked = check(&mut parts, &snapshot.gateway.limits);
     let asks_us = ends_at_this_hop(&mut parts);
-    let head = Head::new(parts, peer, &snapshot.gateway.trusted_proxies);
+    let head = Head::with(parts, peer, &snapshot.gateway.trusted_proxies, snapshot.gateway.paths);
     exchange.record.head = Some(Arc::clone(&head));
-    if let Err(error) = checked {
+    if let Err(error) = checked.and_then(|()| head.check_path()) {
         return response::from_error(exchange, error);
     }
     if asks_us {

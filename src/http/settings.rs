@@ -31,6 +31,8 @@ pub struct Gateway {
     pub forwarded: bool,
     /// The gateway's name in `Via`; none: no such header.
     pub via: Option<Via>,
+    /// What becomes of a path that another server could resolve differently.
+    pub paths: Paths,
     /// Times of connections that speak another protocol.
     pub tunnels: Tunnels,
     /// Bounds on downstream connections.
@@ -41,6 +43,19 @@ pub struct Gateway {
     pub upstream_idle_timeout: Duration,
     /// How long an upstream connection is used at most.
     pub upstream_lifetime: Duration,
+}
+
+/// What becomes of a path that another server could resolve differently: `gateway.paths`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Paths {
+    /// It is refused: one with a dot segment whose neighbour, slash or parameters servers see differently.
+    #[default]
+    Normal,
+    /// So is each one with a backslash, or an escaped slash or backslash, wherever that is.
+    Strict,
+    /// It is forwarded as it was sent, with its plain dot segments resolved and nothing decoded.
+    AsSent,
 }
 
 /// One listener.

@@ -3,7 +3,7 @@
 use super::{Config, Declared, DeclaredRoute};
 use crate::discovery::{Lookup, SourceSettings};
 use crate::http::headers::Via;
-use crate::http::settings::{ConnectionLimits, Gateway, Listen, Policies, Telemetry, Tunnels};
+use crate::http::settings::{ConnectionLimits, Gateway, Listen, Paths, Policies, Telemetry, Tunnels};
 use crate::http::tls::client::{self, Connector};
 use crate::http::tls::{Pair, server};
 use crate::service::plan::Strategy;
@@ -48,6 +48,7 @@ struct RawGateway {
     trusted_proxies: Vec<String>,
     forwarded: bool,
     via: String,
+    paths: Paths,
     max_connections: usize,
     max_connections_per_client: usize,
     max_requests_per_connection: u64,
@@ -119,6 +120,7 @@ impl Default for RawGateway {
             trusted_proxies: Vec::new(),
             forwarded: false,
             via: "wayside".into(),
+            paths: Paths::default(),
             max_connections: 10_000,
             max_connections_per_client: 1000,
             max_requests_per_connection: 100_000,
@@ -385,6 +387,7 @@ impl RawGateway {
             trusted_proxies: check_networks(&self.trusted_proxies).unwrap_or_default(),
             forwarded: self.forwarded,
             via: Via::new(&self.via),
+            paths: self.paths,
             tunnels: Tunnels { idle_timeout: self.upgrade_idle_timeout, drain_timeout: self.upgrade_drain_timeout },
             limits: ConnectionLimits {
                 connections: self.max_connections,
