@@ -14,6 +14,7 @@ mod http2;
 mod interop;
 mod jaeger;
 mod layers;
+mod paths;
 mod policy_commands;
 mod policy_directory;
 mod reload;

@@ -151,3 +151,6 @@ impl Match {
         if label.is_empty() { "any".into() } else { label }
     }
 }
+
+#[cfg(test)]
+mod tests;
