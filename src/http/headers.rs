@@ -1,6 +1,7 @@
 //! Headers on their way through: what ends at this hop, and what must not come after a body.
 
 pub mod edit;
+pub mod untrusted;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, Version};
@@ -70,7 +71,8 @@ impl Via {
 /// the message (RFC 9110 §6.5.1). Whoever merges trailers into headers would be told something that was never checked.
 pub fn end_trailers(trailers: &mut HeaderMap) {
     let denied = |name: &HeaderName| {
-        let name = name.as_str();
+        // Applications that read headers as variables know no difference.
+        let name = &*name.as_str().replace('_', "-");
         ["content-", "x-forwarded-", "proxy-", "if-", "accept", "sec-"].iter().any(|start| name.starts_with(start))
             || matches!(
                 name,
@@ -82,6 +84,9 @@ pub fn end_trailers(trailers: &mut HeaderMap) {
                     | "transfer-encoding"
                     | "upgrade"
                     | "forwarded"
+                    | "x-real-ip"
+                    | "x-original-url"
+                    | "x-rewrite-url"
                     | "via"
                     | "max-forwards"
                     | "expect"

@@ -2,6 +2,7 @@
 //! wrong.
 
 use crate::http::headers::Via;
+use crate::http::headers::untrusted::Untrusted;
 use crate::http::tls::server;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -29,6 +30,8 @@ pub struct Gateway {
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Also say who the client is in `Forwarded` (RFC 7239).
     pub forwarded: bool,
+    /// Headers that only a trusted proxy may send.
+    pub remove_from_untrusted: Untrusted,
     /// The gateway's name in `Via`; none: no such header.
     pub via: Option<Via>,
     /// What becomes of a path that another server could resolve differently.

@@ -3,6 +3,7 @@
 use super::{Config, Declared, DeclaredRoute};
 use crate::discovery::{Lookup, SourceSettings};
 use crate::http::headers::Via;
+use crate::http::headers::untrusted::{self, Untrusted};
 use crate::http::settings::{ConnectionLimits, Gateway, Listen, Paths, Policies, Telemetry, Tunnels};
 use crate::http::tls::client::{self, Connector};
 use crate::http::tls::{Pair, server};
@@ -46,6 +47,7 @@ struct RawGateway {
     max_timeout: Duration,
     max_attempts: u32,
     trusted_proxies: Vec<String>,
+    remove_from_untrusted: Vec<String>,
     forwarded: bool,
     via: String,
     paths: Paths,
@@ -118,6 +120,7 @@ impl Default for RawGateway {
             max_timeout: Duration::from_secs(3600),
             max_attempts: 5,
             trusted_proxies: Vec::new(),
+            remove_from_untrusted: untrusted::DEFAULT.map(str::to_owned).into(),
             forwarded: false,
             via: "wayside".into(),
             paths: Paths::default(),
@@ -339,6 +342,7 @@ impl RawGateway {
             return Err("gateway.listen: name at least one address, like [\"127.0.0.1:8080\"]".into());
         }
         check_networks(&self.trusted_proxies)?;
+        check_names(&self.remove_from_untrusted)?;
         if !self.via.is_empty() && Via::new(&self.via).is_none() {
             return Err(format!(
                 "gateway.via: `{}` must be a name of letters, digits, `-`, `.`, `_` and `:`",
@@ -386,6 +390,8 @@ impl RawGateway {
             // What is no network was found before.
             trusted_proxies: check_networks(&self.trusted_proxies).unwrap_or_default(),
             forwarded: self.forwarded,
+            // What is no name was found before.
+            remove_from_untrusted: check_names(&self.remove_from_untrusted).unwrap_or_default(),
             via: Via::new(&self.via),
             paths: self.paths,
             tunnels: Tunnels { idle_timeout: self.upgrade_idle_timeout, drain_timeout: self.upgrade_drain_timeout },
@@ -545,6 +551,11 @@ fn check_networks(texts: &[String]) -> Result<Vec<IpNet>, String> {
     let wrong =
         |text: &String| format!("gateway.trusted_proxies: `{text}` is no network, like `10.0.0.0/8`, and no address");
     texts.iter().map(|text| read(text).map_err(|_| wrong(text))).collect()
+}
+
+fn check_names(names: &[String]) -> Result<Untrusted, String> {
+    Untrusted::new(names.iter().map(String::as_str))
+        .map_err(|problem| format!("gateway.remove_from_untrusted: {problem}"))
 }
 
 fn check_hash_on(text: Option<&str>) -> Result<HashOn, String> {
