@@ -35,6 +35,9 @@ pub struct Service {
     pub live: Arc<ServiceLive>,
 }
 
+/// What holds where neither a service nor a policy names a `timeout`.
+pub const UNNAMED_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// What the configuration says about a service; every field has a default.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
@@ -48,8 +51,9 @@ pub struct Settings {
     pub host: Option<http::HeaderValue>,
     /// Speak HTTP/2 by prior knowledge to its endpoints instead of HTTP/1.1.
     pub http2: bool,
-    /// Whole exchange, all attempts, until the last byte of the response. Zero: no limit.
-    pub timeout: Duration,
+    /// Whole exchange, all attempts, until the last byte of the response. Zero: no limit. None: [`UNNAMED_TIMEOUT`] until
+    /// the response's head, and from then on for each silence.
+    pub timeout: Option<Duration>,
     /// One attempt, until its response head is there; the time in which the client sends its body is not counted. Zero: no
     /// limit.
     pub attempt_timeout: Duration,

@@ -167,8 +167,8 @@ struct RawService {
     host: Option<String>,
     #[serde(default)]
     protocol: Protocol,
-    #[serde(default = "five_minutes", with = "crate::base::duration")]
-    timeout: Duration,
+    #[serde(default, deserialize_with = "crate::base::duration::option::deserialize")]
+    timeout: Option<Duration>,
     #[serde(default = "fifteen_seconds", with = "crate::base::duration")]
     attempt_timeout: Duration,
     #[serde(default = "two_seconds", with = "crate::base::duration")]
@@ -224,9 +224,6 @@ struct RawRoute {
     service: String,
 }
 
-fn five_minutes() -> Duration {
-    Duration::from_secs(300)
-}
 fn fifteen_seconds() -> Duration {
     Duration::from_secs(15)
 }
@@ -254,7 +251,7 @@ pub(super) fn default_settings(source: &Arc<str>) -> Settings {
         hash_on: HashOn::ClientAddress,
         host: None,
         http2: false,
-        timeout: five_minutes(),
+        timeout: None,
         attempt_timeout: fifteen_seconds(),
         connect_timeout: two_seconds(),
         max_attempts: two(),
