@@ -9,6 +9,7 @@ pub mod upstream;
 pub mod worker;
 
 use crate::http::downstream::clock::Active;
+use crate::http::error::Error;
 use crate::http::request::body::Source;
 use crate::http::request::check::{check, ends_at_this_hop};
 use crate::http::request::{Head, Peer};
@@ -38,6 +39,9 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     }
     if asks_us {
         return response::options(exchange);
+    }
+    if snapshot.gateway.via.as_ref().is_some_and(|via| via.is_loop(&head.parts.headers)) {
+        return response::from_error(exchange, Error::LoopDetected);
     }
     let verdict = decide(&snapshot, &head, &mut *exchange);
     exchange.record.route = verdict.by;

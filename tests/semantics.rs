@@ -416,3 +416,28 @@ fn what_only_a_proxy_may_say_reaches_nobody_from_anybody_else() {
         upstream.say(OK);
     }
 }
+
+#[test]
+fn an_endpoint_that_leads_back_here_is_a_loop_and_gateways_in_a_row_are_none() {
+    let (origin, last) = start();
+    // Each has the same name, and all but the last one the next one as its endpoint.
+    let mut row = vec![last];
+    for _ in 0..3 {
+        row.push(Program::before(&row.last().unwrap().address, "", ""));
+    }
+    let (mut client, mut upstream, head) = carry(row.last().unwrap(), &origin, GET);
+    assert_eq!(head.matches("via: 1.1 wayside\r\n").count(), 4, "{head}");
+    upstream.say(OK);
+    assert_eq!(client.response().1, "ok");
+
+    let gateway = &row[0];
+    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", gateway.address);
+    std::fs::write(gateway.folder().join("services.toml"), services).unwrap();
+    until("it is its own endpoint", || gateway.ask("/services").contains(&gateway.address));
+    let mut client = Raw::connect(&gateway.address);
+    client.say(GET);
+    let (head, body) = client.response();
+    assert!(head.starts_with("HTTP/1.1 508 ") && body.contains("\"loop_detected\""), "{head}{body}");
+    let forwarded = "wayside_requests_total{route=\"any\",service=\"shop\",code=\"5xx\"}";
+    until("it went round four times", || gateway.metric(forwarded) == Some(4.0));
+}
