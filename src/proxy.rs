@@ -9,6 +9,7 @@ pub mod upstream;
 pub mod worker;
 
 use crate::http::downstream::clock::Active;
+use crate::http::error::Error;
 use crate::http::request::body::Source;
 use crate::http::request::check::{check, ends_at_this_hop};
 use crate::http::request::{Head, Peer};
@@ -31,13 +32,16 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     let mut exchange = Exchange::begin(&worker, Arc::clone(&peer), active, &parts.headers, &snapshot.telemetry);
     let checked = check(&mut parts, &snapshot.gateway);
     let asks_us = ends_at_this_hop(&mut parts);
-    let head = Head::new(parts, peer, &snapshot.gateway.trusted_proxies);
+    let head = Head::with(parts, peer, &snapshot.gateway.trusted_proxies, snapshot.gateway.paths);
     exchange.record.head = Some(Arc::clone(&head));
-    if let Err(error) = checked {
+    if let Err(error) = checked.and_then(|()| head.check_path()) {
         return response::from_error(exchange, error);
     }
     if asks_us {
         return response::options(exchange);
+    }
+    if snapshot.gateway.via.as_ref().is_some_and(|via| via.is_loop(&head.parts.headers)) {
+        return response::from_error(exchange, Error::LoopDetected);
     }
     let verdict = decide(&snapshot, &head, &mut *exchange);
     exchange.record.route = verdict.by;

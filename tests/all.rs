@@ -15,6 +15,7 @@ mod interop;
 mod jaeger;
 mod layers;
 mod lifecycle;
+mod paths;
 mod policy_commands;
 mod policy_directory;
 mod reload;

@@ -395,3 +395,49 @@ fn no_more_connections_are_kept_than_may_be() {
         assert_eq!(upstream.rest().unwrap(), "");
     }
 }
+
+#[test]
+fn what_only_a_proxy_may_say_reaches_nobody_from_anybody_else() {
+    let said = "GET / HTTP/1.1\r\nhost: a\r\nx-real-ip: 6.6.6.6\r\nX_Real_IP: 6.6.6.6\r\nx-forwarded-port: 6\r\n\
+                x_forwarded_for: 6.6.6.6\r\nx-original-url: /6\r\nx-forwarded-client-cert: 6\r\nx-client-ip: 7\r\n\r\n";
+    for (gateway, six, seven) in [
+        ("", false, true),
+        ("trusted_proxies = [\"127.0.0.0/8\"]", true, true),
+        ("remove_from_untrusted = [\"x-client-ip\", \"x-original-url\"]", true, false),
+    ] {
+        let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+        let gateway = before(&origin, gateway);
+        let (_client, mut upstream, head) = carry(&gateway, &origin, said);
+        assert_eq!(head.contains("real-ip: 6"), six, "{head}");
+        assert_eq!(head.contains("x-client-ip: 7\r\n"), seven, "{head}");
+        assert!(head.contains("x-forwarded-for: 127.0.0.1\r\n"), "{head}");
+        assert!(head.contains("x_forwarded_for") == (six && seven), "{head}");
+        assert!(six || !head.contains(": 6"), "{head}");
+        upstream.say(OK);
+    }
+}
+
+#[test]
+fn an_endpoint_that_leads_back_here_is_a_loop_and_gateways_in_a_row_are_none() {
+    let (origin, last) = start();
+    // Each has the same name, and all but the last one the next one as its endpoint.
+    let mut row = vec![last];
+    for _ in 0..3 {
+        row.push(Program::before(&row.last().unwrap().address, "", ""));
+    }
+    let (mut client, mut upstream, head) = carry(row.last().unwrap(), &origin, GET);
+    assert_eq!(head.matches("via: 1.1 wayside\r\n").count(), 4, "{head}");
+    upstream.say(OK);
+    assert_eq!(client.response().1, "ok");
+
+    let gateway = &row[0];
+    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", gateway.address);
+    std::fs::write(gateway.folder().join("services.toml"), services).unwrap();
+    until("it is its own endpoint", || gateway.ask("/services").contains(&gateway.address));
+    let mut client = Raw::connect(&gateway.address);
+    client.say(GET);
+    let (head, body) = client.response();
+    assert!(head.starts_with("HTTP/1.1 508 ") && body.contains("\"loop_detected\""), "{head}{body}");
+    let forwarded = "wayside_requests_total{route=\"any\",service=\"shop\",code=\"5xx\"}";
+    until("it went round four times", || gateway.metric(forwarded) == Some(4.0));
+}

@@ -1,16 +1,15 @@
 //! W3C trace context, level 1: which trace an exchange belongs to (<https://www.w3.org/TR/trace-context-1/>).
 
-use crate::base::chance::Chance;
 mod sampler;
+mod state;
 
 pub use sampler::Sampler;
 
+use crate::base::chance::Chance;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use state::TRACESTATE;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// The specification asks to carry at least 512 characters of `tracestate`; a longer one is dropped.
-const MAX_STATE: usize = 512;
 
 /// An exchange's place in its trace.
 #[derive(Debug, Clone)]
@@ -40,7 +39,7 @@ impl Context {
             && let Some((trace_id, parent, sampled)) = parse(line.as_bytes())
         {
             let sampled = sampler.map_or(sampled, |sampler| sampler.samples(trace_id, Some(sampled)));
-            let state = headers.get(TRACESTATE).filter(|state| state.len() <= MAX_STATE).cloned();
+            let state = state::read(headers);
             return Context { trace_id, span_id, parent: Some(parent), sampled, takes_part, state };
         }
         let trace_id = (u128::from(chance.next_u64().max(1)) << 64) | u128::from(chance.next_u64());

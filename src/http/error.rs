@@ -13,6 +13,8 @@ pub enum Error {
     PlainHttp,
     /// A method that a gateway of this kind does not carry.
     MethodRefused,
+    /// The request has come by here too often.
+    LoopDetected,
     /// No policy and no route took the request.
     NoRoute,
     /// A policy faulted or could not be asked, and says `unavailable`.
@@ -40,6 +42,7 @@ impl Error {
             Error::Malformed(malformed) => malformed.status(),
             Error::PlainHttp => StatusCode::BAD_REQUEST,
             Error::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
+            Error::LoopDetected => StatusCode::LOOP_DETECTED,
             Error::NoRoute => StatusCode::NOT_FOUND,
             Error::PolicyUnavailable | Error::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Error::ConnectFailed | Error::UpstreamReset | Error::UpstreamCancelled | Error::UpstreamProtocol => {
@@ -55,6 +58,7 @@ impl Error {
             Error::Malformed(malformed) => malformed.code(),
             Error::PlainHttp => "plain_http",
             Error::MethodRefused => "method_refused",
+            Error::LoopDetected => "loop_detected",
             Error::NoRoute => "no_route",
             Error::PolicyUnavailable => "policy_unavailable",
             Error::NoEndpoint => "no_endpoint",
@@ -73,6 +77,9 @@ impl Error {
             Error::Malformed(malformed) => malformed.reason(),
             Error::PlainHttp => "This port speaks HTTPS; use https:// instead of http://.",
             Error::MethodRefused => "This gateway does not carry CONNECT or TRACE requests.",
+            Error::LoopDetected => {
+                "The request has come by this gateway too often: an endpoint of the service leads back to it."
+            }
             Error::NoRoute => "No route leads from this host and path to a service.",
             Error::PolicyUnavailable => "The routing policy for this request is failing; try again soon.",
             Error::NoEndpoint => "The service has no endpoint that could answer now; try again soon.",

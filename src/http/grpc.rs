@@ -39,11 +39,11 @@ pub fn timeout(head: &Head) -> Option<Duration> {
 /// The status of gRPC that says what this error says.
 fn status(error: Error) -> u16 {
     match error {
-        Error::UpstreamCancelled => 1,                                          // CANCELLED
-        Error::AttemptTimeout | Error::Timeout => 4,                            // DEADLINE_EXCEEDED
-        Error::NoRoute | Error::MethodRefused => 12,                            // UNIMPLEMENTED
-        Error::Malformed(Malformed::BodyTooLarge) => 8,                         // RESOURCE_EXHAUSTED
-        Error::Malformed(_) | Error::PlainHttp | Error::UpstreamProtocol => 13, // INTERNAL
+        Error::UpstreamCancelled => 1,                  // CANCELLED
+        Error::AttemptTimeout | Error::Timeout => 4,    // DEADLINE_EXCEEDED
+        Error::NoRoute | Error::MethodRefused => 12,    // UNIMPLEMENTED
+        Error::Malformed(Malformed::BodyTooLarge) => 8, // RESOURCE_EXHAUSTED
+        Error::Malformed(_) | Error::PlainHttp | Error::LoopDetected | Error::UpstreamProtocol => 13, // INTERNAL
         Error::PolicyUnavailable | Error::NoEndpoint | Error::ConnectFailed | Error::UpstreamReset => 14, // UNAVAILABLE
     }
 }
@@ -126,6 +126,7 @@ mod tests {
         for error in [
             Error::PlainHttp,
             Error::MethodRefused,
+            Error::LoopDetected,
             Error::NoRoute,
             Error::PolicyUnavailable,
             Error::NoEndpoint,

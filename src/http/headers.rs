@@ -1,9 +1,13 @@
 //! Headers on their way through: what ends at this hop, and what must not come after a body.
 
 pub mod edit;
+pub mod untrusted;
+pub mod via;
+
+pub use via::Via;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, StatusCode, Version};
+use http::{Response, StatusCode};
 
 /// Is a response what it seems to be to everybody? Two ways to say how long it is are one too many (RFC 9112 §6.3), and
 /// it switches to another protocol only where that was asked for.
@@ -40,37 +44,12 @@ fn ends_here(name: &HeaderName) -> bool {
     )
 }
 
-/// How the gateway calls itself in `Via` (RFC 9110 §7.6.3), behind each version that a client can speak.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Via([HeaderValue; 3]);
-
-impl Via {
-    /// None: it is no name that can stand there.
-    pub fn new(pseudonym: &str) -> Option<Self> {
-        let good = |c: char| c.is_ascii_alphanumeric() || "-._:".contains(c);
-        if pseudonym.is_empty() || !pseudonym.chars().all(good) {
-            return None;
-        }
-        let value = |version: &str| HeaderValue::from_str(&format!("{version} {pseudonym}")).ok();
-        Some(Via([value("1.0")?, value("1.1")?, value("2")?]))
-    }
-
-    /// As a request of this version came.
-    pub fn of(&self, version: Version) -> &HeaderValue {
-        let [http_10, http_11, http_2] = &self.0;
-        match version {
-            Version::HTTP_2 => http_2,
-            Version::HTTP_11 => http_11,
-            _ => http_10,
-        }
-    }
-}
-
 /// Takes from trailers what must not come after a body: framing, routing, authentication, and what says how to read
 /// the message (RFC 9110 §6.5.1). Whoever merges trailers into headers would be told something that was never checked.
 pub fn end_trailers(trailers: &mut HeaderMap) {
     let denied = |name: &HeaderName| {
-        let name = name.as_str();
+        // Applications that read headers as variables know no difference.
+        let name = &*name.as_str().replace('_', "-");
         ["content-", "x-forwarded-", "proxy-", "if-", "accept", "sec-"].iter().any(|start| name.starts_with(start))
             || matches!(
                 name,
@@ -82,6 +61,9 @@ pub fn end_trailers(trailers: &mut HeaderMap) {
                     | "transfer-encoding"
                     | "upgrade"
                     | "forwarded"
+                    | "x-real-ip"
+                    | "x-original-url"
+                    | "x-rewrite-url"
                     | "via"
                     | "max-forwards"
                     | "expect"

@@ -18,6 +18,8 @@ pub enum Malformed {
     /// A control, a byte that is no ASCII, or a fragment in the target, or one of another form than its method takes
     /// (RFC 9112 §3.2).
     Target,
+    /// A path that another server could resolve differently (RFC 3986 §6.2.2).
+    AmbiguousPath,
     /// A version other than HTTP/1.0 and HTTP/1.1.
     Version,
     /// A line that begins with whitespace (RFC 9112 §5.2).
@@ -62,13 +64,14 @@ pub enum Malformed {
 
 impl Malformed {
     /// Each once, in the order of their declaration.
-    pub const ALL: [Malformed; 26] = [
+    pub const ALL: [Malformed; 27] = [
         Malformed::BareLineFeed,
         Malformed::BareCarriageReturn,
         Malformed::EmptyLines,
         Malformed::RequestLine,
         Malformed::Method,
         Malformed::Target,
+        Malformed::AmbiguousPath,
         Malformed::Version,
         Malformed::Folded,
         Malformed::HeaderName,
@@ -100,6 +103,7 @@ impl Malformed {
             Malformed::RequestLine => "request_line",
             Malformed::Method => "method",
             Malformed::Target => "target",
+            Malformed::AmbiguousPath => "ambiguous_path",
             Malformed::Version => "version",
             Malformed::Folded => "folded_header",
             Malformed::HeaderName => "header_name",
@@ -156,6 +160,9 @@ impl Malformed {
             Malformed::Method => "The request's method has a character that is not allowed.",
             Malformed::Target => {
                 "The request's target has a character that is not allowed, or does not fit its method."
+            }
+            Malformed::AmbiguousPath => {
+                "The request's path has a slash, a backslash or parameters next to a dot segment, which servers read differently."
             }
             Malformed::Version => "The request's version is neither HTTP/1.1 nor HTTP/1.0.",
             Malformed::Folded => "A header of the request goes on in a second line.",

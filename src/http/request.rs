@@ -3,11 +3,15 @@
 pub mod body;
 pub mod check;
 pub mod client;
+pub mod path;
 
+use crate::http::error::Error;
+use crate::http::malformed::Malformed;
+use crate::http::settings::Paths;
 use http::request::Parts;
 use http::{HeaderValue, Uri, header};
 use ipnet::IpNet;
-use std::borrow::Cow;
+use path::Path;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -61,8 +65,10 @@ pub struct Head {
     pub upgrade: Option<HeaderValue>,
     /// It asked so in HTTP/2's way (RFC 8441), so it is answered with 200.
     pub extended_connect: bool,
-    /// The path with its dot segments resolved, where that changed it.
-    resolved: Option<String>,
+    /// How its path is read.
+    pub paths: Paths,
+    /// The path as it was read; the kind of what is wrong with it.
+    path: Result<Path, Malformed>,
     /// The host in lower case, where that changed it.
     lowered: Option<String>,
 }
@@ -70,22 +76,40 @@ pub struct Head {
 impl Head {
     /// Takes a parsed head and resolves what every reader needs.
     pub fn new(parts: Parts, peer: Arc<Peer>, trusted_proxies: &[IpNet]) -> Arc<Self> {
-        let resolved = match resolve_dots(parts.uri.path()) {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(path) => Some(path),
-        };
+        Self::with(parts, peer, trusted_proxies, Paths::default())
+    }
+
+    /// The same with its path read in this way.
+    pub fn with(parts: Parts, peer: Arc<Peer>, trusted_proxies: &[IpNet], paths: Paths) -> Arc<Self> {
+        let path = Path::read(parts.uri.path(), paths);
         let host = host(&parts);
         let lowered = host.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| host.to_ascii_lowercase());
         let upgrade = check::upgrade(&parts);
         let extended_connect = parts.version == http::Version::HTTP_2 && upgrade.is_some();
         let peer_is_trusted = client::is_trusted(trusted_proxies, peer.ip);
         let client = client::address(&parts.headers, &peer, trusted_proxies);
-        Arc::new(Head { parts, peer, peer_is_trusted, client, upgrade, extended_connect, resolved, lowered })
+        Arc::new(Head { parts, peer, peer_is_trusted, client, upgrade, extended_connect, paths, path, lowered })
     }
 
-    /// Starts with `/`; without query; dot segments resolved, percent-encoding and case kept. `*` for `OPTIONS *`.
+    /// Is its path one that must not be forwarded?
+    ///
+    /// # Errors
+    /// Other servers could resolve it differently.
+    pub fn check_path(&self) -> Result<(), Error> {
+        self.path.as_ref().map(|_| ()).map_err(|malformed| Error::Malformed(*malformed))
+    }
+
+    /// Starts with `/`; without query; in normal form (see [`path::normal`]), with its slashes and parameters as sent. `*`
+    /// for `OPTIONS *`.
     pub fn path(&self) -> &str {
-        self.resolved.as_deref().unwrap_or_else(|| plain_path(&self.parts.uri))
+        let normal = self.path.as_ref().ok().and_then(|path| path.normal.as_deref());
+        normal.unwrap_or_else(|| plain_path(&self.parts.uri))
+    }
+
+    /// The path as match rules compare it (see [`path::matched`]).
+    pub fn matched_path(&self) -> &[u8] {
+        let matched = self.path.as_ref().ok().and_then(|path| path.matched.as_deref());
+        matched.unwrap_or_else(|| self.path().as_bytes())
     }
 
     /// What follows the `?`, as sent.
@@ -93,7 +117,7 @@ impl Head {
         self.parts.uri.query()
     }
 
-    /// Host of the authority, lower case, without port and user; "" where there is none.
+    /// Host of the authority, lower case, without port, user and the dot of a full name; "" where there is none.
     pub fn host(&self) -> &str {
         self.lowered.as_deref().unwrap_or_else(|| host(&self.parts))
     }
@@ -105,7 +129,7 @@ impl Head {
 
     /// The path differs from what the client sent, so the upstream's target has to be written anew.
     pub fn path_was_resolved(&self) -> bool {
-        self.resolved.is_some()
+        self.path.as_ref().is_ok_and(|path| path.normal.is_some())
     }
 }
 
@@ -120,7 +144,7 @@ fn plain_path(uri: &Uri) -> &str {
 /// The authority's host as sent: of the target (RFC 9112 §3.2.2 prefers it), else of the `Host` header.
 fn host(parts: &Parts) -> &str {
     if let Some(host) = parts.uri.host() {
-        return host;
+        return without_dot(host);
     }
     let value = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
     let end = match value.strip_prefix('[') {
@@ -128,53 +152,12 @@ fn host(parts: &Parts) -> &str {
         Some(rest) => rest.find(']').map_or(value.len(), |i| i + 2),
         None => value.rfind(':').unwrap_or(value.len()),
     };
-    &value[..end]
+    without_dot(&value[..end])
 }
 
-/// Resolves `.` and `..` segments (RFC 3986 §5.2.4), also where their dots are percent-encoded: upstreams decode them,
-/// and a route must not be talked around. `/a/..` ends in a slash; `..` above the root stays at the root.
-pub(crate) fn resolve_dots(path: &str) -> Cow<'_, str> {
-    let dots = |segment: &str| -> usize {
-        match segment.len() {
-            0 => 0,
-            1..=6 => match segment.to_ascii_lowercase().replace("%2e", ".").as_str() {
-                "." => 1,
-                ".." => 2,
-                _ => 0,
-            },
-            _ => 0,
-        }
-    };
-    // Nearly every path: nothing that could be a dot segment, so nothing is looked at twice.
-    let bytes = path.as_bytes();
-    let suspicious = bytes.windows(2).any(|pair| pair[0] == b'/' && (pair[1] == b'.' || pair[1] == b'%'));
-    if !suspicious || !path.split('/').any(|segment| dots(segment) > 0) {
-        return Cow::Borrowed(path);
-    }
-    let mut kept: Vec<&str> = Vec::new();
-    let mut trailing = false;
-    for segment in path.split('/').skip(1) {
-        trailing = true;
-        match dots(segment) {
-            0 => {
-                kept.push(segment);
-                trailing = false;
-            }
-            1 => {}
-            _ => {
-                kept.pop();
-            }
-        }
-    }
-    let mut resolved = String::with_capacity(path.len());
-    for segment in &kept {
-        resolved.push('/');
-        resolved.push_str(segment);
-    }
-    if trailing || kept.is_empty() {
-        resolved.push('/');
-    }
-    Cow::Owned(resolved)
+/// `shop.example.` is `shop.example`, written to its end (RFC 1034 §3.1).
+pub fn without_dot(host: &str) -> &str {
+    host.strip_suffix('.').filter(|host| !host.is_empty()).unwrap_or(host)
 }
 
 #[cfg(test)]
@@ -182,47 +165,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dot_segments_are_resolved_and_nothing_else_is_touched() {
-        let cases = [
-            ("/a/b", "/a/b"),
-            ("/", "/"),
-            ("/a/./b", "/a/b"),
-            ("/a/../b", "/b"),
-            ("/a/..", "/"),
-            ("/a/b/..", "/a/"),
-            ("/a/b/.", "/a/b/"),
-            ("/../../a", "/a"),
-            ("/..", "/"),
-            ("/a/%2e%2E/b", "/b"),
-            ("/a/.%2e/b", "/b"),
-            ("/a/.../b", "/a/.../b"),
-            ("/a//b", "/a//b"),
-            ("/a//../b", "/a/b"),
-            ("/%41/.hidden", "/%41/.hidden"),
-            ("/a%2fb/..%2fc", "/a%2fb/..%2fc"),
-        ];
-        for (sent, expected) in cases {
-            assert_eq!(resolve_dots(sent), expected, "{sent}");
-        }
-    }
-
-    #[test]
     fn host_is_lower_case_without_port() {
-        let cases =
-            [("Shop.Example:8080", "shop.example"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a"), ("", "")];
+        let cases = [
+            ("Shop.Example:8080", "shop.example"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("a", "a"),
+            ("", ""),
+            ("Shop.Example.", "shop.example"),
+            ("shop.example.:8080", "shop.example"),
+            ("shop.example..", "shop.example."),
+            (".", "."),
+        ];
         for (sent, expected) in cases {
             let request = http::Request::builder().header("host", sent).uri("/x").body(()).unwrap();
             let head = Head::new(request.into_parts().0, Peer::new(([127, 0, 0, 1], 1).into()), &[]);
             assert_eq!(head.host(), expected, "{sent}");
         }
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn a_resolved_path_has_no_dot_segment_and_stays_the_same(path in "(/(\\.|\\.\\.|%2[eE]|a|b%41|\\.\\.\\.){0,2}){1,8}") {
-            let once = resolve_dots(&path).into_owned();
-            proptest::prop_assert!(once.starts_with('/'));
-            proptest::prop_assert_eq!(resolve_dots(&once), once.as_str());
-        }
+        // HTTP/2's authority.
+        let request = http::Request::get("https://Shop.Example.:8443/x").body(()).unwrap();
+        let head = Head::new(request.into_parts().0, Peer::new(([127, 0, 0, 1], 1).into()), &[]);
+        assert_eq!(head.host(), "shop.example");
     }
 }

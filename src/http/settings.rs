@@ -3,6 +3,7 @@
 
 use crate::base::duration;
 use crate::http::headers::Via;
+use crate::http::headers::untrusted::Untrusted;
 use crate::http::tls::{Pair, server};
 use ipnet::IpNet;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
@@ -44,9 +45,13 @@ pub struct Gateway {
     pub trusted_proxies: Vec<IpNet>,
     /// Also say who the client is in `Forwarded` (RFC 7239).
     pub forwarded: bool,
+    /// Headers that only a trusted proxy may send.
+    pub remove_from_untrusted: Untrusted,
     /// The gateway's name in `Via`; none, written as "": no such header.
     #[serde(deserialize_with = "via")]
     pub via: Option<Via>,
+    /// What becomes of a path that another server could resolve differently.
+    pub paths: Paths,
     /// Downstream connections open at once, all workers together; one more is closed at once.
     pub max_connections: usize,
     /// The same of one client, or one /64 of IPv6. Trusted proxies have as many as they like.
@@ -103,7 +108,9 @@ impl Default for Gateway {
             max_attempts: 5,
             trusted_proxies: Vec::new(),
             forwarded: false,
+            remove_from_untrusted: Untrusted::default(),
             via: Via::new("wayside"),
+            paths: Paths::default(),
             max_connections: 10_000,
             max_connections_per_client: 1000,
             max_requests_per_connection: 100_000,
@@ -174,6 +181,19 @@ impl Gateway {
         }
         self
     }
+}
+
+/// What becomes of a path that another server could resolve differently: `gateway.paths`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Paths {
+    /// It is refused: one with a dot segment whose neighbour, slash or parameters servers see differently.
+    #[default]
+    Normal,
+    /// So is each one with a backslash, or an escaped slash or backslash, wherever that is.
+    Strict,
+    /// It is forwarded as it was sent, with its plain dot segments resolved and nothing decoded.
+    AsSent,
 }
 
 /// One listener: an address, or a table with one.

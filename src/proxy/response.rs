@@ -8,6 +8,7 @@ use crate::http::headers::edit::{self, HeaderEdit};
 use crate::http::settings::Gateway;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::upgrade::{self, Tunnel};
+use crate::proxy::upstream::limit::Limit;
 use crate::proxy::upstream::{Arrived, Lease};
 use crate::service::InFlight;
 use crate::service::decision::Answer;
@@ -42,7 +43,7 @@ struct Upstream {
     /// Held until the last frame: the endpoint's load counts the whole response.
     _in_flight: InFlight,
     lease: Option<Lease>,
-    deadline: Option<Instant>,
+    limit: Limit,
     /// Only set when the body once has to wait.
     alarm: Alarm,
 }
@@ -79,7 +80,7 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
             incoming,
             _in_flight: arrived.in_flight,
             lease: arrived.lease,
-            deadline: arrived.deadline,
+            limit: arrived.limit,
             alarm: Alarm::default(),
         }))
     };
@@ -207,6 +208,7 @@ impl http_body::Body for Body {
             Content::Upstream(upstream) => {
                 let polled = Pin::new(&mut upstream.incoming).poll_frame(cx);
                 let Poll::Ready(frame) = polled else { return upstream.out_of_time(cx, exchange) };
+                upstream.limit.came();
                 let mut frame = match frame {
                     // gRPC's servers know the deadline too.
                     Some(Err(_)) if upstream.is_late() => return Poll::Ready(Some(upstream.give_up(exchange))),
@@ -271,12 +273,12 @@ impl Upstream {
         cx: &mut Context<'_>,
         exchange: &mut Exchange,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let Some(deadline) = self.limit.deadline(Instant::now) else { return Poll::Pending };
         self.alarm.poll(cx, deadline).map(|()| Some(self.give_up(exchange)))
     }
 
     fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+        self.limit.whole.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     /// The time is over: the last frame, or the break.

@@ -2,6 +2,7 @@
 
 pub mod forwarded;
 mod interim;
+pub mod limit;
 mod outgoing;
 mod websocket;
 
@@ -19,9 +20,11 @@ use crate::service::decision::Forward;
 use crate::service::plan::Plan;
 use crate::service::pool::{ConnectError, Connection, Link, Multiplexed, Pools, Switched};
 use crate::service::record::AttemptError;
+use crate::service::settings::UNNAMED_TIMEOUT;
 use crate::service::{Endpoint, InFlight, Service, Settings};
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
+use limit::Limit;
 use outgoing::Outgoing;
 use smallvec::SmallVec;
 use std::pin::Pin;
@@ -37,8 +40,8 @@ pub struct Arrived {
     pub in_flight: InFlight,
     /// The HTTP/1 connection, to be given back when the body was read to its end.
     pub lease: Option<Lease>,
-    /// When the whole exchange must be over.
-    pub deadline: Option<Instant>,
+    /// How long the body may take.
+    pub limit: Limit,
 }
 
 /// An HTTP/1 connection that is lent to one exchange.
@@ -65,16 +68,17 @@ impl Lease {
 struct Terms<'a> {
     max_attempts: u32,
     attempt_timeout: Duration,
+    /// Until the response's head.
     deadline: Option<Instant>,
+    /// From then on: until the last byte, and for each silence.
+    whole: Option<Instant>,
+    silence: Option<Duration>,
     retry_status: &'a [u16],
 }
 
 impl<'a> Terms<'a> {
     fn new(settings: &'a Settings, plan: &'a Plan, gateway: &Gateway, head: &Head, started: Instant) -> Self {
-        let timeout = match plan.timeout {
-            Some(asked) => asked.min(gateway.max_timeout),
-            None => settings.timeout,
-        };
+        let named = plan.timeout.map(|asked| asked.min(gateway.max_timeout)).or(settings.timeout);
         let attempt_timeout = match plan.attempt_timeout {
             Some(asked) => asked.min(gateway.max_timeout),
             None => settings.attempt_timeout,
@@ -85,11 +89,15 @@ impl<'a> Terms<'a> {
         };
         let own = &settings.retry_status;
         let retry_status = if plan.retry_status.is_empty() { own } else { &plan.retry_status };
-        let whole = Some(timeout).filter(|timeout| !timeout.is_zero());
         // A client's own deadline can only be the earlier one.
         let asked = if grpc::is_call(head) { grpc::timeout(head) } else { None };
-        let deadline = whole.into_iter().chain(asked).min().map(|timeout| started + timeout);
-        Terms { max_attempts, attempt_timeout, deadline, retry_status }
+        let earliest = |timeout: Option<Duration>| {
+            let timeout = timeout.filter(|timeout| !timeout.is_zero());
+            timeout.into_iter().chain(asked).min().map(|timeout| started + timeout)
+        };
+        let silence = named.is_none().then_some(UNNAMED_TIMEOUT);
+        let (deadline, whole) = (earliest(named.or(silence)), earliest(named));
+        Terms { max_attempts, attempt_timeout, deadline, whole, silence, retry_status }
     }
 
     /// When an attempt must have its response head that started then, or was given the last of its request.
@@ -158,7 +166,8 @@ pub async fn send(
                     body.let_go();
                 }
                 body.spend();
-                return Ok(Arrived { response, in_flight, lease, deadline: terms.deadline });
+                let limit = Limit::new(terms.whole, terms.silence, body);
+                return Ok(Arrived { response, in_flight, lease, limit });
             }
             Err(error) => {
                 exchange.attempted(Err(error));
@@ -334,6 +343,35 @@ async fn try_once(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_that_nobody_named_ends_with_the_responses_head() {
+        let started = Instant::now();
+        let gateway = Gateway { max_timeout: Duration::from_secs(3600), ..Gateway::default() };
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        for (service, policy, client, deadline, whole, silence) in [
+            (None, None, None, seconds(300), None, seconds(300)),
+            (seconds(5), None, None, seconds(5), seconds(5), None),
+            (seconds(0), None, None, None, None, None),
+            (None, seconds(7), None, seconds(7), seconds(7), None),
+            (seconds(0), seconds(9999), None, seconds(3600), seconds(3600), None),
+            (None, None, Some("8S"), seconds(8), seconds(8), seconds(300)),
+            (seconds(0), None, Some("8S"), seconds(8), seconds(8), None),
+            (seconds(5), None, Some("8S"), seconds(5), seconds(5), None),
+        ] {
+            let settings = Settings { timeout: service, ..Settings::of("local") };
+            let plan = Plan { timeout: policy, ..Plan::default() };
+            let mut request = http::Request::post("http://a/s/m").version(http::Version::HTTP_2);
+            if let Some(timeout) = client {
+                request = request.header("content-type", "application/grpc").header("grpc-timeout", timeout);
+            }
+            let peer = crate::http::request::Peer::new(([127, 0, 0, 1], 1).into());
+            let head = Head::new(request.body(()).unwrap().into_parts().0, peer, &[]);
+            let terms = Terms::new(&settings, &plan, &gateway, &head, started);
+            let after = |time: Option<Instant>| time.map(|time| time - started);
+            assert_eq!((after(terms.deadline), after(terms.whole), terms.silence), (deadline, whole, silence));
+        }
+    }
 
     #[test]
     fn what_fails_when_the_time_is_over_has_run_out_of_time() {

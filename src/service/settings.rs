@@ -13,6 +13,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What holds where neither a service nor a policy names a `timeout`.
+pub const UNNAMED_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// How a service is found, balanced, timed and retried.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -34,9 +37,10 @@ pub struct Settings {
     pub host: Option<HeaderValue>,
     /// What its endpoints are spoken to with.
     pub protocol: Protocol,
-    /// Whole exchange, all attempts, until the last byte of the response. Zero: no limit.
-    #[serde(with = "duration")]
-    pub timeout: Duration,
+    /// Whole exchange, all attempts, until the last byte of the response. Zero: no limit. None: [`UNNAMED_TIMEOUT`] until
+    /// the response's head, and from then on for each silence.
+    #[serde(deserialize_with = "duration::option::deserialize")]
+    pub timeout: Option<Duration>,
     /// One attempt, until its response head is there; the time in which the client sends its body is not counted. Zero: no
     /// limit.
     #[serde(with = "duration")]
@@ -70,7 +74,7 @@ impl Default for Settings {
             hash_on: HashOn::ClientAddress,
             host: None,
             protocol: Protocol::Http1,
-            timeout: Duration::from_secs(300),
+            timeout: None,
             attempt_timeout: Duration::from_secs(15),
             connect_timeout: Duration::from_secs(2),
             max_attempts: 2,

@@ -99,7 +99,11 @@ fn write(queued: &Receiver<String>, to: impl Write, dropped: &AtomicU64) {
 #[derive(Serialize)]
 struct Entry<'a> {
     time: String,
+    /// Who a trusted proxy says it is, else the peer.
     client: std::net::IpAddr,
+    /// Who connected, where that is somebody else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<std::net::IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_subject: Option<&'a str>,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -144,11 +148,13 @@ struct Entry<'a> {
 impl<'a> Entry<'a> {
     fn new(record: &'a Record, took: Duration) -> Self {
         let head = record.head.as_ref();
+        let client = head.map_or(record.peer.ip, |head| head.client);
         let call = record.calls.last();
         let agent = head.and_then(|head| head.parts.headers.get(http::header::USER_AGENT));
         Entry {
             time: humantime::format_rfc3339_millis(record.started_at()).to_string(),
-            client: record.peer.ip,
+            client,
+            peer: Some(record.peer.ip).filter(|peer| *peer != client),
             tls_subject: record.peer.tls_subject.as_deref().map(cut),
             method: head.map_or("", |head| cut(head.parts.method.as_str())),
             host: head.map_or("", |head| cut(head.host())),
@@ -187,6 +193,7 @@ impl<'a> Entry<'a> {
         let _ = write!(line, "HTTP/{}\" {} ", self.protocol, self.status);
         let _ = write!(line, "{}B/{}B {:.3}ms", self.request_bytes, self.response_bytes, self.duration_ms);
         let endpoint = self.endpoint.map(|endpoint| endpoint.to_string());
+        let peer = self.peer.map(|peer| peer.to_string());
         let attempts = (self.attempts > 1).then(|| self.attempts.to_string());
         let pairs = [
             ("error", self.error),
@@ -200,6 +207,7 @@ impl<'a> Entry<'a> {
             ("decision", self.decision),
             ("reason", self.reason),
             ("trace", Some(&*self.trace_id)),
+            ("peer", peer.as_deref()),
             ("subject", self.tls_subject),
             ("agent", self.user_agent.as_deref()),
         ];

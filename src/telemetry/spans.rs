@@ -267,7 +267,9 @@ fn url(record: &Record, attempt: &Attempt) -> String {
     let query = decided.and_then(|call| call.query.as_deref()).or_else(|| head.query());
     let query = query.filter(|query| !query.is_empty()).map(safe::query);
     let mark = if query.is_some() { "?" } else { "" };
-    format!("http://{}{}{mark}{}", attempt.endpoint.address, cut(path), query.unwrap_or_default())
+    let over_tls = record.service.as_ref().is_some_and(|service| service.tls.is_some());
+    let scheme = if over_tls { "https" } else { "http" };
+    format!("{scheme}://{}{}{mark}{}", attempt.endpoint.address, cut(path), query.unwrap_or_default())
 }
 
 /// The port that the client asked for, where it named one.

@@ -28,6 +28,7 @@ pub(super) fn record(request: http::request::Builder) -> Record {
 }
 
 fn spans(record: &Record, took: Duration) -> Vec<SpanData> {
+    // Not the seed of the record's own ids.
     spans::build(record, took, &mut Chance(2))
 }
 
@@ -157,9 +158,55 @@ fn what_clients_and_policies_write_is_bounded() {
     }
 }
 
+#[test]
+fn the_url_of_an_attempt_says_whether_it_went_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap().cert.pem()).unwrap();
+    let tls = crate::http::tls::client::Settings { server_name: None, ca: Some(ca), certificate: None };
+    let tls = Arc::new(crate::http::tls::client::Connector::new(&tls, false).unwrap());
+    let plain = service("users");
+    let over_tls = crate::service::Service {
+        name: "users".into(),
+        settings: Arc::clone(&plain.settings),
+        tls: Some(tls),
+        endpoints: Vec::new(),
+        reported: Arc::default(),
+        live: Arc::default(),
+    };
+    for (service, expected) in
+        [(plain, "http://127.0.0.1:9001/a?b"), (Arc::new(over_tls), "https://127.0.0.1:9001/a?b")]
+    {
+        let mut record = record(http::Request::get("/a?b"));
+        record.service = Some(service);
+        record.attempts = vec![attempt(7, Ok(200))].into();
+        has(&spans(&record, Duration::from_millis(1))[1], &[("url.full", expected)]);
+    }
+}
+
 mod lines {
     use super::*;
+    use crate::http::request::{Head, Peer};
     use http::HeaderValue;
+
+    #[test]
+    fn behind_a_trusted_proxy_the_client_is_who_it_says() {
+        let said = || http::Request::get("/").header("x-forwarded-for", "6.6.6.6, [2001:db8::1]:443");
+        for (trusted, client, peer) in
+            [("127.0.0.0/8", "2001:db8::1", Some("127.0.0.9")), ("10.0.0.0/8", "127.0.0.9", None)]
+        {
+            let mut record = fixture::record(said(), true, AccessLog::Text);
+            let (parts, ()) = said().body(()).unwrap().into_parts();
+            let connected = Peer::new("127.0.0.9:4711".parse().unwrap());
+            record.head = Some(Head::new(parts, connected, &[trusted.parse().unwrap()]));
+            let text = access_log::line(&record, Duration::ZERO);
+            assert_eq!(text.split(' ').nth(1), Some(client), "{text}");
+            assert_eq!(text.split_once(" peer=").map(|(_, rest)| rest.trim_end()), peer, "{text}");
+            record.access_log = AccessLog::Json;
+            let json: serde_json::Value = serde_json::from_str(&access_log::line(&record, Duration::ZERO)).unwrap();
+            assert_eq!((json["client"].as_str(), json["peer"].as_str()), (Some(client), peer));
+        }
+    }
 
     fn told(form: AccessLog, request: http::request::Builder, route: &str, reason: &str) -> String {
         let mut record = fixture::record(request, true, form);

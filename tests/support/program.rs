@@ -70,7 +70,7 @@ impl Program {
 
     /// The body that the admin answers to a GET.
     pub fn ask(&self, path: &str) -> String {
-        let answer = get(&self.admin, path, &[]);
+        let answer = get_as(&self.admin, "localhost", path, &[]);
         answer.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
@@ -230,10 +230,14 @@ fn signal(child: &Child, name: &str) {
 
 /// The whole answer to a GET with these headers.
 pub fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> String {
+    get_as(address, "shop.example", path, headers)
+}
+
+fn get_as(address: &str, host: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(WAIT)).unwrap();
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: shop.example\r\nconnection: close\r\n{headers}\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -34,7 +34,19 @@ fn cookies_are_found_by_exact_name() {
 fn trailers_say_nothing_that_should_have_been_checked_before() {
     let line = |name: &'static str| (HeaderName::from_static(name), HeaderValue::from_static("1"));
     let good = ["grpc-status", "grpc-message", "x-sum", "server-timing", "digest", "etag"];
-    let bad = ["host", "content-length", "transfer-encoding", "authorization", "set-cookie", "x-forwarded-for", "te"];
+    let bad = [
+        "x_forwarded_for",
+        "x-real-ip",
+        "x_original-url",
+        "content_type",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "authorization",
+        "set-cookie",
+        "x-forwarded-for",
+        "te",
+    ];
     let mut trailers: HeaderMap = good.iter().chain(&bad).map(|name| line(name)).collect();
     end_trailers(&mut trailers);
     let mut left: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();

@@ -105,6 +105,11 @@ impl Source {
         if self.owed.get().is_some() { Some(Instant::now()) } else { self.came.get() }
     }
 
+    /// When the last piece came; none: nothing of it was read.
+    pub fn last_piece(&self) -> Option<Instant> {
+        self.came.get()
+    }
+
     /// There is a body, though it may be empty.
     pub fn is_some(&self) -> bool {
         self.incoming.borrow().is_some()

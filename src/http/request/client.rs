@@ -3,7 +3,7 @@
 use super::Peer;
 use http::header::{HeaderMap, HeaderName};
 use ipnet::IpNet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Whom other proxies have forwarded for.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -21,8 +21,10 @@ pub fn address(headers: &HeaderMap, peer: &Peer, trusted: &[IpNet]) -> IpAddr {
         return client;
     }
     for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {
-        for hop in line.to_str().unwrap_or("").rsplit(',') {
-            let Some(ip) = read_address(hop.trim()) else { return client };
+        let Ok(line) = line.to_str() else { return client };
+        // A list may have empty elements (RFC 9110 §5.6.1.2).
+        for hop in line.rsplit(',').map(str::trim).filter(|hop| !hop.is_empty()) {
+            let Some(ip) = read_address(hop) else { return client };
             client = ip;
             if !is_trusted(trusted, ip) {
                 return client;
@@ -32,8 +34,15 @@ pub fn address(headers: &HeaderMap, peer: &Peer, trusted: &[IpNet]) -> IpAddr {
     client
 }
 
-/// An IP address, or one with a port, as some proxies write it.
+/// An IP address, also with a port, in brackets or in quotes, as some proxies write it.
 fn read_address(text: &str) -> Option<IpAddr> {
-    let ip = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
-    ip.ok().map(|ip| ip.to_canonical())
+    let text = inside(text, '"', '"').unwrap_or(text);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let bracketed = || inside(text, '[', ']')?.parse::<Ipv6Addr>().ok().map(IpAddr::from);
+    let ip = text.parse::<IpAddr>().ok().or_else(with_port).or_else(bracketed)?;
+    Some(ip.to_canonical())
+}
+
+fn inside(text: &str, open: char, close: char) -> Option<&str> {
+    text.strip_prefix(open)?.strip_suffix(close)
 }

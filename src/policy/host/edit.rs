@@ -1,7 +1,8 @@
 //! `edit`: changes to what is sent upstream and to what comes back.
 
 use crate::http::headers::edit::HeaderEdit;
-use crate::http::request::resolve_dots;
+use crate::http::request::path;
+use crate::http::settings::Paths;
 use crate::policy::bindings::wayside::policy::edit::Host;
 use crate::policy::context::Context;
 use http::uri::{Authority, PathAndQuery};
@@ -59,7 +60,8 @@ impl Host for Context {
     }
 
     fn set_path(&mut self, path: String) {
-        if let Some(path) = self.edit("edit.set-path", || plain_path(path)) {
+        let paths = self.question.as_ref().map_or_else(Paths::default, |question| question.head.paths);
+        if let Some(path) = self.edit("edit.set-path", || plain_path(path, paths)) {
             self.call.edits.path = Some(path);
         }
     }
@@ -118,14 +120,20 @@ pub(super) fn header_value(name: &str, value: String) -> Result<HeaderValue, Str
     HeaderValue::try_from(value).map_err(|_| format!("the value of `{name}` has a control character"))
 }
 
-/// Dot segments are resolved as in the request's own path, or a policy that puts a path together from what a client
-/// sent could be led out of the place that it meant.
-fn plain_path(path: String) -> Result<String, String> {
+/// It is read as the request's own path is, or a policy that puts one together from what a client sent could be led out
+/// of the place that it meant.
+fn plain_path(path: String, paths: Paths) -> Result<String, String> {
     let good = path.starts_with('/') && !path.contains(['?', '#', ' ']) && !path.contains(char::is_control);
     if path.len() > VALUE || !good || PathAndQuery::try_from(path.as_str()).is_err() {
         return Err(format!("`{}` is no path", shown(&path)));
     }
-    Ok(resolve_dots(&path).into_owned())
+    let normal = path::normal(&path, paths).map_err(|_| {
+        format!(
+            "`{}` has a slash, a backslash or parameters next to a dot segment, which servers read differently",
+            shown(&path)
+        )
+    })?;
+    Ok(normal.into_owned())
 }
 
 fn plain_query(query: String) -> Result<String, String> {
@@ -181,10 +189,18 @@ mod tests {
     #[test]
     fn paths_are_checked_and_resolved() {
         for path in ["", "a", "*", "/a?b", "/a#b", "/a b", "/a\nb", "http://x/"] {
-            assert!(plain_path(path.to_owned()).is_err(), "{path:?}");
+            assert!(plain_path(path.to_owned(), Paths::Normal).is_err(), "{path:?}");
         }
-        assert_eq!(plain_path("/a/../b%20c".to_owned()).unwrap(), "/b%20c");
-        assert_eq!(plain_path("//x/y".to_owned()).unwrap(), "//x/y");
+        for (path, paths, expected) in [
+            ("/a/../b%20c", Paths::Normal, Some("/b%20c")),
+            ("//x/y", Paths::Normal, Some("//x/y")),
+            ("/%61/..%2fb", Paths::Normal, None),
+            ("/%61%2fb", Paths::Normal, Some("/a%2Fb")),
+            ("/%61%2fb", Paths::Strict, None),
+            ("/%61/..%2fb", Paths::AsSent, Some("/%61/..%2fb")),
+        ] {
+            assert_eq!(plain_path(path.to_owned(), paths).ok().as_deref(), expected, "{path} {paths:?}");
+        }
     }
 
     #[test]

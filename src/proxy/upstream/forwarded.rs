@@ -20,7 +20,7 @@ pub fn for_upstream(head: &Head, gateway: &Gateway) -> HeaderMap {
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    introduce(&mut headers, head, gateway.forwarded);
+    introduce(&mut headers, head, gateway);
     if let Some(via) = gateway.via.as_ref() {
         headers.append(header::VIA, via.of(head.parts.version).clone());
     }
@@ -28,8 +28,8 @@ pub fn for_upstream(head: &Head, gateway: &Gateway) -> HeaderMap {
 }
 
 /// Says who the client is. What a trusted proxy said stays, and the proxy is added to it; what anybody else said is
-/// replaced.
-fn introduce(headers: &mut HeaderMap, head: &Head, forwarded: bool) {
+/// replaced or removed.
+fn introduce(headers: &mut HeaderMap, head: &Head, gateway: &Gateway) {
     let host = head.parts.headers.get(header::HOST);
     let scheme = HeaderValue::from_static(head.scheme());
     if head.peer_is_trusted {
@@ -44,15 +44,16 @@ fn introduce(headers: &mut HeaderMap, head: &Head, forwarded: bool) {
             }
         }
     } else {
+        gateway.remove_from_untrusted.remove_from(headers);
         headers.insert(X_FORWARDED_FOR, head.peer.forwarded_for.clone());
         headers.insert(X_FORWARDED_PROTO, scheme);
-        match host {
-            Some(host) => headers.insert(X_FORWARDED_HOST, host.clone()),
-            None => headers.remove(X_FORWARDED_HOST),
-        };
-        headers.remove(header::FORWARDED);
+        if let Some(host) = host {
+            headers.insert(X_FORWARDED_HOST, host.clone());
+        }
     }
-    if forwarded && let Ok(element) = HeaderValue::from_str(&element(head)) {
+    if gateway.forwarded
+        && let Ok(element) = HeaderValue::from_str(&element(head))
+    {
         headers.append(header::FORWARDED, element);
     }
 }

@@ -1,6 +1,7 @@
 //! Match rules, shared by declared routes and by policies' sidecars. All parts that are given must fit.
 
-use crate::http::request::Head;
+use crate::http::request::{Head, path, without_dot};
+use crate::http::settings::Paths;
 use http::{HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ pub struct RawMatch {
     /// Host, lower case, no port; `*.example.com` fits one or more labels more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// The whole path.
+    /// The whole path; however it is written, it fits all that reads the same (see [`path::matched`]).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Whole leading segments of the path: `/api` fits `/api` and `/api/x`, not `/apix`.
@@ -30,8 +31,9 @@ pub struct RawMatch {
 #[derive(Debug, Clone, Default)]
 pub struct Match {
     host: Option<Host>,
-    path: Option<String>,
-    prefix: Option<String>,
+    /// Both as requests' paths are compared.
+    path: Option<Vec<u8>>,
+    prefix: Option<Vec<u8>>,
     methods: Vec<Method>,
     headers: Vec<(HeaderName, Option<HeaderValue>)>,
 }
@@ -53,11 +55,7 @@ impl RawMatch {
             None | Some("*") => None,
             Some(host) => Some(check_host(host)?),
         };
-        for (key, path) in [("path", &self.path), ("path_prefix", &self.path_prefix)] {
-            if let Some(path) = path {
-                check_path(key, path)?;
-            }
-        }
+        let path = |key, path: &Option<String>| path.as_ref().map(|path| check_path(key, path)).transpose();
         let methods = self.methods.iter().map(|method| {
             Method::from_bytes(method.as_bytes()).map_err(|_| format!("`methods`: `{method}` is not an HTTP method"))
         });
@@ -73,9 +71,9 @@ impl RawMatch {
         });
         Ok(Match {
             host,
-            path: self.path.clone(),
-            // `/` and `` fit every path; `/api/` is `/api`.
-            prefix: self.path_prefix.as_ref().map(|p| p.trim_end_matches('/').to_owned()).filter(|p| !p.is_empty()),
+            path: path("path", &self.path)?,
+            // `/` fits every path; `/api/` is `/api`.
+            prefix: path("path_prefix", &self.path_prefix)?.map(without_slash).filter(|prefix| !prefix.is_empty()),
             methods: methods.collect::<Result<_, String>>()?,
             headers: headers.collect::<Result<_, String>>()?,
         })
@@ -88,21 +86,28 @@ fn check_host(host: &str) -> Result<Host, String> {
     if plain.is_empty() || !plain.chars().all(good) || (plain.contains(':') && !plain.starts_with('[')) {
         return Err(format!("`host`: `{host}` is not a host (expected a name without port, or `*.NAME`)"));
     }
-    let plain = plain.to_ascii_lowercase();
+    let plain = without_dot(plain).to_ascii_lowercase();
     Ok(if host.starts_with("*.") { Host::Under(format!(".{plain}")) } else { Host::Exact(plain) })
 }
 
-fn check_path(key: &str, path: &str) -> Result<(), String> {
-    if !path.starts_with('/') || path.contains(['?', '#', ' ']) {
-        return Err(format!("`{key}`: `{path}` must start with `/` and have no `?`, `#` or space"));
+fn check_path(key: &str, written: &str) -> Result<Vec<u8>, String> {
+    if !written.starts_with('/') || written.contains(['?', '#', ' ']) {
+        return Err(format!("`{key}`: `{written}` must start with `/` and have no `?`, `#` or space"));
     }
-    Ok(())
+    let normal = path::normal(written, Paths::Normal).map_err(|_| {
+        format!("`{key}`: `{written}` could be read in several ways (write it without dot segments and backslashes)")
+    })?;
+    Ok(path::matched(&normal).into_owned())
+}
+
+fn without_slash(path: Vec<u8>) -> Vec<u8> {
+    path.strip_suffix(b"/").map(<[u8]>::to_vec).unwrap_or(path)
 }
 
 impl Match {
     /// Does the rule fit this request?
     pub fn fits(&self, head: &Head) -> bool {
-        self.fits_path(head.path())
+        self.fits_path(head.matched_path())
             && self.fits_host(head.host())
             && (self.methods.is_empty() || self.methods.contains(&head.parts.method))
             && self.headers.iter().all(|(name, expected)| {
@@ -116,11 +121,11 @@ impl Match {
             })
     }
 
-    fn fits_path(&self, path: &str) -> bool {
+    fn fits_path(&self, path: &[u8]) -> bool {
         let whole = self.path.as_ref().is_none_or(|expected| expected == path);
         whole
             && self.prefix.as_ref().is_none_or(|prefix| {
-                path.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                path.strip_prefix(prefix.as_slice()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
             })
     }
 
@@ -139,8 +144,13 @@ impl Match {
             Some(Host::Exact(host)) => host.clone(),
             Some(Host::Under(suffix)) => format!("*{suffix}"),
         };
-        let path = self.path.clone().or_else(|| self.prefix.as_ref().map(|p| format!("{p}/*"))).unwrap_or_default();
+        let text = |path: &Vec<u8>| String::from_utf8_lossy(path).into_owned();
+        let prefix = || self.prefix.as_ref().map(|prefix| text(prefix) + "/*");
+        let path = self.path.as_ref().map(text).or_else(prefix).unwrap_or_default();
         let label = format!("{host}{path}");
         if label.is_empty() { "any".into() } else { label }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,10 @@ fn what_belongs_to_the_connection_ends_here() {
             ("proxy-connection", "close"),
             ("x-forwarded-for", "6.6.6.6"),
             ("forwarded", "for=6.6.6.6"),
+            ("x-real-ip", "6.6.6.6"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-forwarded-client-cert", "subject=6"),
+            ("x-rewrite-url", "/admin"),
             ("accept", "*/*"),
         ],
         "",
@@ -78,6 +82,42 @@ fn the_word_of_a_trusted_proxy_is_taken_and_nobody_elses() {
     assert_eq!(head(&[("x-forwarded-for", "7.7.7.7, what")], "10.0.0.0/8").client.to_string(), "10.0.0.1");
     assert_eq!(head(&[("x-forwarded-for", "[2001:db8::1]:80")], "10.0.0.0/8").client.to_string(), "2001:db8::1");
     assert_eq!(head(&[], "10.0.0.0/8").client.to_string(), "10.0.0.1");
+}
+
+#[test]
+fn what_only_a_proxy_says_comes_from_a_trusted_one() {
+    let said = [("host", "a"), ("x-real-ip", "7.7.7.7"), ("x-forwarded-port", "443"), ("x-forwarded-prefix", "/a")];
+    assert_eq!(upstream(&said, "", false).len(), 4);
+    let passed = ["x-forwarded-port: 443", "x-forwarded-prefix: /a", "x-real-ip: 7.7.7.7"];
+    let left = upstream(&said, "10.0.0.0/8", false);
+    assert!(passed.iter().all(|line| left.iter().any(|passed| passed == line)), "{left:?}");
+}
+
+#[test]
+fn a_clients_address_is_read_however_a_proxy_writes_it() {
+    for (lines, expected) in [
+        (&["7.7.7.7"][..], "7.7.7.7"),
+        (&["6.6.6.6, 7.7.7.7:4711 "], "7.7.7.7"),
+        (&["[2001:db8::1]"], "2001:db8::1"),
+        (&["[2001:db8::1]:443"], "2001:db8::1"),
+        (&["2001:db8::1"], "2001:db8::1"),
+        (&["\"[2001:db8::1]:443\""], "2001:db8::1"),
+        (&["[::ffff:7.7.7.7]"], "7.7.7.7"),
+        (&["7.7.7.7,"], "7.7.7.7"),
+        (&[",7.7.7.7"], "7.7.7.7"),
+        (&[" , 7.7.7.7 ,\t, 10.0.0.9 ,, "], "7.7.7.7"),
+        (&["7.7.7.7", "", "10.0.0.9", ","], "7.7.7.7"),
+        // Nobody's word.
+        (&["7.7.7.7, unknown"], "10.0.0.1"),
+        (&["7.7.7.7, [7.7.7.8]"], "10.0.0.1"),
+        (&["7.7.7.7, 7.7.7.7:99999"], "10.0.0.1"),
+        (&["7.7.7.7, \"\"7.7.7.8\"\""], "10.0.0.1"),
+        (&["7.7.7.7", "\u{e9}"], "10.0.0.1"),
+        (&[",", ""], "10.0.0.1"),
+    ] {
+        let lines: Vec<(&str, &str)> = lines.iter().map(|line| ("x-forwarded-for", *line)).collect();
+        assert_eq!(head(&lines, "10.0.0.0/8").client.to_string(), expected, "{lines:?}");
+    }
 }
 
 #[test]
