@@ -6,20 +6,24 @@ mod component;
 mod context;
 pub mod directory;
 mod engine;
+mod hall;
 mod host;
 mod instance;
 mod limits;
+mod live;
 mod metrics;
 mod question;
-mod refill;
+mod seats;
 pub mod sidecar;
 mod state;
 mod suspension;
 mod version;
 mod wasi;
 
-pub use engine::{Engine, EngineSettings};
+pub use engine::Engine;
+pub use hall::EngineSettings;
 pub use limits::{Limits, MAX_MEMORY};
+pub use live::PolicyLive;
 pub use metrics::{BOUNDS, GuestMetrics, Series, SeriesValue};
 pub use question::Question;
 pub use state::{Rate, State, Taken};
@@ -77,23 +81,6 @@ impl Standing {
             Standing::Live(version) => Some(version),
             Standing::Broken | Standing::Pending => None,
         }
-    }
-}
-
-/// What belongs to a policy's name and survives its versions and reloads: there is one for each name.
-#[derive(Debug)]
-pub struct PolicyLive {
-    /// What the policy remembers.
-    pub state: State,
-    /// What the policy counts.
-    pub metrics: GuestMetrics,
-}
-
-impl Default for PolicyLive {
-    fn default() -> Self {
-        let limits = Limits::default();
-        // Loading a version sets its own quota.
-        PolicyLive { state: State::new(limits.state_keys, limits.state_bytes), metrics: GuestMetrics::default() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a guest's calls act on: the question, what was said so far, and the bounds that hold meanwhile.
 
-use super::PolicyLive;
 use super::limits::Limits;
+use super::live::PolicyLive;
 use super::question::Question;
 use super::wasi::Wasi;
 use crate::base::chance::Chance;
@@ -10,6 +10,7 @@ use crate::service::plan::Plan;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
+use wasmtime_wasi::{WasiCtxView, WasiView};
 
 /// The data of one instance's store.
 pub(super) struct Context {
@@ -88,6 +89,12 @@ impl Context {
             return Fault { kind: FaultKind::Memory, message };
         }
         Fault { kind: FaultKind::Trap, message }
+    }
+}
+
+impl WasiView for Context {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
     }
 }
 

@@ -1,11 +1,11 @@
 //! One running copy of a component: built, asked, and thrown away once it went wrong.
 
-use super::PolicyLive;
 use super::bindings::PolicyPre;
 use super::bindings::exports::wayside::policy::routing::Decision;
 use super::context::{Call, Context, Deadline};
 use super::host;
 use super::limits::Limits;
+use super::live::PolicyLive;
 use super::question::Question;
 use crate::service::decision::{Called, Fault, FaultKind, LogLine, Outcome};
 use std::panic::{AssertUnwindSafe, catch_unwind};

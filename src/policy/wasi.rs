@@ -65,9 +65,9 @@ impl Wasi {
     }
 }
 
-impl WasiView for super::context::Context {
+impl WasiView for Wasi {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi.context, table: &mut self.wasi.table }
+        WasiCtxView { ctx: &mut self.context, table: &mut self.table }
     }
 }
 

@@ -1,0 +1,256 @@
+//! A version's instances: who gets which, and how those that are missing come back.
+
+use super::bindings::PolicyPre;
+use super::component::uses_wasi;
+use super::context::Context;
+use super::hall::{Hall, Job, Refill};
+use super::instance::Instance;
+use super::limits::Limits;
+use super::live::PolicyLive;
+use super::question::Question;
+use crate::base::time::process_ms;
+use crate::service::decision::{Called, LogLine};
+use crossbeam_queue::ArrayQueue;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+/// After an instance could not be built, it is not tried again for this long.
+const PAUSE_MS: u64 = 1000;
+
+/// The instances of one version.
+pub(super) struct Seats {
+    /// For the log: the policy's name and the version's id.
+    name: Arc<str>,
+    id: Arc<str>,
+    live: Arc<PolicyLive>,
+    pub(super) limits: Arc<Limits>,
+    config: String,
+    pre: PolicyPre<Context>,
+    /// It imports WASI, so it can try to wait.
+    waits: bool,
+    /// One for each worker.
+    seats: Vec<Seat>,
+    pub(super) replaced: AtomicU64,
+    pub(super) failed_builds: AtomicU64,
+    /// Instances that can be asked, those that are being asked included; `total()` if none is missing.
+    fit: AtomicUsize,
+    /// A refill is under way or asked for.
+    refilling: AtomicBool,
+    /// No new instance is built before this, in ms since the process started.
+    build_from_ms: AtomicU64,
+    me: Weak<Seats>,
+    hall: Arc<Hall>,
+}
+
+/// A worker's own instances. On cache lines of its own, since every call writes here.
+#[repr(align(128))]
+struct Seat {
+    /// The one that was asked last, which is asked again: its memory is in the worker's caches.
+    last: ArrayQueue<Box<Instance>>,
+    ready: ArrayQueue<Box<Instance>>,
+}
+
+impl Seat {
+    fn pop(&self) -> Option<Box<Instance>> {
+        self.last.pop().or_else(|| self.ready.pop())
+    }
+
+    /// Gives it back where there is no room.
+    fn push(&self, instance: Box<Instance>) -> Result<(), Box<Instance>> {
+        self.last.push(instance).or_else(|instance| self.ready.push(instance))
+    }
+
+    fn len(&self) -> usize {
+        self.last.len() + self.ready.len()
+    }
+}
+
+impl Seats {
+    /// Builds all of them. `id` is the version's, `name` the policy's.
+    ///
+    /// # Errors
+    /// What the guest said or how it went wrong.
+    pub(super) fn fill(
+        hall: Arc<Hall>,
+        pre: PolicyPre<Context>,
+        (id, name): (Arc<str>, Arc<str>),
+        config: String,
+        limits: Limits,
+        live: Arc<PolicyLive>,
+    ) -> Result<Arc<Self>, String> {
+        let (workers, ready) = (hall.settings.workers, hall.settings.ready_per_worker);
+        let seat = |_| Seat { last: ArrayQueue::new(1), ready: ArrayQueue::new(ready.saturating_sub(1).max(1)) };
+        let waits = uses_wasi(pre.instance_pre().component());
+        let seats = Arc::new_cyclic(|me| Seats {
+            name,
+            id,
+            live,
+            limits: Arc::new(limits),
+            config,
+            pre,
+            waits,
+            seats: (0..workers).map(seat).collect(),
+            replaced: AtomicU64::new(0),
+            failed_builds: AtomicU64::new(0),
+            fit: AtomicUsize::new(workers * ready),
+            refilling: AtomicBool::new(false),
+            build_from_ms: AtomicU64::new(0),
+            me: me.clone(),
+            hall,
+        });
+        for index in 0..workers * ready {
+            // Their ages are spread, so that they are not replaced all at once.
+            let age = (index / workers) as u64 * u64::from(seats.limits.calls) / ready as u64;
+            let (instance, logs) = seats.build(u32::try_from(age).unwrap_or(0))?;
+            if index == 0 {
+                seats.tell(&logs);
+            }
+            seats.seat(index, instance);
+        }
+        Ok(seats)
+    }
+
+    /// Asks one, on a worker's thread. None: none is ready.
+    pub(super) fn ask(&self, worker: usize, question: Question) -> Option<Called> {
+        let Some(mut instance) = self.take(worker) else {
+            self.refill();
+            return None;
+        };
+        let timers = self.waits.then(|| self.hall.timers.enter());
+        let (called, fit) = instance.decide(question);
+        drop(timers);
+        if !fit {
+            self.fit.fetch_sub(1, Relaxed);
+            self.replace(instance);
+        } else if !instance.of_age() {
+            self.seat(worker, instance);
+        } else if self.may_retire() {
+            self.replace(instance);
+        } else {
+            self.seat(worker, instance);
+            // One is missing: on its way, or it could not be built, and it is time to try again.
+            self.refill();
+        }
+        Some(called)
+    }
+
+    /// Instances that wait for a request.
+    pub(super) fn ready(&self) -> usize {
+        self.seats.iter().map(Seat::len).sum()
+    }
+
+    /// As if many faults had come at once.
+    #[cfg(test)]
+    pub(super) fn take_all(&self) {
+        for seat in &self.seats {
+            while seat.pop().is_some() {
+                self.fit.fetch_sub(1, Relaxed);
+            }
+        }
+    }
+
+    /// This worker's seat, then those of the others.
+    fn seats_from(&self, worker: usize) -> impl Iterator<Item = &Seat> {
+        let first = worker % self.seats.len();
+        self.seats[first..].iter().chain(&self.seats[..first])
+    }
+
+    fn total(&self) -> usize {
+        self.hall.settings.workers * self.hall.settings.ready_per_worker
+    }
+
+    fn take(&self, worker: usize) -> Option<Box<Instance>> {
+        // Twice: with luck, one that another worker took and put back passes by the first look.
+        (0..2).find_map(|_| self.seats_from(worker).find_map(Seat::pop))
+    }
+
+    fn seat(&self, worker: usize, mut instance: Box<Instance>) {
+        for seat in self.seats_from(worker) {
+            match seat.push(instance) {
+                Ok(()) => return,
+                // One from another worker's seat, while this one is full.
+                Err(back) => instance = back,
+            }
+        }
+        // There are never more instances than places; should it ever be so, one less is right.
+        self.fit.fetch_sub(1, Relaxed);
+        self.hall.jobs.discard(instance);
+    }
+
+    /// One at a time, and only while none is missing: age must not leave a request without an instance.
+    fn may_retire(&self) -> bool {
+        let total = self.total();
+        total > 1 && self.fit.compare_exchange(total, total - 1, Relaxed, Relaxed).is_ok()
+    }
+
+    fn replace(&self, used: Box<Instance>) {
+        self.replaced.fetch_add(1, Relaxed);
+        self.hall.jobs.discard(used);
+        self.refill();
+    }
+
+    fn refill(&self) {
+        let missing = self.fit.load(Relaxed) < self.total();
+        if !missing || process_ms() < self.build_from_ms.load(Relaxed) {
+            return;
+        }
+        if !self.refilling.swap(true, Relaxed) && !self.hall.jobs.send(Job::Refill(self.me.clone())) {
+            // No room for the job: the next call that misses an instance asks again.
+            self.refilling.store(false, Relaxed);
+        }
+    }
+
+    fn build(&self, calls: u32) -> Result<(Box<Instance>, Vec<LogLine>), String> {
+        let _timers = self.waits.then(|| self.hall.timers.enter());
+        Instance::build(&self.pre, &self.config, &self.limits, &self.live, self.waits, calls)
+    }
+
+    /// What `init` logged.
+    fn tell(&self, logs: &[LogLine]) {
+        for LogLine { level, message } in logs {
+            let (policy, version) = (&self.name, &self.id);
+            match *level {
+                tracing::Level::ERROR => tracing::error!(%policy, %version, "{message}"),
+                tracing::Level::WARN => tracing::warn!(%policy, %version, "{message}"),
+                tracing::Level::INFO => tracing::info!(%policy, %version, "{message}"),
+                _ => tracing::debug!(%policy, %version, "{message}"),
+            }
+        }
+    }
+}
+
+impl Refill for Seats {
+    fn refill_one(&self) -> bool {
+        // Before looking: whoever takes an instance from now on asks again.
+        self.refilling.store(false, Relaxed);
+        let missing = || self.fit.load(Relaxed) < self.total();
+        if !missing() {
+            return false;
+        }
+        match self.build(0) {
+            Ok((instance, _)) => {
+                self.fit.fetch_add(1, Relaxed);
+                let emptiest = (0..self.seats.len()).min_by_key(|seat| self.seats[*seat].len());
+                self.seat(emptiest.unwrap_or(0), instance);
+                missing() && !self.refilling.swap(true, Relaxed)
+            }
+            Err(error) => {
+                self.failed_builds.fetch_add(1, Relaxed);
+                self.build_from_ms.store(process_ms() + PAUSE_MS, Relaxed);
+                tracing::warn!(policy = %self.name, version = %self.id, %error, "no new instance of a policy");
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Seats {
+    fn drop(&mut self) {
+        // The last snapshot that held it may go on a worker, which shall not pay for unmapping.
+        for seat in &self.seats {
+            while let Some(instance) = seat.pop() {
+                self.hall.jobs.discard(instance);
+            }
+        }
+    }
+}
