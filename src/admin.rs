@@ -86,13 +86,16 @@ fn services(snapshot: &crate::snapshot::Snapshot) -> Value {
 fn policies(snapshot: &crate::snapshot::Snapshot) -> Value {
     let policy = |scope: &Arc<crate::policy::Scope>| {
         let version = scope.standing.live();
+        let suspended = version.and_then(|version| version.suspended());
         let state = match version {
             _ if scope.loading => "loading",
-            Some(version) if version.suspended().is_some() => "suspended",
+            Some(_) if suspended.is_some() => "suspended",
             Some(_) => "live",
             None => "failed",
         };
-        json!({ "name": *scope.name, "version": version.map(|v| v.id.to_string()), "state": state, "error": scope.error })
+        json!({ "name": *scope.name, "version": version.map(|v| v.id.to_string()), "state": state, "error": scope.error,
+                "reason": suspended.as_ref().map(|s| &s.reason),
+                "until": suspended.as_ref().map(|s| humantime::format_rfc3339_seconds(s.until()).to_string()) })
     };
     json!({ "policies": snapshot.policies.iter().map(policy).collect::<Vec<_>>() })
 }

@@ -3,6 +3,7 @@
 mod bindings;
 pub mod compile;
 mod component;
+mod conduct;
 mod context;
 pub mod directory;
 mod engine;
@@ -13,13 +14,16 @@ mod limits;
 mod live;
 mod metrics;
 mod question;
+mod refusal;
 mod seats;
 pub mod sidecar;
 mod state;
 mod suspension;
+mod told;
 mod version;
 mod wasi;
 
+pub use conduct::Suspended;
 pub use engine::Engine;
 pub use hall::EngineSettings;
 pub use limits::{Limits, MAX_MEMORY};
@@ -27,7 +31,7 @@ pub use live::PolicyLive;
 pub use metrics::{BOUNDS, GuestMetrics, Series, SeriesValue};
 pub use question::Question;
 pub use state::{Rate, State, Taken};
-pub use version::{Stats, Version};
+pub use version::{Identity, Stats, Version};
 
 use crate::service::route::Match;
 use serde::{Deserialize, Serialize};
@@ -57,6 +61,8 @@ pub struct Scope {
     pub on_fault: OnFault,
     /// Who answers.
     pub standing: Standing,
+    /// What belongs to its name.
+    pub live: Arc<PolicyLive>,
     /// The newest file is being compiled or readied.
     pub loading: bool,
     /// Why the newest file was rejected.

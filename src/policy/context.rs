@@ -107,6 +107,10 @@ pub(super) struct Memory {
     pub(super) refused: bool,
 }
 
+/// From one look at the deadlines of running guests to the next.
+pub(super) const TICK: Duration = Duration::from_millis(2);
+/// What a call that goes wrong costs where no tick came to measure it: its own time, and a new instance.
+const FAULT: Duration = Duration::from_micros(20);
 /// Table elements of one instance; Python has 40,000.
 const TABLE_ELEMENTS: usize = 100_000;
 
@@ -140,6 +144,13 @@ pub(super) struct Deadline {
 impl Deadline {
     pub(super) fn new(cpu: Duration, wall: Duration) -> Self {
         Deadline { cpu, wall, first: None, passed: false }
+    }
+
+    /// CPU time of a call that went wrong. Only from the first tick on is it measured; a call that came to a tick has
+    /// the time between two ticks added, which makes up for all those that took some of it and came to none.
+    pub(super) fn spent(&self) -> Duration {
+        let measured = |(first, _)| thread_cpu_time().saturating_sub(first) + TICK;
+        self.first.map_or(FAULT, measured)
     }
 
     /// At each tick: on, or an end to it?

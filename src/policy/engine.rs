@@ -4,7 +4,7 @@ use super::component;
 use super::hall::{EngineSettings, Hall, Linkers};
 use super::limits::{Limits, MAX_MEMORY};
 use super::live::PolicyLive;
-use super::version::Version;
+use super::version::{Identity, Version};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -77,8 +77,7 @@ impl Engine {
         compiled.serialize().map_err(|error| format!("{error:#}"))
     }
 
-    /// Loads compiled code and readies its instances; nobody is asked yet. `id` is the version's, `name` the policy's,
-    /// `live` belongs to that name. Takes as long as the guest's `init` does, times the number of instances.
+    /// Loads compiled code and readies its instances; nobody is asked yet. `live` belongs to the policy's name. Takes as long as the guest's `init` does, times the number of instances.
     ///
     /// `path` must be in a folder that nobody else can write to: it holds machine code that was made by
     /// [`Engine::precompile`] under this [`Engine::fingerprint`].
@@ -88,8 +87,7 @@ impl Engine {
     pub fn load(
         &self,
         path: &Path,
-        id: Arc<str>,
-        name: Arc<str>,
+        identity: Identity,
         config: String,
         limits: Limits,
         live: Arc<PolicyLive>,
@@ -102,7 +100,7 @@ impl Engine {
         let component = component.map_err(|error| format!("its compiled code cannot be loaded: {error:#}"))?;
         let pre = self.hall.linkers.link(&component)?;
         live.state.set_quota(limits.state_keys, limits.state_bytes);
-        Version::new(Arc::clone(&self.hall), pre, (id, name), config, limits, live)
+        Version::new(Arc::clone(&self.hall), pre, identity, config, limits, live)
     }
 
     /// What it makes room for.

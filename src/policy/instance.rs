@@ -169,6 +169,11 @@ impl Instance {
         (Called { outcome, reason, logs }, fit)
     }
 
+    /// CPU time of the last call, if that went wrong.
+    pub(super) fn spent(&self) -> Duration {
+        self.store.data().deadline.spent()
+    }
+
     /// It has answered often enough, or has grown: time for a new one.
     pub(super) fn of_age(&self) -> bool {
         self.calls >= self.limits.calls || self.store.data().memory.used > self.limits.memory_mark

@@ -9,13 +9,16 @@ use super::limits::Limits;
 use super::live::PolicyLive;
 use super::question::Question;
 use crate::base::time::process_ms;
-use crate::service::decision::{Called, LogLine};
+use crate::service::decision::{Called, LogLine, Outcome};
 use crossbeam_queue::ArrayQueue;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 /// After an instance could not be built, it is not tried again for this long.
 const PAUSE_MS: u64 = 1000;
+/// A worker builds an instance itself if that takes no longer.
+const QUICK_NS: u64 = 500_000;
 
 /// The instances of one version.
 pub(super) struct Seats {
@@ -38,8 +41,10 @@ pub(super) struct Seats {
     refilling: AtomicBool,
     /// No new instance is built before this, in ms since the process started.
     build_from_ms: AtomicU64,
+    /// How long it took to build one, the quickest.
+    build_ns: AtomicU64,
     me: Weak<Seats>,
-    hall: Arc<Hall>,
+    pub(super) hall: Arc<Hall>,
 }
 
 /// A worker's own instances. On cache lines of its own, since every call writes here.
@@ -95,13 +100,17 @@ impl Seats {
             fit: AtomicUsize::new(workers * ready),
             refilling: AtomicBool::new(false),
             build_from_ms: AtomicU64::new(0),
+            build_ns: AtomicU64::new(u64::MAX),
             me: me.clone(),
             hall,
         });
         for index in 0..workers * ready {
             // Their ages are spread, so that they are not replaced all at once.
             let age = (index / workers) as u64 * u64::from(seats.limits.calls) / ready as u64;
+            let began = Instant::now();
             let (instance, logs) = seats.build(u32::try_from(age).unwrap_or(0))?;
+            let took = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            seats.build_ns.fetch_min(took, Relaxed);
             if index == 0 {
                 seats.tell(&logs);
             }
@@ -110,15 +119,41 @@ impl Seats {
         Ok(seats)
     }
 
-    /// Asks one, on a worker's thread. None: none is ready.
-    pub(super) fn ask(&self, worker: usize, question: Question) -> Option<Called> {
-        let Some(mut instance) = self.take(worker) else {
+    /// An instance for a call on this worker. None: none is ready, nor quickly made.
+    pub(super) fn take(&self, worker: usize) -> Option<Box<Instance>> {
+        // Twice: with luck, one that another worker took and put back passes by the first look.
+        let ready = (0..2).find_map(|_| self.seats_from(worker).find_map(Seat::pop));
+        ready.or_else(|| {
             self.refill();
+            self.make()
+        })
+    }
+
+    /// Where that is quick, the worker makes itself an instance: requests that do no harm shall not pay for those that do.
+    #[cold]
+    fn make(&self) -> Option<Box<Instance>> {
+        if self.build_ns.load(Relaxed) > QUICK_NS {
             return None;
-        };
+        }
+        let missing = |fit| (fit < self.total()).then_some(fit + 1);
+        self.fit.fetch_update(Relaxed, Relaxed, missing).ok()?;
+        match self.build(0) {
+            Ok((instance, _)) => Some(instance),
+            Err(_) => {
+                // Told by the thread that tries the same.
+                self.fit.fetch_sub(1, Relaxed);
+                None
+            }
+        }
+    }
+
+    /// Asks it, and puts it back or has it replaced. Gives the CPU time that it took, if it went wrong.
+    pub(super) fn ask(&self, worker: usize, mut instance: Box<Instance>, question: Question) -> (Called, Duration) {
         let timers = self.waits.then(|| self.hall.timers.enter());
         let (called, fit) = instance.decide(question);
         drop(timers);
+        let wrong = matches!(called.outcome, Outcome::Fault(_));
+        let spent = if wrong { instance.spent() } else { Duration::ZERO };
         if !fit {
             self.fit.fetch_sub(1, Relaxed);
             self.replace(instance);
@@ -131,7 +166,7 @@ impl Seats {
             // One is missing: on its way, or it could not be built, and it is time to try again.
             self.refill();
         }
-        Some(called)
+        (called, spent)
     }
 
     /// Instances that wait for a request.
@@ -157,11 +192,6 @@ impl Seats {
 
     fn total(&self) -> usize {
         self.hall.settings.workers * self.hall.settings.ready_per_worker
-    }
-
-    fn take(&self, worker: usize) -> Option<Box<Instance>> {
-        // Twice: with luck, one that another worker took and put back passes by the first look.
-        (0..2).find_map(|_| self.seats_from(worker).find_map(Seat::pop))
     }
 
     fn seat(&self, worker: usize, mut instance: Box<Instance>) {

@@ -1,14 +1,13 @@
 //! One loaded version: asked, counted, and suspended if it goes wrong too often.
 
 use super::bindings::PolicyPre;
+use super::conduct::{Conduct, Suspended};
 use super::context::Context;
 use super::hall::Hall;
 use super::limits::Limits;
 use super::live::PolicyLive;
 use super::question::Question;
 use super::seats::Seats;
-use super::suspension::Suspension;
-use crate::base::time::process_ms;
 use crate::service::decision::{Called, Fault, FaultKind, Outcome};
 use std::fmt;
 use std::sync::Arc;
@@ -24,25 +23,32 @@ pub struct Version {
     /// What belongs to that name and outlives the version.
     pub live: Arc<PolicyLive>,
     seats: Arc<Seats>,
-    /// One for each worker.
-    calls: Box<[Calls]>,
-    suspension: Suspension,
+    /// Of its component, which other versions may have had as well.
+    conduct: Arc<Conduct>,
+    /// The component's calls before this version.
+    calls_before: u64,
     faults: [AtomicU64; FaultKind::ALL.len()],
 }
 
-/// On cache lines of its own, since every call writes here.
-#[derive(Default)]
-#[repr(align(128))]
-struct Calls(AtomicU64);
+/// Who a version is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The policy's name.
+    pub name: Arc<str>,
+    /// The version's id, 12 hex digits.
+    pub version: Arc<str>,
+    /// The component's digest.
+    pub component: String,
+}
 
 /// What a version has counted since it was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stats {
-    /// Questions, whatever came of them.
+    /// Times that it was asked, whatever came of it.
     pub calls: u64,
     /// By kind; kinds that never came are left out.
     pub faults: Vec<(FaultKind, u64)>,
-    /// Times that the version was suspended.
+    /// Times that its component was suspended, since the gateway started.
     pub suspensions: u64,
     /// Instances replaced, after faults or because they were of age.
     pub replaced: u64,
@@ -56,60 +62,57 @@ impl Version {
     pub(super) fn new(
         hall: Arc<Hall>,
         pre: PolicyPre<Context>,
-        (id, name): (Arc<str>, Arc<str>),
+        identity: Identity,
         config: String,
         limits: Limits,
         live: Arc<PolicyLive>,
     ) -> Result<Arc<Self>, String> {
-        let workers = hall.settings.workers;
+        let Identity { name, version: id, component } = identity;
+        let conduct = live.conducts.of(&component, hall.settings.workers);
         let names = (Arc::clone(&id), Arc::clone(&name));
         let seats = Seats::fill(hall, pre, names, config, limits, Arc::clone(&live))?;
-        Ok(Arc::new(Version {
-            id,
-            name,
-            live,
-            seats,
-            calls: (0..workers).map(|_| Calls::default()).collect(),
-            suspension: Suspension::default(),
-            faults: Default::default(),
-        }))
+        let calls_before = conduct.calls();
+        Ok(Arc::new(Version { id, name, live, seats, conduct, calls_before, faults: Default::default() }))
     }
 
     /// Asks the policy, on a worker's thread: runs to its end without waiting, and never panics.
     pub fn decide(&self, worker: usize, question: Question) -> Called {
-        self.calls[worker % self.calls.len()].0.fetch_add(1, Relaxed);
-        if let Some(left) = self.suspended() {
+        if let Some(left) = self.conduct.suspended() {
             let message = format!("suspended for another {} s after too many faults", left.as_secs() + 1);
             return self.unasked(FaultKind::Suspended, message);
         }
-        let Some(called) = self.seats.ask(worker, question) else {
+        let Some(instance) = self.seats.take(worker) else {
             return self.unasked(FaultKind::Starved, "no instance is ready".into());
         };
+        self.conduct.called(worker);
+        let (called, spent) = self.seats.ask(worker, instance, question);
         if let Outcome::Fault(fault) = &called.outcome {
-            self.count(fault.kind);
-            if self.suspension.fault(process_ms()) {
-                tracing::error!(policy = %self.name, version = %self.id, kind = fault.kind.name(),
-                    message = fault.message, "policy suspended after too many faults");
-            }
+            self.faulted(fault, spent);
         }
         called
     }
 
-    /// What is left of a suspension.
-    pub fn suspended(&self) -> Option<Duration> {
-        if !self.suspension.ever() {
-            return None;
+    #[cold]
+    fn faulted(&self, fault: &Fault, spent: Duration) {
+        self.count(fault.kind);
+        if let Some(Suspended { reason, left }) = self.conduct.faulted(fault, spent) {
+            self.seats.hall.suspended.notify_one();
+            tracing::error!(policy = %self.name, version = %self.id, seconds = left.as_secs(), reason, "policy suspended");
         }
-        self.suspension.left(process_ms())
+    }
+
+    /// The suspension that is in force.
+    pub fn suspended(&self) -> Option<Suspended> {
+        self.conduct.in_force()
     }
 
     /// What it has counted so far.
     pub fn stats(&self) -> Stats {
         let faults = FaultKind::ALL.into_iter().zip(&self.faults).map(|(kind, count)| (kind, count.load(Relaxed)));
         Stats {
-            calls: self.calls.iter().map(|calls| calls.0.load(Relaxed)).sum(),
+            calls: self.conduct.calls().saturating_sub(self.calls_before),
             faults: faults.filter(|(_, count)| *count > 0).collect(),
-            suspensions: self.suspension.total(),
+            suspensions: self.conduct.suspensions(),
             replaced: self.seats.replaced.load(Relaxed),
             failed_builds: self.seats.failed_builds.load(Relaxed),
             ready: self.seats.ready(),

@@ -149,6 +149,7 @@ impl Table {
                 matcher: entry.matcher.clone(),
                 on_fault: entry.on_fault,
                 standing: entry.standing.clone(),
+                live: entry.kept.clone(),
                 loading: entry.loading,
                 error: entry.error.clone().or_else(|| self.trouble.clone()),
             })

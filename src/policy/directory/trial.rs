@@ -4,7 +4,7 @@ use super::SETTLED;
 use super::found::{Candidate, Found, read_component};
 use crate::base::digest;
 use crate::policy::compile::{Cache, Error};
-use crate::policy::{Engine, PolicyLive, Version};
+use crate::policy::{Engine, Identity, PolicyLive, Version};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -53,8 +53,8 @@ async fn load(cache: &Cache, engine: Engine, found: &Found, live: Arc<PolicyLive
         return Err(Error::System("the file changed while it was read".into()));
     }
     let compiled = cache.compiled(&bytes, &read_digest).await?;
-    let (id, name) = (found.key.clone(), found.name.clone());
-    let load = move || engine.load(&compiled, id, name, sidecar.config, sidecar.limits, live);
+    let identity = Identity { name: found.name.clone(), version: found.key.clone(), component: component_digest };
+    let load = move || engine.load(&compiled, identity, sidecar.config, sidecar.limits, live);
     let version = tokio::task::spawn_blocking(load).await.map_err(|e| Error::System(format!("loading failed: {e}")))?;
     version.map_err(Error::Component)
 }

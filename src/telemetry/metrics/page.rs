@@ -167,6 +167,11 @@ fn live_policies(text: &mut Text, snapshot: &Snapshot) {
         let suspended = u8::from(version.suspended().is_some());
         text.sample(name, &[("policy", &version.name), ("version", &version.id)], suspended);
     }
+    let name = "wayside_policy_suspensions_total";
+    text.family(name, "counter", "Times that the live version's component was suspended.");
+    for version in live(snapshot) {
+        text.sample(name, &[("policy", &version.name), ("version", &version.id)], version.stats().suspensions);
+    }
     let name = "wayside_policy_instances_ready";
     text.family(name, "gauge", "Instances of the live version that wait for a request.");
     for version in live(snapshot) {
