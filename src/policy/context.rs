@@ -153,6 +153,11 @@ impl Deadline {
         self.first.map_or(FAULT, measured)
     }
 
+    /// The CPU time is used up, not only the time on the clock.
+    pub(super) fn is_spent(&self) -> bool {
+        self.first.is_some_and(|(first, _)| thread_cpu_time().saturating_sub(first) >= self.cpu)
+    }
+
     /// At each tick: on, or an end to it?
     pub(super) fn tick(&mut self) -> wasmtime::Result<UpdateDeadline> {
         let (cpu, now) = (thread_cpu_time(), Instant::now());

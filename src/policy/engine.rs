@@ -4,6 +4,7 @@ use super::component;
 use super::hall::{EngineSettings, Hall, Linkers};
 use super::limits::{Limits, MAX_MEMORY};
 use super::live::PolicyLive;
+use super::refusal::Error;
 use super::version::{Identity, Version};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
@@ -91,16 +92,30 @@ impl Engine {
         config: String,
         limits: Limits,
         live: Arc<PolicyLive>,
-    ) -> Result<Arc<Version>, String> {
-        limits.check()?;
+    ) -> Result<Arc<Version>, Error> {
+        limits.check().map_err(Error::Component)?;
         // SAFETY: the file is what `precompile` wrote, and nobody else can have changed it, since the folder is the
         // gateway's own; this function's documentation asks the caller for it.
         #[expect(unsafe_code, reason = "mapping machine code cannot be safe")]
         let component = unsafe { Component::deserialize_file(&self.hall.engine, path) };
-        let component = component.map_err(|error| format!("its compiled code cannot be loaded: {error:#}"))?;
-        let pre = self.hall.linkers.link(&component)?;
+        // Where no code may be run from the file system, it is copied into memory.
+        let component = component.or_else(|error| match std::fs::read(path) {
+            #[expect(unsafe_code, reason = "as above")]
+            // SAFETY: as above.
+            Ok(code) => unsafe { Component::deserialize(&self.hall.engine, code) },
+            Err(_) => Err(error),
+        });
+        // It was compiled for this engine and is what the compiler wrote, so the component is not to blame.
+        let component =
+            component.map_err(|error| Error::System(format!("its compiled code cannot be loaded: {error:#}")))?;
+        let pre = self.hall.linkers.link(&component).map_err(Error::Component)?;
         live.state.set_quota(limits.state_keys, limits.state_bytes);
         Version::new(Arc::clone(&self.hall), pre, identity, config, limits, live)
+    }
+
+    /// Waits until somebody is suspended.
+    pub(super) async fn suspended(&self) {
+        self.hall.suspended.notified().await;
     }
 
     /// What it makes room for.

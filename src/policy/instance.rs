@@ -7,6 +7,7 @@ use super::host;
 use super::limits::Limits;
 use super::live::PolicyLive;
 use super::question::Question;
+use super::refusal::Error;
 use crate::service::decision::{Called, Fault, FaultKind, LogLine, Outcome};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 use tracing::Level;
+use wasmtime::Store;
 use wasmtime::component::TypedFunc;
-use wasmtime::{PoolConcurrencyLimitError, Store};
 
 /// CPU time for instantiation and `init` together: they may parse a large configuration or start a language's runtime.
 const INIT_CPU: Duration = Duration::from_secs(1);
@@ -75,7 +76,7 @@ impl Instance {
         live: &Arc<PolicyLive>,
         waits: bool,
         calls: u32,
-    ) -> Result<(Box<Self>, Vec<LogLine>), String> {
+    ) -> Result<(Box<Self>, Vec<LogLine>), Error> {
         let mut store = Store::new(pre.engine(), Context::new(limits, Arc::clone(live)));
         store.limiter(|context| &mut context.memory);
         store.set_hostcall_fuel(HANDED_OVER);
@@ -103,20 +104,23 @@ impl Instance {
         let printed = context.wasi.output.take();
         let (exports, answer) = match made {
             Some(Ok(made)) => made,
-            Some(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
-                return Err(format!("no room for another instance, too many versions are loaded: {error}"));
-            }
             Some(Err(error)) => {
+                if let Some(refused) = Error::of_wasmtime("an instance", &error) {
+                    return Err(refused);
+                }
                 let fault = context.name_fault(&error);
-                return Err(with_output(short(format!("`init` failed: {}", fault.message)), printed));
+                let message = with_output(short(format!("`init` failed: {}", fault.message)), printed);
+                // Not for its own fault was it so slow: the machine is busy.
+                let preempted = fault.kind == FaultKind::Deadline && !context.deadline.is_spent();
+                return Err(if preempted { Error::System(message) } else { Error::Component(message) });
             }
-            None => return Err(with_output("`init` tried to wait".into(), printed)),
+            None => return Err(Error::Component(with_output("`init` tried to wait".into(), printed))),
         };
         // Its own words, as they are.
-        answer.map_err(short)?;
+        answer.map_err(|words| Error::Component(short(words)))?;
         let Call { fault, mut logs, .. } = std::mem::take(&mut context.call);
         if let Some(fault) = fault {
-            return Err(with_output(fault, printed));
+            return Err(Error::Component(with_output(fault, printed)));
         }
         logs.extend(printed.map(|message| LogLine { level: Level::WARN, message }));
         Ok((Box::new(Instance { store, exports, waits, limits: Arc::clone(limits), calls }), logs))

@@ -8,6 +8,7 @@ use super::instance::Instance;
 use super::limits::Limits;
 use super::live::PolicyLive;
 use super::question::Question;
+use super::refusal::Error;
 use crate::base::time::process_ms;
 use crate::service::decision::{Called, LogLine, Outcome};
 use crossbeam_queue::ArrayQueue;
@@ -39,6 +40,8 @@ pub(super) struct Seats {
     fit: AtomicUsize,
     /// A refill is under way or asked for.
     refilling: AtomicBool,
+    /// Nobody asks any more.
+    released: AtomicBool,
     /// No new instance is built before this, in ms since the process started.
     build_from_ms: AtomicU64,
     /// How long it took to build one, the quickest.
@@ -82,7 +85,7 @@ impl Seats {
         config: String,
         limits: Limits,
         live: Arc<PolicyLive>,
-    ) -> Result<Arc<Self>, String> {
+    ) -> Result<Arc<Self>, Error> {
         let (workers, ready) = (hall.settings.workers, hall.settings.ready_per_worker);
         let seat = |_| Seat { last: ArrayQueue::new(1), ready: ArrayQueue::new(ready.saturating_sub(1).max(1)) };
         let waits = uses_wasi(pre.instance_pre().component());
@@ -99,6 +102,7 @@ impl Seats {
             failed_builds: AtomicU64::new(0),
             fit: AtomicUsize::new(workers * ready),
             refilling: AtomicBool::new(false),
+            released: AtomicBool::new(false),
             build_from_ms: AtomicU64::new(0),
             build_ns: AtomicU64::new(u64::MAX),
             me: me.clone(),
@@ -169,6 +173,21 @@ impl Seats {
         (called, spent)
     }
 
+    /// Gives up all instances, and builds no more.
+    pub(super) fn release(&self) {
+        self.released.store(true, Relaxed);
+        self.empty();
+    }
+
+    /// Has all that wait taken apart.
+    fn empty(&self) {
+        for seat in &self.seats {
+            while let Some(instance) = seat.pop() {
+                self.hall.jobs.discard(instance);
+            }
+        }
+    }
+
     /// Instances that wait for a request.
     pub(super) fn ready(&self) -> usize {
         self.seats.iter().map(Seat::len).sum()
@@ -191,10 +210,16 @@ impl Seats {
     }
 
     fn total(&self) -> usize {
+        if self.released.load(Relaxed) {
+            return 0;
+        }
         self.hall.settings.workers * self.hall.settings.ready_per_worker
     }
 
     fn seat(&self, worker: usize, mut instance: Box<Instance>) {
+        if self.released.load(Relaxed) {
+            return self.hall.jobs.discard(instance);
+        }
         for seat in self.seats_from(worker) {
             match seat.push(instance) {
                 Ok(()) => return,
@@ -230,7 +255,7 @@ impl Seats {
         }
     }
 
-    fn build(&self, calls: u32) -> Result<(Box<Instance>, Vec<LogLine>), String> {
+    fn build(&self, calls: u32) -> Result<(Box<Instance>, Vec<LogLine>), Error> {
         let _timers = self.waits.then(|| self.hall.timers.enter());
         Instance::build(&self.pre, &self.config, &self.limits, &self.live, self.waits, calls)
     }
@@ -277,10 +302,6 @@ impl Refill for Seats {
 impl Drop for Seats {
     fn drop(&mut self) {
         // The last snapshot that held it may go on a worker, which shall not pay for unmapping.
-        for seat in &self.seats {
-            while let Some(instance) = seat.pop() {
-                self.hall.jobs.discard(instance);
-            }
-        }
+        self.empty();
     }
 }

@@ -31,7 +31,7 @@ fn try_load(guest: Guest, limits: Limits, live: Arc<PolicyLive>, config: &str) -
     let module = guest.module();
     std::fs::write(file.path(), Engine::precompile(&module)?).unwrap();
     let identity = identity(&digest::full(&module));
-    engine().load(file.path(), identity, config.to_owned(), limits, live)
+    engine().load(file.path(), identity, config.to_owned(), limits, live).map_err(|error| error.to_string())
 }
 
 /// A version of the policy `test`.

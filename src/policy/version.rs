@@ -7,6 +7,7 @@ use super::hall::Hall;
 use super::limits::Limits;
 use super::live::PolicyLive;
 use super::question::Question;
+use super::refusal::Error;
 use super::seats::Seats;
 use crate::service::decision::{Called, Fault, FaultKind, Outcome};
 use std::fmt;
@@ -66,7 +67,7 @@ impl Version {
         config: String,
         limits: Limits,
         live: Arc<PolicyLive>,
-    ) -> Result<Arc<Self>, String> {
+    ) -> Result<Arc<Self>, Error> {
         let Identity { name, version: id, component } = identity;
         let conduct = live.conducts.of(&component, hall.settings.workers);
         let names = (Arc::clone(&id), Arc::clone(&name));
@@ -99,6 +100,11 @@ impl Version {
             self.seats.hall.suspended.notify_one();
             tracing::error!(policy = %self.name, version = %self.id, seconds = left.as_secs(), reason, "policy suspended");
         }
+    }
+
+    /// Nobody asks it any more: its instances are given up, whoever may still hold the version.
+    pub(super) fn release(&self) {
+        self.seats.release();
     }
 
     /// The suspension that is in force.

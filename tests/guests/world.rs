@@ -39,7 +39,7 @@ impl Loader {
         let identity =
             Identity { name: "test".into(), version: "0123456789ab".into(), component: digest::full(&bytes) };
         let load = move || engine.load(&compiled, identity, config, limits, Arc::default());
-        tokio::task::spawn_blocking(load).await.unwrap()
+        tokio::task::spawn_blocking(load).await.unwrap().map_err(|error| error.to_string())
     }
 }
 

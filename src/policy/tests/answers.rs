@@ -169,7 +169,7 @@ fn code_that_is_none_is_not_loaded() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), b"not code").unwrap();
     let loaded = engine().load(file.path(), identity("a"), String::new(), limits(), Arc::new(PolicyLive::default()));
-    assert!(loaded.unwrap_err().contains("cannot be loaded"));
+    assert!(loaded.unwrap_err().to_string().contains("cannot be loaded"));
 }
 
 #[test]

@@ -386,7 +386,7 @@ fn a_gateway_without_room_for_a_version_says_so() {
     std::fs::write(file.path(), Engine::precompile(&Guest::new().module()).unwrap()).unwrap();
     let load = || engine.load(file.path(), identity("a"), String::new(), limits(), Arc::default());
     let first = load().unwrap();
-    let problem = load().unwrap_err();
+    let problem = load().unwrap_err().to_string();
     assert!(problem.contains("no room") && !problem.contains("init"), "{problem}");
     // The one that is there does not mind, and what the other one had taken was given back.
     assert!(matches!(ask(&first).outcome, Outcome::Next));
