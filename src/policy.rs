@@ -15,7 +15,9 @@ mod live;
 mod metrics;
 mod question;
 mod refusal;
+mod rooms;
 mod seats;
+mod settings;
 pub mod sidecar;
 mod state;
 mod suspension;
@@ -25,11 +27,11 @@ mod wasi;
 
 pub use conduct::Suspended;
 pub use engine::Engine;
-pub use hall::EngineSettings;
 pub use limits::{Limits, MAX_MEMORY};
 pub use live::PolicyLive;
 pub use metrics::{BOUNDS, GuestMetrics, Series, SeriesValue};
 pub use question::Question;
+pub use settings::EngineSettings;
 pub use state::{Rate, State, Taken};
 pub use version::{Identity, Stats, Version};
 

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use table::Table;
+use table::{Room, Table};
 use tokio::sync::mpsc;
 use trial::Trial;
 
@@ -53,6 +53,8 @@ enum Event {
     Tried(Result<Arc<Version>, Error>),
     /// A version was suspended.
     Suspended,
+    /// There may be room for the next trial.
+    Room,
 }
 
 impl Directory {
@@ -123,7 +125,7 @@ impl Directory {
             match self.event().await {
                 Event::Changed => self.scan().await,
                 Event::Tried(tried) => self.conclude(tried),
-                Event::Suspended => {}
+                Event::Suspended | Event::Room => {}
             }
         }
     }
@@ -150,7 +152,11 @@ impl Directory {
                 tried = trial => return Event::Tried(tried),
                 () = due => return Event::Changed,
                 () = self.engine.suspended() => return Event::Suspended,
-                () = tokio::time::sleep(TEAR_DOWN), if held => {}
+                () = tokio::time::sleep(TEAR_DOWN), if held => {
+                    if self.trial.is_none() && !self.queue.is_empty() {
+                        return Event::Room;
+                    }
+                }
             }
         }
     }
@@ -244,11 +250,21 @@ impl Directory {
 
     /// Begins the next trial unless one is under way. False: there is nothing to try.
     fn begin(&mut self) -> bool {
-        if self.trial.is_none() {
-            self.trial = self.queue.pop_front().map(|found| {
-                let live = self.table.live(&found.name);
-                Trial::new(Arc::clone(&self.cache), self.engine.clone(), found, live)
-            });
+        let most = self.engine.settings().versions;
+        if self.trial.is_none()
+            && let Some(found) = self.queue.pop_front()
+        {
+            match self.table.room(&found.name, most, Instant::now()) {
+                Room::Here => {
+                    let live = self.table.live(&found.name);
+                    self.trial = Some(Trial::new(Arc::clone(&self.cache), self.engine.clone(), found, live));
+                }
+                Room::Later => self.queue.push_front(found),
+                Room::None => {
+                    let problem = format!("{most} policies answer, and no more may: raise `policies.max_versions`");
+                    self.trial = Some(Trial::refused(found, Error::System(problem)));
+                }
+            }
         }
         self.trial.is_some()
     }

@@ -1,46 +1,17 @@
 //! The hall: what all versions of a gateway share. Threads, timers, linkers, and how much room there is.
 
-use super::bindings::{Policy, PolicyPre};
-use super::component::uses_wasi;
-use super::context::{Context, TICK};
+use super::context::TICK;
 use super::instance::Instance;
+use super::rooms::{Place, Rooms};
+use super::settings::EngineSettings;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use tokio::sync::Notify;
-use wasmtime::component::{Component, HasSelf, Linker};
 
 /// Jobs that wait at most.
 const WAITING: usize = 1024;
-
-/// How much an engine makes room for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EngineSettings {
-    /// Threads that ask policies.
-    pub workers: usize,
-    /// Instances of each version that are kept ready for each worker. A fault uses one up, and the thread that builds new
-    /// ones must keep up with the faults that suspend nobody: for a Rust policy that is 40,000 a second, for one in Python
-    /// 1,900. These bridge the time until that thread is run; then workers build for themselves, if that is quick.
-    pub ready_per_worker: usize,
-    /// Versions that there is room for at a time, the live ones and those that are being readied. Room is address
-    /// space, not memory: about 4 GiB for each instance.
-    pub versions: usize,
-}
-
-impl EngineSettings {
-    /// The defaults: eight ready instances among the workers, or two for each, and room for 32 versions.
-    pub fn for_workers(workers: usize) -> Self {
-        let workers = workers.max(1);
-        EngineSettings { workers, ready_per_worker: 8_usize.div_ceil(workers).max(2), versions: 32 }
-    }
-
-    /// Nothing works with none.
-    pub(super) fn at_least_one(self) -> Self {
-        let EngineSettings { workers, ready_per_worker, versions } = self;
-        EngineSettings { workers: workers.max(1), ready_per_worker: ready_per_worker.max(1), versions: versions.max(1) }
-    }
-}
 
 /// What versions need of their engine.
 pub(super) struct Hall {
@@ -50,25 +21,30 @@ pub(super) struct Hall {
     pub(super) timers: Timers,
     /// Somebody was suspended.
     pub(super) suspended: Notify,
-    pub(super) engine: wasmtime::Engine,
-    pub(super) linkers: Linkers,
+    rooms: Arc<Rooms>,
     /// Dropped after `jobs`, whose end ends the first thread.
     _threads: Threads,
 }
 
 impl Hall {
-    /// Starts the threads.
+    /// Makes room, and starts the threads.
     ///
     /// # Errors
-    /// The system has none, or the linkers cannot be made.
-    pub(super) fn open(settings: EngineSettings, engine: wasmtime::Engine) -> anyhow::Result<Self> {
-        let linkers = Linkers::new(&engine).map_err(|error| anyhow::anyhow!("{error:#}"))?;
+    /// The system has no threads, or no room at all.
+    pub(super) fn open(settings: EngineSettings) -> anyhow::Result<Self> {
+        let rooms = Rooms::open(&settings);
+        let rooms = Arc::new(rooms.map_err(|error| anyhow::anyhow!("{error:#}"))?);
         let stop = Arc::new(AtomicBool::new(false));
-        let ticker = ticker(&engine, Arc::clone(&stop))?;
+        let ticker = ticker(&rooms, Arc::clone(&stop))?;
         let (jobs, refill) = refill()?;
         let timers = Timers::new()?;
         let threads = Threads { stop, threads: vec![ticker, refill] };
-        Ok(Hall { settings, jobs, timers, suspended: Notify::new(), engine, linkers, _threads: threads })
+        Ok(Hall { settings, jobs, timers, suspended: Notify::new(), rooms, _threads: threads })
+    }
+
+    /// A place for one more version.
+    pub(super) fn place(&self) -> Arc<Place> {
+        Arc::new(self.rooms.place(self.settings.instances()))
     }
 }
 
@@ -128,42 +104,20 @@ fn work(jobs: &Receiver<Job>) {
     }
 }
 
-/// What components are linked with. Those that import no WASI get none: without its functions, which may wait, a call
-/// needs no stack of its own.
-pub(super) struct Linkers {
-    plain: Linker<Context>,
-    wasi: Linker<Context>,
-}
-
-impl Linkers {
-    pub(super) fn new(engine: &wasmtime::Engine) -> wasmtime::Result<Self> {
-        let mut plain = Linker::new(engine);
-        Policy::add_to_linker::<_, HasSelf<_>>(&mut plain, |context: &mut Context| context)?;
-        let mut wasi = plain.clone();
-        // Never the synchronous one: it blocks the worker, or panics in its runtime.
-        wasmtime_wasi::p2::add_to_linker_async(&mut wasi)?;
-        Ok(Linkers { plain, wasi })
-    }
-
-    pub(super) fn link(&self, component: &Component) -> Result<PolicyPre<Context>, String> {
-        let linker = if uses_wasi(component) { &self.wasi } else { &self.plain };
-        let pre = linker.instantiate_pre(component).map_err(|error| format!("cannot be linked: {error:#}"))?;
-        PolicyPre::new(pre).map_err(|error| format!("does not export what a policy must: {error:#}"))
-    }
-}
-
 /// Advances the epoch, on a thread of its own that starves less than a worker's.
-fn ticker(engine: &wasmtime::Engine, stop: Arc<AtomicBool>) -> std::io::Result<JoinHandle<()>> {
+fn ticker(rooms: &Rooms, stop: Arc<AtomicBool>) -> std::io::Result<JoinHandle<()>> {
     // Weak: an engine that only its ticker holds would never end.
-    let engine = engine.weak();
+    let engines: Vec<_> = rooms.engines().map(wasmtime::Engine::weak).collect();
     thread::Builder::new().name("policy-ticker".into()).spawn(move || {
         // Needs a privilege; without it, deadlines are looked at a little later on a busy machine.
         let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -10);
         while !stop.load(Relaxed) {
             thread::sleep(TICK);
-            match engine.upgrade() {
-                Some(engine) => engine.increment_epoch(),
-                None => return,
+            for engine in &engines {
+                match engine.upgrade() {
+                    Some(engine) => engine.increment_epoch(),
+                    None => return,
+                }
             }
         }
     })
@@ -205,19 +159,6 @@ impl Drop for Threads {
             if handle.thread().id() != thread::current().id() && handle.join().is_err() {
                 tracing::error!("a thread of the policy engine panicked");
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn several_instances_are_ready_whatever_the_number_of_workers() {
-        for workers in 0..100 {
-            let EngineSettings { workers, ready_per_worker, .. } = EngineSettings::for_workers(workers);
-            assert!(workers * ready_per_worker >= 8 && ready_per_worker >= 2);
         }
     }
 }

@@ -8,6 +8,7 @@ use super::limits::Limits;
 use super::live::PolicyLive;
 use super::question::Question;
 use super::refusal::Error;
+use super::rooms::Place;
 use crate::service::decision::{Called, Fault, FaultKind, LogLine, Outcome};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -39,6 +40,8 @@ pub(super) struct Instance {
     limits: Arc<Limits>,
     /// Calls so far.
     calls: u32,
+    /// What it takes up; given back after all the rest of it.
+    _place: Arc<Place>,
 }
 
 /// What a policy is asked through, looked up once.
@@ -70,6 +73,7 @@ impl Instance {
     /// # Errors
     /// What the guest said or how it went wrong.
     pub(super) fn build(
+        place: Arc<Place>,
         pre: &PolicyPre<Context>,
         config: &str,
         limits: &Arc<Limits>,
@@ -123,7 +127,7 @@ impl Instance {
             return Err(Error::Component(with_output(fault, printed)));
         }
         logs.extend(printed.map(|message| LogLine { level: Level::WARN, message }));
-        Ok((Box::new(Instance { store, exports, waits, limits: Arc::clone(limits), calls }), logs))
+        Ok((Box::new(Instance { store, exports, waits, limits: Arc::clone(limits), calls, _place: place }), logs))
     }
 
     /// Asks it. False: it cannot be asked again.

@@ -9,11 +9,12 @@ use super::limits::Limits;
 use super::live::PolicyLive;
 use super::question::Question;
 use super::refusal::Error;
+use super::rooms::Place;
 use crate::base::time::process_ms;
 use crate::service::decision::{Called, LogLine, Outcome};
 use crossbeam_queue::ArrayQueue;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 /// After an instance could not be built, it is not tried again for this long.
@@ -46,6 +47,8 @@ pub(super) struct Seats {
     build_from_ms: AtomicU64,
     /// How long it took to build one, the quickest.
     build_ns: AtomicU64,
+    /// Where they live; none: given back.
+    place: Mutex<Option<Arc<Place>>>,
     me: Weak<Seats>,
     pub(super) hall: Arc<Hall>,
 }
@@ -80,7 +83,7 @@ impl Seats {
     /// What the guest said or how it went wrong.
     pub(super) fn fill(
         hall: Arc<Hall>,
-        pre: PolicyPre<Context>,
+        (place, pre): (Arc<Place>, PolicyPre<Context>),
         (id, name): (Arc<str>, Arc<str>),
         config: String,
         limits: Limits,
@@ -105,6 +108,7 @@ impl Seats {
             released: AtomicBool::new(false),
             build_from_ms: AtomicU64::new(0),
             build_ns: AtomicU64::new(u64::MAX),
+            place: Mutex::new(Some(place)),
             me: me.clone(),
             hall,
         });
@@ -176,6 +180,7 @@ impl Seats {
     /// Gives up all instances, and builds no more.
     pub(super) fn release(&self) {
         self.released.store(true, Relaxed);
+        self.place().take();
         self.empty();
     }
 
@@ -256,8 +261,14 @@ impl Seats {
     }
 
     fn build(&self, calls: u32) -> Result<(Box<Instance>, Vec<LogLine>), Error> {
+        let Some(place) = self.place().clone() else { return Err(Error::System("it was replaced".into())) };
         let _timers = self.waits.then(|| self.hall.timers.enter());
-        Instance::build(&self.pre, &self.config, &self.limits, &self.live, self.waits, calls)
+        Instance::build(place, &self.pre, &self.config, &self.limits, &self.live, self.waits, calls)
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Arc<Place>>> {
+        // Nothing that panics runs under this lock.
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `init` logged.

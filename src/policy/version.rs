@@ -8,6 +8,7 @@ use super::limits::Limits;
 use super::live::PolicyLive;
 use super::question::Question;
 use super::refusal::Error;
+use super::rooms::Place;
 use super::seats::Seats;
 use crate::service::decision::{Called, Fault, FaultKind, Outcome};
 use std::fmt;
@@ -62,7 +63,7 @@ pub struct Stats {
 impl Version {
     pub(super) fn new(
         hall: Arc<Hall>,
-        pre: PolicyPre<Context>,
+        room: (Arc<Place>, PolicyPre<Context>),
         identity: Identity,
         config: String,
         limits: Limits,
@@ -71,7 +72,7 @@ impl Version {
         let Identity { name, version: id, component } = identity;
         let conduct = live.conducts.of(&component, hall.settings.workers);
         let names = (Arc::clone(&id), Arc::clone(&name));
-        let seats = Seats::fill(hall, pre, names, config, limits, Arc::clone(&live))?;
+        let seats = Seats::fill(hall, room, names, config, limits, Arc::clone(&live))?;
         let calls_before = conduct.calls();
         Ok(Arc::new(Version { id, name, live, seats, conduct, calls_before, faults: Default::default() }))
     }

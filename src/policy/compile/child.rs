@@ -3,6 +3,7 @@
 use super::SUBCOMMAND;
 use crate::policy::Engine;
 use crate::policy::refusal::Error;
+use crate::policy::rooms::Space;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -95,6 +96,8 @@ fn is_short_of_memory() -> bool {
 
 /// The child: compiles `input` into `output` within limits that it sets itself. What is wrong goes to standard error.
 pub fn child_main(input: &Path, output: &Path) -> ExitCode {
+    // Before it has less than the gateway.
+    let space = Space::here();
     let limit = |limit: u64, grace: u64| Rlimit { current: Some(limit), maximum: Some(limit + grace) };
     // Where the system refuses a limit, the time limit of the parent is left.
     let _ = rustix::process::setrlimit(Resource::As, limit(MAX_MEMORY, 0));
@@ -103,7 +106,7 @@ pub fn child_main(input: &Path, output: &Path) -> ExitCode {
     let _ = rustix::process::setrlimit(Resource::Core, limit(0, 0));
     // Traffic first; but a quarter of a busy core must be left, or a large component takes longer than it may.
     let _ = rustix::process::nice(5);
-    match compile(input, output) {
+    match compile(space, input, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -115,9 +118,9 @@ pub fn child_main(input: &Path, output: &Path) -> ExitCode {
     }
 }
 
-fn compile(input: &Path, output: &Path) -> Result<(), Error> {
+fn compile(space: Space, input: &Path, output: &Path) -> Result<(), Error> {
     let read = std::fs::read(input).map_err(|e| Error::system(input.display(), &e))?;
-    let code = Engine::precompile(&read).map_err(Error::Component)?;
+    let code = Engine::precompile_for(space, &read).map_err(Error::Component)?;
     let written =
         std::fs::write(output, code).and_then(|()| std::fs::set_permissions(output, Permissions::from_mode(0o600)));
     written.map_err(|e| Error::system(output.display(), &e))

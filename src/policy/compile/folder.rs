@@ -1,9 +1,9 @@
 //! The private folder for compiled code: whoever can put a file there runs code in the gateway.
 
 use super::scratch;
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -50,7 +50,8 @@ impl Folder {
         for place in [std::env::temp_dir(), "/var/tmp".into(), "/dev/shm".into(), "/run".into()] {
             scratch::forget_folders(&place, TEMPORARY);
             let prefix = format!("{TEMPORARY}{}", scratch::prefix());
-            match tempfile::Builder::new().prefix(&prefix).tempdir_in(&place) {
+            let private = Permissions::from_mode(0o700);
+            match tempfile::Builder::new().prefix(&prefix).permissions(private).tempdir_in(&place) {
                 Ok(temporary) => return Ok(Folder { path: temporary.path().to_owned(), _temporary: Some(temporary) }),
                 Err(error) => problem = format!("{}: {error}; set TMPDIR to a folder to write to", place.display()),
             }

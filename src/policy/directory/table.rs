@@ -38,6 +38,17 @@ pub(super) struct Table {
     before: BTreeMap<Arc<str>, Pair>,
 }
 
+/// Is there room for one more version?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// There is.
+    Here,
+    /// Once those that were replaced are gone.
+    Later,
+    /// As many policies answer as may.
+    None,
+}
+
 #[derive(Debug)]
 struct Entry {
     /// What the policy keeps from version to version.
@@ -322,6 +333,19 @@ impl Table {
     /// When to look at the directory again, if nothing changes.
     pub(super) fn due(&self) -> Option<Instant> {
         self.policies.values().filter_map(Entry::due).min()
+    }
+
+    /// Is there room for a version of this policy, where there may be so many?
+    pub(super) fn room(&self, name: &str, most: usize, now: Instant) -> Room {
+        let live = self.policies.values().filter(|entry| entry.standing.live().is_some()).count();
+        let answers = self.policies.get(name).is_some_and(|entry| entry.standing.live().is_some());
+        let asked = |since: &Instant| now.saturating_duration_since(*since) < ASKED;
+        let going = self.replaced.iter().filter(|(_, since)| asked(since)).count();
+        match () {
+            () if !answers && live >= most => Room::None,
+            () if going > 0 && live + going > most => Room::Later,
+            () => Room::Here,
+        }
     }
 
     /// Tears down replaced versions, once nobody asks them any more. Blocks. True: some are still held.

@@ -35,6 +35,11 @@ impl Trial {
         Trial { found, load: Box::pin(load) }
     }
 
+    /// One that is over before it begins.
+    pub(super) fn refused(found: Found, error: Error) -> Trial {
+        Trial { found, load: Box::pin(std::future::ready(Err(error))) }
+    }
+
     /// What came of it. The wait may be broken off and begun again; once it has ended, the trial is over.
     pub(super) async fn end(&mut self) -> Result<Arc<Version>, Error> {
         self.load.as_mut().await

@@ -379,44 +379,22 @@ fn what_a_guest_says_of_its_error_is_cut() {
 }
 
 #[test]
-fn a_gateway_without_room_for_a_version_says_so() {
-    let settings = EngineSettings { versions: 1, ..EngineSettings::for_workers(1) };
-    let engine = Engine::new(settings).unwrap();
+fn a_full_pool_holds_up_no_version_and_replaced_ones_give_their_place_back() {
+    let engine = Engine::new(EngineSettings { versions: 2, ..EngineSettings::for_workers(1) }).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), Engine::precompile(&Guest::new().module()).unwrap()).unwrap();
-    let load = || engine.load(file.path(), identity("a"), String::new(), limits(), Arc::default());
-    let first = load().unwrap();
-    let problem = load().unwrap_err().to_string();
-    assert!(problem.contains("no room") && !problem.contains("init"), "{problem}");
-    // The one that is there does not mind, and what the other one had taken was given back.
-    assert!(matches!(ask(&first).outcome, Outcome::Next));
-    drop(first);
-    until(|| load().is_ok());
-}
-
-#[test]
-fn a_version_short_of_instances_is_refilled_later_and_not_tried_all_the_time() {
-    let engine = Engine::new(EngineSettings { versions: 1, ..EngineSettings::for_workers(1) }).unwrap();
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), Engine::precompile(&Guest::new().module()).unwrap()).unwrap();
-    let load = |limits| engine.load(file.path(), identity("a"), String::new(), limits, Arc::default()).unwrap();
-    let version = load(Limits { calls: 1, ..limits() });
-    let all = version.stats().ready;
-    version.take_all();
-    // It sits on the room that the first one has left.
-    let other = load(limits());
-    assert_eq!(fault(ask(&version)).0, FaultKind::Starved);
-    until(|| version.stats().failed_builds == 1);
-    assert!((1..all).contains(&version.stats().ready));
-    for _ in 0..50 {
-        assert!(matches!(ask(&version).outcome, Outcome::Next));
-        std::thread::sleep(Duration::from_millis(1));
+    std::fs::write(file.path(), Engine::precompile(&bad("unreachable").module()).unwrap()).unwrap();
+    let load = || engine.load(file.path(), identity("a"), String::new(), limits(), Arc::default()).unwrap();
+    // The pool is for two.
+    let versions: Vec<_> = (0..6).map(|_| load()).collect();
+    for version in &versions {
+        for _ in 0..5 {
+            assert_eq!(fault(ask(version)).0, FaultKind::Trap);
+        }
+        until(|| version.stats().ready == 8);
+        assert_eq!(version.stats().failed_builds, 0);
     }
-    // One, unless this machine is very busy.
-    assert!(version.stats().failed_builds < 5);
-    drop(other);
-    until(|| {
-        ask(&version);
-        version.stats().ready == all
-    });
+    // Somebody holds it still, but it has no instances any more.
+    versions[0].release();
+    assert_eq!(versions[0].stats().ready, 0);
+    assert_eq!(fault(ask(&versions[0])).0, FaultKind::Starved);
 }

@@ -273,3 +273,11 @@ fn a_link_that_leads_nowhere_is_no_deleted_file() {
         assert!(said.contains(expected), "{said}");
     }
 }
+
+#[test]
+fn there_is_room_for_as_many_policies_as_may_be() {
+    let (mut table, now) = started();
+    tries(&mut table, &[A, FOR_A], now);
+    assert_eq!(table.room("p", 1, now), Room::Here);
+    assert_eq!(table.room("p", 0, now), Room::None);
+}
