@@ -29,7 +29,7 @@ pub use conduct::Suspended;
 pub use engine::Engine;
 pub use limits::{Limits, MAX_MEMORY};
 pub use live::PolicyLive;
-pub use metrics::{BOUNDS, GuestMetrics, Series, SeriesValue};
+pub use metrics::{BOUNDS, GuestMetrics, OWN, Series, SeriesValue};
 pub use question::Question;
 pub use settings::EngineSettings;
 pub use state::{Rate, State, Taken};

@@ -71,8 +71,15 @@ impl WasiView for Wasi {
     }
 }
 
-#[derive(Default)]
+/// What the clocks show, in ms since 1970.
 struct Now(AtomicU64);
+
+impl Default for Now {
+    /// During `init`, which is always the same time. Not 0: Go's runtime takes that for a clock that does not run.
+    fn default() -> Self {
+        Now(AtomicU64::new(1))
+    }
+}
 
 struct Clock(Arc<Now>);
 

@@ -215,7 +215,7 @@ pub(super) fn guests<'a>(text: &mut Text, policies: impl Iterator<Item = (&'a st
         for series in metrics.series() {
             let counter = matches!(series.value, SeriesValue::Counter(_));
             let total = if counter && !series.name.ends_with("_total") { "_total" } else { "" };
-            let family = families.entry(format!("wayside_guest_{}{total}", series.name)).or_default();
+            let family = families.entry(format!("wayside_policy_{}{total}", series.name)).or_default();
             let other = |value: &SeriesValue| matches!(value, SeriesValue::Counter(_)) != counter;
             let labels = std::iter::once(("policy".to_owned(), policy.to_owned())).chain(series.labels).collect();
             if family.values().next().is_some_and(other) || family.contains_key(&labels) {
