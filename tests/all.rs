@@ -16,6 +16,7 @@ mod jaeger;
 mod layers;
 mod policy_commands;
 mod policy_directory;
+mod policy_trouble;
 mod reload;
 mod resets;
 mod semantics;

@@ -266,7 +266,9 @@ async fn a_directory_that_an_empty_one_replaces_at_once_takes_no_policy_along() 
     let path = |name: &str| temporary.path().join(name);
     for (folder, component) in [("one", Some(CANARY)), ("two", Some(STICKY)), ("empty", None)] {
         fs::create_dir(path(folder)).unwrap();
-        component.map(|component| fs::write(path(folder).join("p.wasm"), component).unwrap());
+        if let Some(component) = component {
+            fs::write(path(folder).join("p.wasm"), component).unwrap();
+        }
     }
     let (link, next) = (path("policies"), path("next"));
     let switch = |folder: &str| {
@@ -396,6 +398,47 @@ async fn trouble_of_the_system_is_tried_again_by_itself() {
     // Nobody touches the directory.
     let list = watched.until_live("p", CANARY, "").await;
     assert_eq!(error(&list[0]), "");
+}
+
+#[tokio::test]
+async fn a_hundred_and_fifty_policies_have_room_and_forty_are_replaced_at_once() {
+    let names: Vec<String> = (0..150).map(|number| format!("p{number:03}")).collect();
+    let files: Vec<String> = names.iter().map(|name| format!("{name}.wasm")).collect();
+    let mut watched = watch(&files.iter().map(|name| (name.as_str(), CANARY)).collect::<Vec<_>>());
+    let list = watched.next().await;
+    assert!(list.len() == 150 && list.iter().all(|scope| live(scope).is_some() && error(scope).is_empty()));
+    for file in &files[..40] {
+        watched.put(file, STICKY);
+    }
+    let id = version(STICKY, "");
+    let replaced = |list: &[Arc<Scope>]| list[..40].iter().all(|scope| live(scope) == Some(&id));
+    let list = watched.until(|list| list.iter().any(|scope| scope.error.is_some()) || replaced(list)).await;
+    assert!(replaced(&list), "{:?}", list.iter().find(|scope| scope.error.is_some()));
+}
+
+#[tokio::test]
+async fn one_policy_more_than_may_be_is_told_so_and_the_others_can_still_be_replaced() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("policies");
+    fs::create_dir(&folder).unwrap();
+    for name in ["a.wasm", "b.wasm", "c.wasm"] {
+        fs::write(folder.join(name), CANARY).unwrap();
+    }
+    let engine = Engine::new(EngineSettings { versions: 2, ..EngineSettings::for_workers(1) }).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_wayside"));
+    let directory = Directory::open(&folder, &folder.join(".cache"), program, engine).unwrap();
+    let (out, lists) = mpsc::channel(1);
+    let task = tokio::spawn(directory.watch(out));
+    let mut watched = Watched { folder, lists, task, _temporary: temporary };
+    let list = watched.next().await;
+    assert!(live(&list[1]).is_some() && error(&list[2]).contains("policies.max_versions"), "{list:?}");
+    watched.put("a.wasm", STICKY);
+    watched.put("b.wasm", STICKY);
+    let id = version(STICKY, "");
+    watched.until(|list| list[..2].iter().all(|scope| live(scope) == Some(&id))).await;
+    // There is room for it now, which nobody has to tell it.
+    fs::remove_file(watched.folder.join("a.wasm")).unwrap();
+    watched.until(|list| list.len() == 2 && live(&list[1]).is_some()).await;
 }
 
 #[tokio::test]

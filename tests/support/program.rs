@@ -10,6 +10,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -43,7 +44,13 @@ impl Program {
         let listen = if config.starts_with("listen") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
         let gateway = format!("[gateway]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n{listen}");
         std::fs::write(&file, format!("{gateway}{config}")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_wayside"));
+        Program::launch(Path::new(env!("CARGO_BIN_EXE_wayside")), folder, environment)
+    }
+
+    /// Starts this program in a folder that has a configuration.
+    pub fn launch(program: &Path, folder: TempDir, environment: &[(&str, &str)]) -> Self {
+        let file = folder.path().join("wayside.toml");
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
             command.env_remove(name);
         }
@@ -100,6 +107,20 @@ impl Program {
     pub fn stop(mut self) -> (Vec<String>, Vec<String>) {
         terminate(&mut self.child);
         (self.output.iter().collect(), self.log.iter().collect())
+    }
+
+    /// Ends it by SIGTERM and starts it again, in the same folder.
+    pub fn restart(mut self) -> Self {
+        terminate(&mut self.child);
+        // Its drop finds the process ended, and an empty folder.
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        drop(self);
+        Program::launch(Path::new(env!("CARGO_BIN_EXE_wayside")), folder, &[])
+    }
+
+    /// Lines of its log so far that contain this; none of them is seen again.
+    pub fn lines_so_far(&self, text: &str) -> usize {
+        self.log.try_iter().filter(|line| line.contains(text)).count()
     }
 
     /// Sends it a signal, by its name.

@@ -72,7 +72,7 @@ fn left_behind(folder: &Path, prefix: &str) -> Vec<(PathBuf, Metadata)> {
         // In a container, processes have the same number time and again.
         let alive = match owner == std::process::id() {
             true => changed >= started,
-            false => is_alive(owner) && (prefix.len() > 0 || changed.elapsed().is_ok_and(|age| age < TOO_OLD)),
+            false => is_alive(owner) && (!prefix.is_empty() || changed.elapsed().is_ok_and(|age| age < TOO_OLD)),
         };
         (!alive).then(|| (entry.path(), metadata))
     });

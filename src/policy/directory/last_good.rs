@@ -23,8 +23,14 @@ pub(super) struct Record {
     pub(super) suspended: Vec<Kept>,
 }
 
-/// What must be kept, by policy.
-pub(super) type Wanted = BTreeMap<Arc<str>, (Option<Good>, Vec<Kept>)>;
+/// What must be kept of a policy.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// What answers.
+    pub(super) good: Option<Good>,
+    /// Its components that were suspended.
+    pub(super) suspended: Vec<Kept>,
+}
 
 /// The records of one directory.
 #[derive(Debug, Default)]
@@ -62,13 +68,13 @@ impl LastGood {
     ///
     /// # Errors
     /// What could not be written; it is tried again the next time.
-    pub(super) fn keep(&mut self, folder: PathBuf, wanted: Wanted) -> io::Result<()> {
+    pub(super) fn keep(&mut self, folder: PathBuf, wanted: BTreeMap<Arc<str>, Wanted>) -> io::Result<()> {
         if folder != self.folder {
             (self.folder, self.on_disk) = (folder, BTreeMap::new());
         }
         let mut changed = false;
         let mut failed = Ok(());
-        for (name, (good, suspended)) in &wanted {
+        for (name, Wanted { good, suspended }) in &wanted {
             let record = Record {
                 directory: self.directory.clone(),
                 name: Arc::clone(name),
@@ -181,13 +187,13 @@ mod tests {
         }
 
         /// A policy's files; what of it is to be kept.
-        fn put(&self, name: &str, component: &str, sidecar: Option<&str>) -> (Arc<str>, (Option<Good>, Vec<Kept>)) {
+        fn put(&self, name: &str, component: &str, sidecar: Option<&str>) -> (Arc<str>, Wanted) {
             std::fs::write(self.directory.path().join(format!("{name}.wasm")), component).unwrap();
             let good = Good { component: digest::full(component.as_bytes()), sidecar: sidecar.map(str::to_owned) };
-            (name.into(), (Some(good), Vec::new()))
+            (name.into(), Wanted { good: Some(good), suspended: Vec::new() })
         }
 
-        fn keep(&self, store: &mut LastGood, wanted: &[(Arc<str>, (Option<Good>, Vec<Kept>))]) {
+        fn keep(&self, store: &mut LastGood, wanted: &[(Arc<str>, Wanted)]) {
             store.keep(self.kept.path().to_owned(), wanted.iter().cloned().collect()).unwrap();
         }
 

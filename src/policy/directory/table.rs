@@ -313,16 +313,16 @@ impl Table {
     }
 
     /// What must outlive the process.
-    pub(super) fn wanted(&self) -> Wanted {
+    pub(super) fn wanted(&self) -> BTreeMap<Arc<str>, Wanted> {
         let here = self.policies.iter().map(|(name, entry)| {
             let good = entry.good.as_ref().map(|(_, good)| good.clone());
-            (Arc::clone(name), (good, entry.kept.conducts.kept()))
+            (Arc::clone(name), Wanted { good, suspended: entry.kept.conducts.kept() })
         });
         let absent = self.absent.iter().map(|(name, suspended)| {
             let suspended = suspended.iter().filter(|kept| !kept.is_over()).cloned().collect();
-            (Arc::clone(name), (None, suspended))
+            (Arc::clone(name), Wanted { good: None, suspended })
         });
-        absent.chain(here).filter(|(_, (good, suspended))| good.is_some() || !suspended.is_empty()).collect()
+        absent.chain(here).filter(|(_, wanted)| wanted.good.is_some() || !wanted.suspended.is_empty()).collect()
     }
 
     /// What the policy of this name keeps from version to version.

@@ -63,7 +63,8 @@ fn a_pair_that_arrives_in_two_steps_is_taken_together() {
     let pair_a = version(A.1, FOR_A.1);
     let pair_b = version(B.1, FOR_B.1);
     // What is there 0, 1.2 and 1.3 s, and 3.5 s after the pair A; what was tried in all.
-    let cases: [(&str, [&[(&str, &str)]; 3], &[&String]); 6] = [
+    type Files = &'static [(&'static str, &'static str)];
+    let cases: [(&str, [Files; 3], &[&String]); 6] = [
         ("component first", [&[B, FOR_A], &[B, FOR_B], &[B, FOR_B]], &[&pair_b]),
         ("sidecar first", [&[A, FOR_B], &[B, FOR_B], &[B, FOR_B]], &[&pair_b]),
         ("sidecar gone and back", [&[A], &[A, FOR_A], &[A, FOR_A]], &[]),
@@ -73,7 +74,11 @@ fn a_pair_that_arrives_in_two_steps_is_taken_together() {
     ];
     for (what, [first, second, third], expected) in cases {
         let (mut table, now) = started();
-        assert_eq!(tries(&mut table, &[A, FOR_A], now), [pair_a.clone()], "{what}: a new pair is complete");
+        assert_eq!(
+            tries(&mut table, &[A, FOR_A], now),
+            std::slice::from_ref(&pair_a),
+            "{what}: a new pair is complete"
+        );
         let mut tried = Vec::new();
         for (files, ms) in [(first, 0), (first, 1_200), (second, 1_210), (second, 1_300), (third, 3_500)] {
             // Good is what is in the directory again.
