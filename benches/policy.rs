@@ -10,15 +10,15 @@ use guest::Guest;
 use std::path::Path;
 use std::sync::Arc;
 use wayside::http::request::{Head, Peer};
-use wayside::policy::{Engine, EngineSettings, Limits, Question, Version};
+use wayside::policy::{Engine, EngineSettings, Identity, Limits, Question, Version};
 use wayside::service::catalog::Catalog;
 use wayside::service::{Service, ServiceLive};
 
 fn load(engine: &Engine, bytes: &[u8], config: &str) -> anyhow::Result<Arc<Version>> {
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), Engine::precompile(bytes).map_err(anyhow::Error::msg)?)?;
-    let (id, name) = ("0123456789ab".into(), "bench".into());
-    let version = engine.load(file.path(), id, name, config.to_owned(), Limits::default(), Arc::default());
+    let identity = Identity { name: "bench".into(), version: "0123456789ab".into(), component: config.to_owned() };
+    let version = engine.load(file.path(), identity, config.to_owned(), Limits::default(), Arc::default());
     version.map_err(anyhow::Error::msg)
 }
 

@@ -263,8 +263,12 @@ impl Watched {
             return Ok(());
         };
         let engine = match &self.engine {
-            Some(engine) => engine.clone(),
-            None => Engine::new(EngineSettings::for_workers(config.gateway.workers)).map_err(|e| e.to_string())?,
+            Some(engine) if engine.settings().versions == declared.max_versions.get() => engine.clone(),
+            _ => {
+                let settings = EngineSettings::for_workers(config.gateway.workers);
+                let settings = EngineSettings { versions: declared.max_versions.get(), ..settings };
+                Engine::new(settings).map_err(|e| e.to_string())?
+            }
         };
         *self = Watched::follow(declared, engine)?;
         Ok(())

@@ -3,27 +3,37 @@
 mod bindings;
 pub mod compile;
 mod component;
+mod conduct;
 mod context;
 pub mod directory;
 mod engine;
+mod hall;
 mod host;
 mod instance;
 mod limits;
+mod live;
 mod metrics;
 mod question;
-mod refill;
+mod refusal;
+mod rooms;
+mod seats;
+mod settings;
 pub mod sidecar;
 mod state;
 mod suspension;
+mod told;
 mod version;
 mod wasi;
 
-pub use engine::{Engine, EngineSettings};
+pub use conduct::Suspended;
+pub use engine::Engine;
 pub use limits::{Limits, MAX_MEMORY};
-pub use metrics::{BOUNDS, GuestMetrics, Series, SeriesValue};
+pub use live::PolicyLive;
+pub use metrics::{BOUNDS, GuestMetrics, OWN, Series, SeriesValue};
 pub use question::Question;
+pub use settings::EngineSettings;
 pub use state::{Rate, State, Taken};
-pub use version::{Stats, Version};
+pub use version::{Identity, Stats, Version};
 
 use crate::service::route::Match;
 use serde::{Deserialize, Serialize};
@@ -53,6 +63,8 @@ pub struct Scope {
     pub on_fault: OnFault,
     /// Who answers.
     pub standing: Standing,
+    /// What belongs to its name.
+    pub live: Arc<PolicyLive>,
     /// The newest file is being compiled or readied.
     pub loading: bool,
     /// Why the newest file was rejected.
@@ -77,23 +89,6 @@ impl Standing {
             Standing::Live(version) => Some(version),
             Standing::Broken | Standing::Pending => None,
         }
-    }
-}
-
-/// What belongs to a policy's name and survives its versions and reloads: there is one for each name.
-#[derive(Debug)]
-pub struct PolicyLive {
-    /// What the policy remembers.
-    pub state: State,
-    /// What the policy counts.
-    pub metrics: GuestMetrics,
-}
-
-impl Default for PolicyLive {
-    fn default() -> Self {
-        let limits = Limits::default();
-        // Loading a version sets its own quota.
-        PolicyLive { state: State::new(limits.state_keys, limits.state_bytes), metrics: GuestMetrics::default() }
     }
 }
 

@@ -18,6 +18,7 @@ mod lifecycle;
 mod paths;
 mod policy_commands;
 mod policy_directory;
+mod policy_trouble;
 mod reload;
 mod resets;
 mod semantics;

@@ -1,12 +1,12 @@
 //! Compiling policies in a child process, and the folder that keeps what came out.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 use wayside::base::digest;
-use wayside::policy::compile::{Cache, MAX_COMPONENT};
+use wayside::policy::compile::{Cache, Error, MAX_COMPONENT, this_program};
 
 const CANARY: &[u8] = include_bytes!("../guest-examples/prebuilt/canary.wasm");
 
@@ -76,15 +76,75 @@ async fn what_is_no_component_is_refused() {
     assert!(compiled(&cache, &big).await.unwrap_err().contains("larger than 64 MiB"));
 }
 
-#[tokio::test]
-async fn a_compiler_that_crashes_is_an_error() {
+/// What comes of a compiler that is this script. Written by a shell, since a file that this process has written may still
+/// be open in another test's child and so not be startable.
+async fn with_compiler(script: &str) -> Error {
     let folder = tempfile::tempdir().unwrap();
-    let script = folder.path().join("crash");
-    fs::write(&script, "#!/bin/sh\necho gone wrong >&2\nkill -9 $$\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    let cache = Cache::open(&folder.path().join("cache"), &script).unwrap();
-    let error = compiled(&cache, CANARY).await.unwrap_err();
-    assert!(error.contains("crashed") && error.contains("gone wrong"), "{error}");
+    let program = folder.path().join("compiler");
+    let write = format!("cat > '{0}' <<'END'\n#!/bin/sh\n{script}\nEND\nchmod +x '{0}'", program.display());
+    assert!(std::process::Command::new("sh").args(["-c", &write]).status().unwrap().success());
+    let cache = Cache::open(&folder.path().join("cache"), &program).unwrap();
+    cache.compiled(CANARY, &digest::full(CANARY)).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_compiler_that_crashes_is_the_components_fault_and_one_that_is_killed_is_not() {
+    let crashed = with_compiler("echo gone wrong >&2\nkill -SEGV $$").await;
+    let Error::Component(said) = &crashed else { panic!("{crashed:?}") };
+    assert!(said.contains("crashed") && said.contains("gone wrong"), "{said}");
+    for (script, expected) in [
+        ("echo half way >&2\nkill -9 $$", "killed"),
+        ("kill -TERM $$", "ended"),
+        ("echo 'x.scratch: No space left on device' >&2\nexit 3", "No space left"),
+        ("exit 127", "could not"),
+    ] {
+        let error = with_compiler(script).await;
+        assert!(matches!(&error, Error::System(said) if said.contains(expected)), "{script}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_the_systems_trouble() {
+    // As large as files may get in a process: what a full disk does, without one.
+    let script = format!("ulimit -f 8; exec '{}' \"$@\"", env!("CARGO_BIN_EXE_wayside"));
+    let error = with_compiler(&script).await;
+    assert!(matches!(&error, Error::System(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn the_running_program_compiles_whatever_lies_in_its_place() {
+    let program = this_program().unwrap();
+    assert!(program.exists(), "{}", program.display());
+    assert_eq!(program.canonicalize().unwrap(), std::env::current_exe().unwrap().canonicalize().unwrap());
+}
+
+#[tokio::test]
+async fn where_no_folder_can_be_used_there_is_a_private_one() {
+    let temporary = tempfile::tempdir().unwrap();
+    let shared = temporary.path().join("shared");
+    fs::create_dir(&shared).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(0o2777)).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_wayside"));
+    // As an `emptyDir` is, a folder inside of one, where nothing can be made, and where nothing can be written.
+    for folder in [shared.clone(), shared.join("cache"), "/proc/cache".into(), "/proc/self/task".into()] {
+        let cache = Cache::open_or_temporary(&folder, program).unwrap();
+        let compiled = compiled(&cache, CANARY).await.unwrap();
+        assert!(!compiled.starts_with(&shared) && !compiled.starts_with("/proc"), "{}", compiled.display());
+        let place = compiled.parent().unwrap().to_owned();
+        assert_eq!(fs::metadata(&place).unwrap().permissions().mode() & 0o777, 0o700);
+        drop(cache);
+        assert!(!place.exists());
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_gateway_left_goes_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    // No process has such a number.
+    let left = folder.path().join("4199999-0-in.scratch");
+    fs::write(&left, CANARY).unwrap();
+    open(folder.path()).unwrap();
+    assert!(!left.exists());
 }
 
 #[tokio::test]

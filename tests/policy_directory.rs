@@ -31,10 +31,14 @@ fn watch(files: &[(&str, &[u8])]) -> Watched {
     for (name, content) in files {
         fs::write(folder.join(name), content).unwrap();
     }
+    let cache = folder.join(".cache");
+    watch_folder(temporary, folder, &cache)
+}
+
+fn watch_folder(temporary: TempDir, folder: PathBuf, cache: &Path) -> Watched {
     let program = Path::new(env!("CARGO_BIN_EXE_wayside"));
-    let directory =
-        Directory::open(&folder, &folder.join(".cache"), program, Engine::new(EngineSettings::for_workers(1)).unwrap())
-            .unwrap();
+    let engine = Engine::new(EngineSettings::for_workers(1)).unwrap();
+    let directory = Directory::open(&folder, cache, program, engine).unwrap();
     let (out, lists) = mpsc::channel(1);
     let task = tokio::spawn(directory.watch(out));
     Watched { folder, lists, task, _temporary: temporary }
@@ -65,6 +69,15 @@ impl Watched {
 
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::write(self.folder.join(name), content).unwrap();
+    }
+
+    /// As if the gateway had ended and started anew.
+    async fn restart(self) -> Watched {
+        let Watched { folder, lists, task, _temporary: temporary } = self;
+        drop(lists);
+        task.await.unwrap();
+        let cache = folder.join(".cache");
+        watch_folder(temporary, folder, &cache)
     }
 
     /// The way that is recommended.
@@ -245,6 +258,187 @@ async fn a_directory_that_goes_away_takes_no_policy_along() {
     // The new directory is the one that is watched now.
     watched.put("p.wasm", CANARY);
     watched.until_live("p", CANARY, "").await;
+}
+
+#[tokio::test]
+async fn a_directory_that_an_empty_one_replaces_at_once_takes_no_policy_along() {
+    let temporary = tempfile::tempdir().unwrap();
+    let path = |name: &str| temporary.path().join(name);
+    for (folder, component) in [("one", Some(CANARY)), ("two", Some(STICKY)), ("empty", None)] {
+        fs::create_dir(path(folder)).unwrap();
+        if let Some(component) = component {
+            fs::write(path(folder).join("p.wasm"), component).unwrap();
+        }
+    }
+    let (link, next) = (path("policies"), path("next"));
+    let switch = |folder: &str| {
+        std::os::unix::fs::symlink(folder, &next).unwrap();
+        fs::rename(&next, &link).unwrap();
+    };
+    switch("one");
+    let cache = path("cache");
+    let mut watched = watch_folder(temporary, link.clone(), &cache);
+    watched.next().await;
+    switch("empty");
+    let list = watched.until(|list| list.is_empty() || list[0].error.is_some()).await;
+    assert!(error(&list[0]).contains("another directory"), "{:?}", list[0]);
+    assert_eq!(live(&list[0]), Some(version(CANARY, "").as_str()));
+    // And one that leads nowhere.
+    switch("nowhere");
+    let list = watched.until(|list| list.is_empty() || error(&list[0]).contains("cannot be read")).await;
+    assert_eq!(live(&list[0]), Some(version(CANARY, "").as_str()));
+    switch("two");
+    let list = watched.until_live("p", STICKY, "").await;
+    assert_eq!(error(&list[0]), "");
+}
+
+#[tokio::test]
+async fn a_link_whose_target_is_gone_takes_no_policy_along() {
+    let good = b"match = { path_prefix = '/good' }";
+    let mut watched = watch(&[(".c", CANARY), (".s", good)]);
+    assert!(watched.next().await.is_empty());
+    let path = |name: &str| watched.folder.join(name);
+    let (component, sidecar) = (path(".c"), path(".s"));
+    std::os::unix::fs::symlink(&sidecar, path("p.toml")).unwrap();
+    std::os::unix::fs::symlink(&component, path("p.wasm")).unwrap();
+    let toml = std::str::from_utf8(good).unwrap();
+    watched.until_live("p", CANARY, toml).await;
+    for target in [&component, &sidecar] {
+        let aside = target.with_extension("aside");
+        fs::rename(target, &aside).unwrap();
+        let list = watched.until(|list| list.is_empty() || list[0].error.is_some()).await;
+        assert!(error(&list[0]).contains("a link to a file that is not there"), "{:?}", list[0]);
+        assert_eq!(
+            (live(&list[0]), list[0].matcher.label().as_str()),
+            (Some(version(CANARY, toml).as_str()), "/good/*")
+        );
+        fs::rename(&aside, target).unwrap();
+        let list = watched.until(|list| list[0].error.is_none()).await;
+        assert_eq!(live(&list[0]), Some(version(CANARY, toml).as_str()));
+    }
+}
+
+#[tokio::test]
+async fn two_halves_of_a_delivery_are_taken_together() {
+    let (old, new) = ("match = { path = '/a' }", "match = { path = '/b' }");
+    for component_first in [true, false] {
+        let mut watched = watch(&[("p.wasm", CANARY), ("p.toml", old.as_bytes())]);
+        watched.next().await;
+        let halves: [(&str, &[u8]); 2] = [("p.wasm", STICKY), ("p.toml", new.as_bytes())];
+        let [first, second] = if component_first { halves } else { [halves[1], halves[0]] };
+        watched.put(first.0, first.1);
+        let list = watched.until(|list| list[0].loading || list[0].error.is_some()).await;
+        assert_eq!(live(&list[0]), Some(version(CANARY, old).as_str()), "it waits");
+        watched.put(second.0, second.1);
+        loop {
+            let list = watched.next().await;
+            if live(&list[0]) == Some(version(STICKY, new).as_str()) {
+                break;
+            }
+            assert_eq!(live(&list[0]), Some(version(CANARY, old).as_str()), "{:?}", list[0]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn after_a_restart_the_same_files_mean_the_same() {
+    let toml = "match = { path_prefix = '/good' }\non_fault = 'next'";
+    let mut watched = watch(&[("p.wasm", CANARY), ("p.toml", toml.as_bytes()), ("q.wasm", b"junk")]);
+    watched.next().await;
+    let bad: [(&str, &[u8], &str); 3] =
+        [("p.wasm", b"\0asm junk", ""), ("p.toml", b"nonsense", "line 1"), ("p.wasm", b"no component at all", "")];
+    for (name, content, expected) in bad {
+        watched.put(name, content);
+        let list = watched.until(|list| list[0].error.is_some() && !list[0].loading).await;
+        let before = error(&list[0]).to_owned();
+        let mut again = watched.restart().await;
+        let list = again.next().await;
+        assert_eq!(live(&list[0]), Some(version(CANARY, toml).as_str()));
+        assert_eq!((error(&list[0]), list[0].loading), (before.as_str(), false));
+        assert!(before.contains(expected), "{before}");
+        assert_eq!((list[0].on_fault, list[0].matcher.label().as_str()), (OnFault::Next, "/good/*"));
+        // There never was a good one.
+        assert!(matches!(list[1].standing, Standing::Broken));
+        again.put("p.wasm", CANARY);
+        again.put("p.toml", toml);
+        again.until(|list| list[0].error.is_none() && !list[0].loading).await;
+        watched = again;
+    }
+    // A deleted file is forgotten, and so is its last good version.
+    fs::remove_file(watched.folder.join("p.wasm")).unwrap();
+    watched.until(|list| list.len() == 1).await;
+    watched.write("p.wasm", "junk");
+    let mut again = watched.restart().await;
+    assert!(matches!(again.next().await[0].standing, Standing::Broken));
+}
+
+#[tokio::test]
+async fn trouble_of_the_system_is_tried_again_by_itself() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("policies");
+    fs::create_dir(&folder).unwrap();
+    let (program, full) = (temporary.path().join("compiler"), temporary.path().join("full"));
+    // A compiler that is killed, as if for lack of memory, for as long as there is a file.
+    let script = format!(
+        "cat > '{0}' <<'END'\n#!/bin/sh\n[ -e '{1}' ] && kill -9 $$\nexec '{2}' \"$@\"\nEND\nchmod +x '{0}'; : > '{1}'",
+        program.display(),
+        full.display(),
+        env!("CARGO_BIN_EXE_wayside")
+    );
+    assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    fs::write(folder.join("p.wasm"), CANARY).unwrap();
+    let engine = Engine::new(EngineSettings::for_workers(1)).unwrap();
+    let directory = Directory::open(&folder, &folder.join(".cache"), &program, engine).unwrap();
+    let (out, lists) = mpsc::channel(1);
+    let task = tokio::spawn(directory.watch(out));
+    let mut watched = Watched { folder, lists, task, _temporary: temporary };
+    let list = watched.next().await;
+    assert!(matches!(list[0].standing, Standing::Broken) && error(&list[0]).contains("killed"), "{:?}", list[0]);
+    fs::remove_file(full).unwrap();
+    // Nobody touches the directory.
+    let list = watched.until_live("p", CANARY, "").await;
+    assert_eq!(error(&list[0]), "");
+}
+
+#[tokio::test]
+async fn a_hundred_and_fifty_policies_have_room_and_forty_are_replaced_at_once() {
+    let names: Vec<String> = (0..150).map(|number| format!("p{number:03}")).collect();
+    let files: Vec<String> = names.iter().map(|name| format!("{name}.wasm")).collect();
+    let mut watched = watch(&files.iter().map(|name| (name.as_str(), CANARY)).collect::<Vec<_>>());
+    let list = watched.next().await;
+    assert!(list.len() == 150 && list.iter().all(|scope| live(scope).is_some() && error(scope).is_empty()));
+    for file in &files[..40] {
+        watched.put(file, STICKY);
+    }
+    let id = version(STICKY, "");
+    let replaced = |list: &[Arc<Scope>]| list[..40].iter().all(|scope| live(scope) == Some(&id));
+    let list = watched.until(|list| list.iter().any(|scope| scope.error.is_some()) || replaced(list)).await;
+    assert!(replaced(&list), "{:?}", list.iter().find(|scope| scope.error.is_some()));
+}
+
+#[tokio::test]
+async fn one_policy_more_than_may_be_is_told_so_and_the_others_can_still_be_replaced() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("policies");
+    fs::create_dir(&folder).unwrap();
+    for name in ["a.wasm", "b.wasm", "c.wasm"] {
+        fs::write(folder.join(name), CANARY).unwrap();
+    }
+    let engine = Engine::new(EngineSettings { versions: 2, ..EngineSettings::for_workers(1) }).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_wayside"));
+    let directory = Directory::open(&folder, &folder.join(".cache"), program, engine).unwrap();
+    let (out, lists) = mpsc::channel(1);
+    let task = tokio::spawn(directory.watch(out));
+    let mut watched = Watched { folder, lists, task, _temporary: temporary };
+    let list = watched.next().await;
+    assert!(live(&list[1]).is_some() && error(&list[2]).contains("policies.max_versions"), "{list:?}");
+    watched.put("a.wasm", STICKY);
+    watched.put("b.wasm", STICKY);
+    let id = version(STICKY, "");
+    watched.until(|list| list[..2].iter().all(|scope| live(scope) == Some(&id))).await;
+    // There is room for it now, which nobody has to tell it.
+    fs::remove_file(watched.folder.join("a.wasm")).unwrap();
+    watched.until(|list| list.len() == 2 && live(&list[1]).is_some()).await;
 }
 
 #[tokio::test]

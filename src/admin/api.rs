@@ -126,6 +126,10 @@ pub struct PolicyState {
     pub state: String,
     /// Why the newest file was rejected.
     pub error: Option<String>,
+    /// Why the version is suspended, while it is.
+    pub reason: Option<String>,
+    /// Until when, as RFC 3339 has it.
+    pub until: Option<String>,
 }
 
 impl Problem {
@@ -196,9 +200,10 @@ impl Policies {
 
 fn policy(scope: &Arc<Scope>) -> PolicyState {
     let version = scope.standing.live();
+    let suspended = version.and_then(|version| version.suspended());
     let state = match version {
         _ if scope.loading => "loading",
-        Some(version) if version.suspended().is_some() => "suspended",
+        Some(_) if suspended.is_some() => "suspended",
         Some(_) => "live",
         None => "failed",
     };
@@ -207,6 +212,8 @@ fn policy(scope: &Arc<Scope>) -> PolicyState {
         version: version.map(|version| version.id.to_string()),
         state: state.to_owned(),
         error: scope.error.clone(),
+        reason: suspended.as_ref().map(|suspended| suspended.reason.to_string()),
+        until: suspended.as_ref().map(|suspended| humantime::format_rfc3339_seconds(suspended.until()).to_string()),
     }
 }
 

@@ -23,13 +23,13 @@ pub(super) struct World {
     /// By service: the source that reported it, and what it said last.
     observed: BTreeMap<Arc<str>, (Arc<str>, Arc<Observed>)>,
     services: HashMap<Arc<str>, Arc<ServiceLive>>,
-    endpoints: Roll,
+    endpoints: Identities,
     generation: u64,
 }
 
 /// Number and live state of each endpoint, which stay its own while its service lists its address.
 #[derive(Default)]
-struct Roll {
+struct Identities {
     known: HashMap<(Arc<str>, SocketAddr), (u32, Arc<Live>)>,
     /// The numbers given so far.
     given: u32,
@@ -44,7 +44,7 @@ impl World {
             policies: Vec::new(),
             observed: BTreeMap::new(),
             services: HashMap::new(),
-            endpoints: Roll::default(),
+            endpoints: Identities::default(),
             generation: 0,
         }
     }
@@ -126,7 +126,7 @@ impl World {
             let mut endpoints = Vec::with_capacity(reported.endpoints.len());
             for entry in &reported.endpoints {
                 let key = (Arc::clone(&name), entry.address);
-                let (id, live) = self.endpoints.call(&key);
+                let (id, live) = self.endpoints.of(&key);
                 listed.insert(key);
                 endpoints.push(Arc::new(endpoint(&name, entry, self.config.gateway.zone.as_ref(), id, live)));
             }
@@ -178,9 +178,9 @@ impl World {
     }
 }
 
-impl Roll {
+impl Identities {
     /// The endpoint's own; a new number for one that was not known, never given twice.
-    fn call(&mut self, key: &(Arc<str>, SocketAddr)) -> (u32, Arc<Live>) {
+    fn of(&mut self, key: &(Arc<str>, SocketAddr)) -> (u32, Arc<Live>) {
         let given = &mut self.given;
         let new = || {
             *given += 1;

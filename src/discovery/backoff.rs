@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The first wait, at most.
 const FIRST: Duration = Duration::from_millis(100);
-/// Any wait, at most.
+/// Any wait, at most, unless more is asked for.
 const MOST: Duration = Duration::from_secs(10);
 /// Any wait, at least: chance alone would now and then not wait at all.
 const LEAST: Duration = Duration::from_millis(10);
@@ -16,25 +16,30 @@ const LEAST: Duration = Duration::from_millis(10);
 pub struct Backoff {
     failures: u32,
     chance: Chance,
+    most: Duration,
 }
 
 impl Backoff {
     /// The same seed gives the same waits.
     pub fn new(seed: u64) -> Self {
-        Backoff { failures: 0, chance: Chance(seed) }
+        Backoff { failures: 0, chance: Chance(seed), most: MOST }
     }
 
     /// With a seed of its own.
     pub fn seeded() -> Self {
-        Backoff { failures: 0, chance: Chance::seeded() }
+        Backoff { failures: 0, chance: Chance::seeded(), most: MOST }
+    }
+
+    /// The bound doubles up to this instead.
+    pub fn up_to(self, most: Duration) -> Self {
+        Backoff { most, ..self }
     }
 
     /// How long to wait after one more failure.
     pub fn wait(&mut self) -> Duration {
-        let whole = FIRST.saturating_mul(1 << self.failures.min(16)).min(MOST);
+        let whole = FIRST.saturating_mul(1 << self.failures.min(16)).min(self.most);
         self.failures = self.failures.saturating_add(1);
         let range = whole - LEAST;
-        // At most 10 s, so it fits.
         let micros = usize::try_from(range.as_micros()).unwrap_or(usize::MAX);
         LEAST + Duration::from_micros(self.chance.below(micros) as u64)
     }

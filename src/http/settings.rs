@@ -10,6 +10,7 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, de::value::MapAccessDeserializer};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -303,9 +304,12 @@ fn via<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Via>, D::Error> {
 pub struct Policies {
     /// The watched directory.
     pub directory: PathBuf,
-    /// Where compiled code is kept; must belong to us alone. Default: `.cache` in the directory.
+    /// Where compiled code and last good versions are kept; must belong to us alone. Default: `.cache` in the directory.
     #[serde(default)]
     pub cache: PathBuf,
+    /// Policies that may answer at a time.
+    #[serde(default = "a_thousand")]
+    pub max_versions: NonZeroUsize,
 }
 
 impl Policies {
@@ -314,8 +318,12 @@ impl Policies {
         let directory = folder.join(self.directory);
         let none = self.cache.as_os_str().is_empty();
         let cache = if none { directory.join(".cache") } else { folder.join(self.cache) };
-        Policies { directory, cache }
+        Policies { directory, cache, ..self }
     }
+}
+
+fn a_thousand() -> NonZeroUsize {
+    const { NonZeroUsize::new(1000).unwrap() }
 }
 
 /// What is told, and to whom.

@@ -55,6 +55,11 @@ fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
     encoder.validate(true).encode().map_err(problem)
 }
 
+/// It imports WASI.
+pub(super) fn uses_wasi(component: &wasmtime::component::Component) -> bool {
+    component.component_type().imports(component.engine()).any(|(name, _)| name.starts_with("wasi:"))
+}
+
 /// Interfaces by name, as `wayside:policy/request@0.1.0`.
 #[derive(Debug, Default)]
 struct Names {

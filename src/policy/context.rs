@@ -1,7 +1,7 @@
 //! What a guest's calls act on: the question, what was said so far, and the bounds that hold meanwhile.
 
-use super::PolicyLive;
 use super::limits::Limits;
+use super::live::PolicyLive;
 use super::question::Question;
 use super::wasi::Wasi;
 use crate::base::chance::Chance;
@@ -10,6 +10,7 @@ use crate::service::plan::Plan;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
+use wasmtime_wasi::{WasiCtxView, WasiView};
 
 /// The data of one instance's store.
 pub(super) struct Context {
@@ -91,6 +92,12 @@ impl Context {
     }
 }
 
+impl WasiView for Context {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.wasi.ctx()
+    }
+}
+
 /// How much memory an instance has and may have.
 pub(super) struct Memory {
     most: usize,
@@ -100,6 +107,10 @@ pub(super) struct Memory {
     pub(super) refused: bool,
 }
 
+/// From one look at the deadlines of running guests to the next.
+pub(super) const TICK: Duration = Duration::from_millis(2);
+/// What a call that goes wrong costs where no tick came to measure it: its own time, and a new instance.
+const FAULT: Duration = Duration::from_micros(20);
 /// Table elements of one instance; Python has 40,000.
 const TABLE_ELEMENTS: usize = 100_000;
 
@@ -133,6 +144,18 @@ pub(super) struct Deadline {
 impl Deadline {
     pub(super) fn new(cpu: Duration, wall: Duration) -> Self {
         Deadline { cpu, wall, first: None, passed: false }
+    }
+
+    /// CPU time of a call that went wrong. Only from the first tick on is it measured; a call that came to a tick has
+    /// the time between two ticks added, which makes up for all those that took some of it and came to none.
+    pub(super) fn spent(&self) -> Duration {
+        let measured = |(first, _)| thread_cpu_time().saturating_sub(first) + TICK;
+        self.first.map_or(FAULT, measured)
+    }
+
+    /// The CPU time is used up, not only the time on the clock.
+    pub(super) fn is_spent(&self) -> bool {
+        self.first.is_some_and(|(first, _)| thread_cpu_time().saturating_sub(first) >= self.cpu)
     }
 
     /// At each tick: on, or an end to it?

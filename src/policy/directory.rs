@@ -2,25 +2,26 @@
 //! reason while its last good version goes on answering.
 
 mod found;
+mod last_good;
 mod table;
 mod trial;
 
-use super::compile::{Cache, Error};
+use super::compile::{Cache, Error, this_program};
 use super::{Engine, Scope, Version};
 use crate::base::watch::{self, Changes};
+use crate::discovery::backoff::Backoff;
 use found::{Digests, Found};
+use last_good::LastGood;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use table::Table;
+use std::time::{Duration, Instant};
+use table::{Room, Table};
 use tokio::sync::mpsc;
 use trial::Trial;
 
-/// A file that is still being written is not turned away: it must have been quiet for so long.
-const SETTLED: Duration = Duration::from_millis(500);
 /// How often to look whether workers have let go of replaced versions.
-const BURY: Duration = Duration::from_secs(1);
+const TEAR_DOWN: Duration = Duration::from_secs(1);
 
 /// The directory that holds the policies, and what was made of it.
 #[derive(Debug)]
@@ -31,6 +32,13 @@ pub struct Directory {
     changes: Changes,
     digests: Digests,
     table: Table,
+    /// What is on disk of it.
+    last_good: LastGood,
+    /// That could not be written, which was told.
+    last_good_failed: bool,
+    /// When to look at the directory again that could not be read.
+    look_at: Option<Instant>,
+    lost: Backoff,
     /// What is being tried. One at a time: compiling takes memory and a core.
     trial: Option<Trial>,
     /// What is tried after that.
@@ -39,31 +47,40 @@ pub struct Directory {
 
 /// What the watch waits for.
 enum Event {
-    /// Something may have changed in the directory.
+    /// Something may have changed in the directory, or it is time to look again.
     Changed,
     /// The trial has ended.
     Tried(Result<Arc<Version>, Error>),
+    /// A version was suspended.
+    Suspended,
+    /// There may be room for the next trial.
+    Room,
 }
 
 impl Directory {
-    /// Begins to watch `folder`. Nothing is read yet. `cache` is the folder for compiled code, `program` the `wayside`
-    /// binary to compile with (see [`Cache::open`]).
+    /// Begins to watch `folder`. Nothing is read yet. `cache` is the folder for compiled code and last good versions, which
+    /// another one stands in for where it cannot be used; `program` is the `wayside` binary to compile with.
     ///
     /// # Errors
-    /// There is no such directory, or the cache's folder is not for us alone.
+    /// There is no such directory, or no place to keep compiled code.
     pub fn open(folder: &Path, cache: &Path, program: &Path, engine: Engine) -> Result<Directory, String> {
         let shown = folder.display();
         // Before the cache, which may lie inside and is made if need be.
         if let Err(error) = std::fs::read_dir(folder) {
             return Err(format!("policies.directory: {shown} cannot be read: {error}; create it or name another one"));
         }
+        let cache = Arc::new(Cache::open_or_temporary(cache, program)?);
         Ok(Directory {
             folder: folder.to_owned(),
-            cache: Arc::new(Cache::open(cache, program)?),
+            last_good: LastGood::open(cache.folder()?, folder),
+            cache,
             engine,
             changes: watch::directory(folder),
             digests: Digests::default(),
             table: Table::default(),
+            last_good_failed: false,
+            look_at: None,
+            lost: Backoff::seeded(),
             trial: None,
             queue: VecDeque::new(),
         })
@@ -75,8 +92,7 @@ impl Directory {
     /// # Errors
     /// As [`Directory::open`]'s, or the program cannot find itself.
     pub fn follow(folder: &Path, cache: &Path, engine: Engine) -> Result<mpsc::Receiver<Vec<Arc<Scope>>>, String> {
-        let program = std::env::current_exe().map_err(|e| format!("the program cannot find itself: {e}"))?;
-        let directory = Directory::open(folder, cache, &program, engine)?;
+        let directory = Directory::open(folder, cache, &this_program()?, engine)?;
         let (to, lists) = mpsc::channel(1);
         tokio::spawn(directory.watch(to));
         Ok(lists)
@@ -93,6 +109,7 @@ impl Directory {
     }
 
     async fn run(&mut self, out: &mpsc::Sender<Vec<Arc<Scope>>>) {
+        self.table.remember(&self.last_good);
         self.scan().await;
         while self.begin() {
             if let Some(trial) = &mut self.trial {
@@ -100,12 +117,15 @@ impl Directory {
                 self.conclude(tried);
             }
         }
+        self.restore().await;
         self.table.started();
         while out.send(self.table.scopes()).await.is_ok() {
             self.begin();
+            self.keep().await;
             match self.event().await {
                 Event::Changed => self.scan().await,
                 Event::Tried(tried) => self.conclude(tried),
+                Event::Suspended | Event::Room => {}
             }
         }
     }
@@ -113,17 +133,30 @@ impl Directory {
     /// Waits for what comes next, tearing down replaced versions meanwhile.
     async fn event(&mut self) -> Event {
         loop {
-            let graves = self.table.bury();
+            let held = self.table.tear_down(Instant::now());
             let trial = async {
                 match &mut self.trial {
                     Some(trial) => trial.end().await,
                     None => std::future::pending().await,
                 }
             };
+            let due = [self.table.due(), self.look_at].into_iter().flatten().min();
+            let due = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.changes.next() => return Event::Changed,
                 tried = trial => return Event::Tried(tried),
-                () = tokio::time::sleep(BURY), if graves => {}
+                () = due => return Event::Changed,
+                () = self.engine.suspended() => return Event::Suspended,
+                () = tokio::time::sleep(TEAR_DOWN), if held => {
+                    if self.trial.is_none() && !self.queue.is_empty() {
+                        return Event::Room;
+                    }
+                }
             }
         }
     }
@@ -133,25 +166,70 @@ impl Directory {
         let mut digests = std::mem::take(&mut self.digests);
         let folder = self.folder.clone();
         let scan = move || (found::scan(&folder, &mut digests), digests);
-        let found = match tokio::task::spawn_blocking(scan).await {
-            Ok((found, digests)) => {
+        let scan = match tokio::task::spawn_blocking(scan).await {
+            Ok((scan, digests)) => {
                 self.digests = digests;
-                found.map_err(|e| e.to_string())
+                scan.map_err(|error| format!("it cannot be read: {error}"))
             }
             Err(error) => Err(error.to_string()),
         };
-        match found {
-            Ok(found) => {
-                let to_try = self.table.found(&found);
+        match scan.and_then(|scan| self.table.found(&scan, Instant::now())) {
+            Ok(to_try) => {
+                self.look_at = None;
+                self.lost.reset();
                 self.plan(to_try);
             }
             Err(error) => {
-                let error = format!("policies.directory: {} cannot be read: {error}", self.folder.display());
+                self.look_at = Some(Instant::now() + self.lost.wait());
+                let error = format!("policies.directory: {}: {error}", self.folder.display());
                 if self.table.lost(error.clone()) {
                     tracing::warn!(%error, "policies stay as they are");
                 }
             }
         }
+    }
+
+    /// Before a gateway is ready: for whom nobody answers, the last good version does.
+    async fn restore(&mut self) {
+        for (name, tried) in self.table.unanswered() {
+            let Some(found) = self.last_good.found(&name).filter(|found| tried.as_ref() != Some(&found.key)) else {
+                continue;
+            };
+            let live = self.table.live(&name);
+            match Trial::new(Arc::clone(&self.cache), self.engine.clone(), found.clone(), live).end().await {
+                Ok(version) => self.table.restored(&found, version, Instant::now()),
+                Err(error) => tracing::warn!(policy = %name, %error, "its last good version does not load either"),
+            }
+        }
+    }
+
+    /// Makes the disk remember what answers and what was suspended.
+    async fn keep(&mut self) {
+        let wanted = self.table.wanted();
+        let mut last_good = std::mem::take(&mut self.last_good);
+        let cache = Arc::clone(&self.cache);
+        let keep = move || {
+            let kept = match cache.folder() {
+                Ok(folder) => last_good.keep(folder, wanted).map_err(|error| error.to_string()),
+                Err(problem) => Err(problem),
+            };
+            (last_good, kept)
+        };
+        let kept = match tokio::task::spawn_blocking(keep).await {
+            Ok((last_good, kept)) => {
+                self.last_good = last_good;
+                kept
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        let failed = kept.is_err();
+        match kept {
+            Err(error) if !self.last_good_failed => {
+                tracing::warn!(error, "what answers now cannot be kept for the time after a restart");
+            }
+            _ => {}
+        }
+        self.last_good_failed = failed;
     }
 
     /// What is being tried goes on if its content is still there; else it is given up, which ends its compiler, and
@@ -172,11 +250,21 @@ impl Directory {
 
     /// Begins the next trial unless one is under way. False: there is nothing to try.
     fn begin(&mut self) -> bool {
-        if self.trial.is_none() {
-            self.trial = self.queue.pop_front().map(|found| {
-                let live = self.table.live(&found.name);
-                Trial::new(Arc::clone(&self.cache), self.engine.clone(), found, live)
-            });
+        let most = self.engine.settings().versions;
+        if self.trial.is_none()
+            && let Some(found) = self.queue.pop_front()
+        {
+            match self.table.room(&found.name, most, Instant::now()) {
+                Room::Here => {
+                    let live = self.table.live(&found.name);
+                    self.trial = Some(Trial::new(Arc::clone(&self.cache), self.engine.clone(), found, live));
+                }
+                Room::Later => self.queue.push_front(found),
+                Room::None => {
+                    let problem = format!("{most} policies answer, and no more may: raise `policies.max_versions`");
+                    self.trial = Some(Trial::refused(found, Error::System(problem)));
+                }
+            }
         }
         self.trial.is_some()
     }
@@ -185,8 +273,8 @@ impl Directory {
     fn conclude(&mut self, tried: Result<Arc<Version>, Error>) {
         let Some(Trial { found, .. }) = self.trial.take() else { return };
         match (tried, &found.candidate) {
-            (Ok(version), Ok(candidate)) => self.table.accepted(&found.name, version, &candidate.sidecar),
-            (Err(error), _) if found.is_unchanged(&self.folder) => self.table.rejected(&found, &error),
+            (Ok(version), Ok(_)) => self.table.accepted(&found, version, Instant::now()),
+            (Err(error), _) if found.is_unchanged(&self.folder) => self.table.rejected(&found, &error, Instant::now()),
             // Somebody is writing it: the change that wakes us is on its way.
             (Err(error), _) => tracing::debug!(policy = %found.name, %error, "changed while it was being tried"),
             // Without a candidate, there is nothing to load.

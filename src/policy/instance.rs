@@ -1,12 +1,14 @@
 //! One running copy of a component: built, asked, and thrown away once it went wrong.
 
-use super::PolicyLive;
 use super::bindings::PolicyPre;
 use super::bindings::exports::wayside::policy::routing::Decision;
 use super::context::{Call, Context, Deadline};
 use super::host;
 use super::limits::Limits;
+use super::live::PolicyLive;
 use super::question::Question;
+use super::refusal::Error;
+use super::rooms::Place;
 use crate::service::decision::{Called, Fault, FaultKind, LogLine, Outcome};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -14,8 +16,8 @@ use std::sync::Arc;
 use std::task::{self, Poll, Waker};
 use std::time::Duration;
 use tracing::Level;
+use wasmtime::Store;
 use wasmtime::component::TypedFunc;
-use wasmtime::{PoolConcurrencyLimitError, Store};
 
 /// CPU time for instantiation and `init` together: they may parse a large configuration or start a language's runtime.
 const INIT_CPU: Duration = Duration::from_secs(1);
@@ -38,6 +40,8 @@ pub(super) struct Instance {
     limits: Arc<Limits>,
     /// Calls so far.
     calls: u32,
+    /// What it takes up; given back after all the rest of it.
+    _place: Arc<Place>,
 }
 
 /// What a policy is asked through, looked up once.
@@ -69,13 +73,14 @@ impl Instance {
     /// # Errors
     /// What the guest said or how it went wrong.
     pub(super) fn build(
+        place: Arc<Place>,
         pre: &PolicyPre<Context>,
         config: &str,
         limits: &Arc<Limits>,
         live: &Arc<PolicyLive>,
         waits: bool,
         calls: u32,
-    ) -> Result<(Box<Self>, Vec<LogLine>), String> {
+    ) -> Result<(Box<Self>, Vec<LogLine>), Error> {
         let mut store = Store::new(pre.engine(), Context::new(limits, Arc::clone(live)));
         store.limiter(|context| &mut context.memory);
         store.set_hostcall_fuel(HANDED_OVER);
@@ -103,23 +108,26 @@ impl Instance {
         let printed = context.wasi.output.take();
         let (exports, answer) = match made {
             Some(Ok(made)) => made,
-            Some(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
-                return Err(format!("no room for another instance, too many versions are loaded: {error}"));
-            }
             Some(Err(error)) => {
+                if let Some(refused) = Error::of_wasmtime("an instance", &error) {
+                    return Err(refused);
+                }
                 let fault = context.name_fault(&error);
-                return Err(with_output(short(format!("`init` failed: {}", fault.message)), printed));
+                let message = with_output(short(format!("`init` failed: {}", fault.message)), printed);
+                // Not for its own fault was it so slow: the machine is busy.
+                let preempted = fault.kind == FaultKind::Deadline && !context.deadline.is_spent();
+                return Err(if preempted { Error::System(message) } else { Error::Component(message) });
             }
-            None => return Err(with_output("`init` tried to wait".into(), printed)),
+            None => return Err(Error::Component(with_output("`init` tried to wait".into(), printed))),
         };
         // Its own words, as they are.
-        answer.map_err(short)?;
+        answer.map_err(|words| Error::Component(short(words)))?;
         let Call { fault, mut logs, .. } = std::mem::take(&mut context.call);
         if let Some(fault) = fault {
-            return Err(with_output(fault, printed));
+            return Err(Error::Component(with_output(fault, printed)));
         }
         logs.extend(printed.map(|message| LogLine { level: Level::WARN, message }));
-        Ok((Box::new(Instance { store, exports, waits, limits: Arc::clone(limits), calls }), logs))
+        Ok((Box::new(Instance { store, exports, waits, limits: Arc::clone(limits), calls, _place: place }), logs))
     }
 
     /// Asks it. False: it cannot be asked again.
@@ -167,6 +175,11 @@ impl Instance {
         // An idle instance keeps no snapshot alive.
         context.question = None;
         (Called { outcome, reason, logs }, fit)
+    }
+
+    /// CPU time of the last call, if that went wrong.
+    pub(super) fn spent(&self) -> Duration {
+        self.store.data().deadline.spent()
     }
 
     /// It has answered often enough, or has grown: time for a new one.

@@ -1,7 +1,7 @@
 //! The numbers that one policy counts for itself, behind the WIT interface `metrics`. They belong to the policy's name,
 //! as its state does.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +14,21 @@ const OTHER: &str = "other";
 /// Upper bounds of histogram buckets; made for seconds.
 pub const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// What the gateway itself shows of policies, each as `wayside_policy_` and this. Such names are not a policy's to use.
+pub const OWN: [&str; 7] = [
+    "calls_total",
+    "faults_total",
+    "duration_seconds",
+    "suspended",
+    "suspensions_total",
+    "instances_ready",
+    "metrics_dropped_total",
+];
+/// What the samples of a histogram end with.
+const SUFFIXES: [&str; 4] = ["", "_bucket", "_sum", "_count"];
+/// Names that are refused are told once each, up to this many.
+const REFUSED: usize = 16;
+
 /// The registry of one policy name.
 #[derive(Debug, Default)]
 pub struct GuestMetrics(Mutex<Registry>);
@@ -23,6 +38,8 @@ struct Registry {
     series: HashMap<Box<str>, Series>,
     /// A name is a counter or a histogram, never both.
     kinds: HashMap<Box<str>, Kind>,
+    /// Names that are the gateway's, and were told of.
+    refused: HashSet<Box<str>>,
     dropped: u64,
     /// Where keys are put together, so that a call allocates nothing.
     key: String,
@@ -37,7 +54,7 @@ enum Kind {
 /// One series as the exporter shows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// As the policy called it; shown as `wayside_guest_NAME`, a counter's with `_total` at its end.
+    /// As the policy called it; shown as `wayside_policy_NAME`, a counter's with `_total` at its end.
     pub name: String,
     /// Sorted by name; without the label `policy`, which the exporter adds.
     pub labels: Vec<(String, String)>,
@@ -59,16 +76,24 @@ pub enum SeriesValue {
     },
 }
 
-/// The name is taken by a metric of the other kind.
+/// Why a number is not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WrongKind;
+pub enum Refused {
+    /// The name is taken by a metric of the other kind.
+    WrongKind,
+    /// The name would look like one of the gateway's own. `first`: it was not tried before.
+    Own {
+        /// Worth telling.
+        first: bool,
+    },
+}
 
 impl GuestMetrics {
     /// Adds to a counter. `labels` are sorted in place.
     ///
     /// # Errors
-    /// The name is a histogram's.
-    pub fn count(&self, name: &str, delta: u64, labels: &mut [(String, String)]) -> Result<(), WrongKind> {
+    /// The name is a histogram's, or the gateway's.
+    pub fn count(&self, name: &str, delta: u64, labels: &mut [(String, String)]) -> Result<(), Refused> {
         self.update(name, labels, Kind::Counter, |value| {
             if let SeriesValue::Counter(count) = value {
                 *count = count.saturating_add(delta);
@@ -79,8 +104,8 @@ impl GuestMetrics {
     /// Puts a finite value into a histogram. `labels` are sorted in place.
     ///
     /// # Errors
-    /// The name is a counter's.
-    pub fn observe(&self, name: &str, value: f64, labels: &mut [(String, String)]) -> Result<(), WrongKind> {
+    /// The name is a counter's, or the gateway's.
+    pub fn observe(&self, name: &str, value: f64, labels: &mut [(String, String)]) -> Result<(), Refused> {
         self.update(name, labels, Kind::Histogram, |series| {
             if let SeriesValue::Histogram { counts, sum } = series {
                 counts[BOUNDS.partition_point(|bound| *bound < value)] += 1;
@@ -94,7 +119,7 @@ impl GuestMetrics {
         self.lock().series.values().cloned().collect()
     }
 
-    /// Calls whose series was one too many even for `other`.
+    /// Calls that are not shown: their series was one too many even for `other`, or their name is the gateway's.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
     }
@@ -105,17 +130,22 @@ impl GuestMetrics {
         labels: &mut [(String, String)],
         kind: Kind,
         change: impl FnOnce(&mut SeriesValue),
-    ) -> Result<(), WrongKind> {
+    ) -> Result<(), Refused> {
         labels.sort();
         let mut guard = self.lock();
         let registry = &mut *guard;
         if registry.kinds.get(name).is_some_and(|known| *known != kind) {
-            return Err(WrongKind);
+            return Err(Refused::WrongKind);
         }
         registry.write_key(name, labels);
         if let Some(series) = registry.series.get_mut(registry.key.as_str()) {
             change(&mut series.value);
             return Ok(());
+        }
+        if !registry.kinds.contains_key(name) && is_own(name, kind) {
+            registry.dropped += 1;
+            let first = registry.refused.len() < REFUSED && registry.refused.insert(name.into());
+            return Err(Refused::Own { first });
         }
         if registry.series.len() >= MAX_SERIES {
             for (_, value) in labels.iter_mut() {
@@ -143,6 +173,20 @@ impl GuestMetrics {
     fn lock(&self) -> MutexGuard<'_, Registry> {
         // Nothing that panics runs under this lock; should it ever, what it holds is still numbers.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Would a scrape take it for one of the gateway's own?
+fn is_own(name: &str, kind: Kind) -> bool {
+    match kind {
+        Kind::Counter => {
+            let base = name.strip_suffix("_total").unwrap_or(name);
+            OWN.iter().any(|own| own.strip_suffix("_total") == Some(base))
+        }
+        Kind::Histogram => {
+            let differ = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| SUFFIXES.contains(&rest));
+            OWN.iter().any(|own| differ(name, own) || differ(own, name))
+        }
     }
 }
 
@@ -185,7 +229,23 @@ mod tests {
         let SeriesValue::Histogram { counts, sum } = metrics.series()[0].value.clone() else { panic!() };
         assert_eq!(counts, [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert!((sum - 11.0101).abs() < 1e-9);
-        assert_eq!(metrics.count("took", 1, &mut []), Err(WrongKind));
+        assert_eq!(metrics.count("took", 1, &mut []), Err(Refused::WrongKind));
+    }
+
+    #[test]
+    fn the_gateways_own_names_are_refused_and_told_once() {
+        let metrics = GuestMetrics::default();
+        for name in ["calls", "calls_total", "faults", "suspensions", "metrics_dropped"] {
+            assert_eq!(metrics.count(name, 1, &mut []), Err(Refused::Own { first: true }), "{name}");
+            assert_eq!(metrics.count(name, 1, &mut []), Err(Refused::Own { first: false }), "{name}");
+        }
+        for name in ["duration_seconds", "suspended", "instances_ready", "duration_seconds_bucket", "calls_total"] {
+            assert!(matches!(metrics.observe(name, 1.0, &mut []), Err(Refused::Own { .. })), "{name}");
+        }
+        assert_eq!((metrics.series().len(), metrics.dropped()), (0, 15));
+        for name in ["hits", "duration", "suspended", "call"] {
+            metrics.count(name, 1, &mut []).unwrap();
+        }
     }
 
     #[test]

@@ -1,130 +1,163 @@
-//! Suspension: a version that faults again and again is not asked for a while. Atomics only, and no clock of its own.
+//! Suspension: when a component that goes wrong is not asked for a while. A rule without a clock: it is told the time and
+//! how many calls there were.
+//!
+//! A fault costs the request that it came to, and no other: below the bounds here, a component that goes wrong now and
+//! then goes on being asked. It is suspended when faults are most of what it gives, or when they eat the workers' time.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// This many faults...
-pub(super) const FAULTS: usize = 5;
-/// ...within this time suspend a version...
-const WINDOW_MS: u64 = 10_000;
-/// ...for this long at first, doubled each time...
+/// After this time, what was counted counts half.
+const HALF_LIFE_MS: f64 = 10_000.0;
+/// What counts that never end add up to, of something that comes once each ms.
+const WINDOW_MS: f64 = HALF_LIFE_MS / std::f64::consts::LN_2;
+/// So many faults suspend...
+const FAULTS: f64 = 10.0;
+/// ...if they are this share of the calls.
+const SHARE: f64 = 0.5;
+/// So does this share of all workers' time that went into calls that faulted.
+const CPU_SHARE: f64 = 0.1;
+/// The first calls after a suspension are a trial...
+const TRIAL_CALLS: u64 = 10;
+/// ...which so many faults among them end.
+const TRIAL_FAULTS: u32 = 5;
+/// How long at first, doubled each time...
 const FIRST_MS: u64 = 10_000;
 /// ...up to this, ...
 const LONGEST_MS: u64 = 600_000;
 /// ...until it was not suspended for this long: then the next one is a first one again.
-const QUIET_MS: u64 = 600_000;
+pub(super) const QUIET_MS: u64 = 600_000;
 
-/// The faults of one version, and whether it is suspended for them. Times are ms since the process started.
-#[derive(Debug, Default)]
+/// What a component did lately. Times are ms since the process started.
+#[derive(Debug)]
 pub(super) struct Suspension {
-    /// Times of the last faults but the newest, each plus one (0: none yet).
-    faults: [AtomicU64; FAULTS - 1],
-    next: AtomicU32,
-    /// 0: never suspended.
-    until_ms: AtomicU64,
+    /// Calls, faults, and CPU time of calls that faulted in ms: what is old counts less.
+    calls: f64,
+    faults: f64,
+    cpu_ms: f64,
+    /// When these were true.
+    at_ms: u64,
+    /// All calls ever, at that time.
+    seen: u64,
+    /// The most that `cpu_ms` may be.
+    most_cpu_ms: f64,
+    trial: Option<Trial>,
+    /// When the last suspension ends or ended. 0: there was none.
+    until_ms: u64,
     /// Suspensions since the last quiet time.
-    in_a_row: AtomicU32,
-    /// Suspensions ever.
-    total: AtomicU64,
+    in_a_row: u32,
+}
+
+/// The first calls after a suspension.
+#[derive(Debug)]
+struct Trial {
+    /// All calls ever, when it began.
+    from: u64,
+    faults: u32,
+}
+
+/// Why a component is suspended, and how long.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Suspended {
+    /// When it ends.
+    pub(super) until_ms: u64,
+    /// Suspensions in a row, this one counted.
+    pub(super) in_a_row: u32,
+    pub(super) why: Why,
+}
+
+/// Which bound was crossed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Why {
+    /// So many of so many calls lately.
+    Faults { faults: f64, calls: f64 },
+    /// So much CPU time lately.
+    Cpu(Duration),
+    /// The calls after a suspension were no better.
+    Trial,
 }
 
 impl Suspension {
-    /// Counts a fault. True: it was one too many, and the version is suspended from now on.
-    pub(super) fn fault(&self, now_ms: u64) -> bool {
-        let slot = self.next.fetch_add(1, Relaxed) as usize % self.faults.len();
-        // What stood here is the fault that came four before this one.
-        let first = self.faults[slot].swap(now_ms + 1, Relaxed);
-        if first == 0 || (now_ms + 1).saturating_sub(first) > WINDOW_MS {
-            return false;
+    /// For a gateway with so many workers.
+    pub(super) fn new(workers: usize) -> Self {
+        Suspension {
+            calls: 0.0,
+            faults: 0.0,
+            cpu_ms: 0.0,
+            at_ms: 0,
+            seen: 0,
+            most_cpu_ms: workers.max(1) as f64 * WINDOW_MS * CPU_SHARE,
+            trial: None,
+            until_ms: 0,
+            in_a_row: 0,
         }
-        let until = self.until_ms.load(Relaxed);
-        if now_ms < until {
-            // Calls that had begun before the suspension.
-            return false;
-        }
-        if now_ms.saturating_sub(until) > QUIET_MS {
-            self.in_a_row.store(0, Relaxed);
-        }
-        let doubled = self.in_a_row.load(Relaxed).min(16);
-        let back_off = (FIRST_MS << doubled).min(LONGEST_MS);
-        if self.until_ms.compare_exchange(until, now_ms + back_off, Relaxed, Relaxed).is_err() {
-            // Another worker was quicker.
-            return false;
-        }
-        self.in_a_row.fetch_add(1, Relaxed);
-        self.total.fetch_add(1, Relaxed);
-        for fault in &self.faults {
-            fault.store(0, Relaxed);
-        }
-        true
     }
 
-    /// May anything be suspended at all? Cheaper than asking the clock.
-    pub(super) fn ever(&self) -> bool {
-        self.until_ms.load(Relaxed) != 0
+    /// Takes up what was known before a restart: it begins with the trial.
+    pub(super) fn resume(&mut self, now_ms: u64, in_a_row: u32) {
+        self.until_ms = now_ms;
+        self.in_a_row = in_a_row;
+        self.begin_trial(now_ms, 0);
     }
 
-    /// What is left of a suspension.
-    pub(super) fn left(&self, now_ms: u64) -> Option<Duration> {
-        let left = self.until_ms.load(Relaxed).saturating_sub(now_ms);
-        (left > 0).then(|| Duration::from_millis(left))
+    /// The suspension is over. `calls` are all calls ever.
+    pub(super) fn begin_trial(&mut self, now_ms: u64, calls: u64) {
+        self.trial = Some(Trial { from: calls, faults: 0 });
+        (self.calls, self.faults, self.cpu_ms) = (0.0, 0.0, 0.0);
+        (self.at_ms, self.seen) = (now_ms, calls);
     }
 
-    /// Suspensions so far.
-    pub(super) fn total(&self) -> u64 {
-        self.total.load(Relaxed)
+    /// Counts a fault, which took this CPU time. `calls` are all calls ever, this one counted. Gives the suspension that
+    /// begins with it.
+    pub(super) fn fault(&mut self, now_ms: u64, calls: u64, cpu: Duration) -> Option<Suspended> {
+        if now_ms < self.until_ms {
+            // It had begun before the suspension.
+            return None;
+        }
+        self.age(now_ms, calls);
+        self.faults += 1.0;
+        self.cpu_ms += cpu.as_secs_f64() * 1000.0;
+        let why = self.why(calls)?;
+        if now_ms.saturating_sub(self.until_ms) > QUIET_MS {
+            self.in_a_row = 0;
+        }
+        let length = (FIRST_MS << self.in_a_row.min(16)).min(LONGEST_MS);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.until_ms = now_ms + length;
+        self.trial = None;
+        Some(Suspended { until_ms: self.until_ms, in_a_row: self.in_a_row, why })
+    }
+
+    fn why(&mut self, calls: u64) -> Option<Why> {
+        if let Some(trial) = &mut self.trial {
+            if calls.saturating_sub(trial.from) <= TRIAL_CALLS {
+                trial.faults += 1;
+                if trial.faults >= TRIAL_FAULTS {
+                    return Some(Why::Trial);
+                }
+            } else {
+                self.trial = None;
+            }
+        }
+        if self.cpu_ms >= self.most_cpu_ms {
+            return Some(Why::Cpu(Duration::from_secs_f64(self.cpu_ms / 1000.0)));
+        }
+        // Counts shrink a little from one fault to the next: ten at once are ten.
+        let many = self.faults >= FAULTS - 0.5 && self.faults >= self.calls * SHARE;
+        many.then_some(Why::Faults { faults: self.faults, calls: self.calls })
+    }
+
+    /// What was counted counts less, and the calls since then are counted as if they had come evenly.
+    fn age(&mut self, now_ms: u64, calls: u64) {
+        let passed = now_ms.saturating_sub(self.at_ms) as f64;
+        let new = calls.saturating_sub(self.seen) as f64;
+        let left = (-passed / HALF_LIFE_MS).exp2();
+        let evenly = if passed > 0.0 { (1.0 - left) * WINDOW_MS / passed } else { 1.0 };
+        self.calls = self.calls * left + new * evenly;
+        self.faults *= left;
+        self.cpu_ms *= left;
+        (self.at_ms, self.seen) = (now_ms.max(self.at_ms), calls.max(self.seen));
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn faults(suspension: &Suspension, times: &[u64]) -> Vec<bool> {
-        times.iter().map(|ms| suspension.fault(*ms)).collect()
-    }
-
-    #[test]
-    fn the_fifth_fault_in_ten_seconds_suspends_for_ten() {
-        let suspension = Suspension::default();
-        assert_eq!(faults(&suspension, &[0, 1, 2, 3, 10_000]), [false, false, false, false, true]);
-        assert_eq!(suspension.left(10_000), Some(Duration::from_secs(10)));
-        assert_eq!(suspension.left(19_999), Some(Duration::from_millis(1)));
-        assert_eq!(suspension.left(20_000), None);
-        assert_eq!(suspension.total(), 1);
-    }
-
-    #[test]
-    fn faults_further_apart_do_not_suspend() {
-        let suspension = Suspension::default();
-        let times: Vec<u64> = (0..100).map(|i| i * 2_501).collect();
-        assert!(faults(&suspension, &times).iter().all(|suspended| !suspended));
-        assert!(!suspension.ever());
-    }
-
-    #[test]
-    fn the_back_off_doubles_up_to_ten_minutes_and_starts_anew_after_a_quiet_time() {
-        let suspension = Suspension::default();
-        let mut now = 0;
-        let mut lengths = Vec::new();
-        for _ in 0..8 {
-            assert_eq!(faults(&suspension, &[now; FAULTS]), [false, false, false, false, true]);
-            let left = suspension.left(now).unwrap();
-            lengths.push(left.as_secs());
-            now += left.as_millis() as u64;
-        }
-        assert_eq!(lengths, [10, 20, 40, 80, 160, 320, 600, 600]);
-        now += QUIET_MS + 1;
-        faults(&suspension, &[now; FAULTS]);
-        assert_eq!(suspension.left(now), Some(Duration::from_secs(10)));
-    }
-
-    #[test]
-    fn faults_of_calls_under_way_do_not_prolong_a_suspension() {
-        let suspension = Suspension::default();
-        faults(&suspension, &[0; FAULTS]);
-        assert!(faults(&suspension, &[1; 20]).iter().all(|suspended| !suspended));
-        assert_eq!(suspension.left(0), Some(Duration::from_secs(10)));
-        assert_eq!(suspension.total(), 1);
-    }
-}
+mod tests;

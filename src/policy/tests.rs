@@ -3,6 +3,7 @@
 mod guest;
 
 use super::*;
+use crate::base::digest;
 use crate::http::request::{Head, Peer};
 use crate::service::catalog::Catalog;
 use crate::service::decision::{Called, FaultKind, Forward, Outcome};
@@ -27,8 +28,15 @@ fn limits() -> Limits {
 
 fn try_load(guest: Guest, limits: Limits, live: Arc<PolicyLive>, config: &str) -> Result<Arc<Version>, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), Engine::precompile(&guest.module())?).unwrap();
-    engine().load(file.path(), "0123456789ab".into(), "test".into(), config.to_owned(), limits, live)
+    let module = guest.module();
+    std::fs::write(file.path(), Engine::precompile(&module)?).unwrap();
+    let identity = identity(&digest::full(&module));
+    engine().load(file.path(), identity, config.to_owned(), limits, live).map_err(|error| error.to_string())
+}
+
+/// A version of the policy `test`.
+fn identity(component: &str) -> Identity {
+    Identity { name: "test".into(), version: "0123456789ab".into(), component: component.to_owned() }
 }
 
 fn load_with(guest: Guest, limits: Limits) -> Arc<Version> {

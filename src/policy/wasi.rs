@@ -65,14 +65,21 @@ impl Wasi {
     }
 }
 
-impl WasiView for super::context::Context {
+impl WasiView for Wasi {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi.context, table: &mut self.wasi.table }
+        WasiCtxView { ctx: &mut self.context, table: &mut self.table }
     }
 }
 
-#[derive(Default)]
+/// What the clocks show, in ms since 1970.
 struct Now(AtomicU64);
+
+impl Default for Now {
+    /// During `init`, which is always the same time. Not 0: Go's runtime takes that for a clock that does not run.
+    fn default() -> Self {
+        Now(AtomicU64::new(1))
+    }
+}
 
 struct Clock(Arc<Now>);
 

@@ -87,7 +87,8 @@ fn ask(scope: &Scope, head: &Arc<Head>, catalog: &Arc<Catalog>, asks: &mut impl 
     // The outcome moves on to the proxy; what stays for telling is its kind, its reason and the fault.
     let fault = match &outcome {
         Outcome::Fault(fault) => {
-            tracing::warn!(policy = %scope.name, kind = fault.kind.name(), message = fault.message, "policy fault");
+            let version = scope.standing.live().map_or("none", |version| &version.id);
+            scope.live.tell(&scope.name, version, fault, head);
             Some(fault.clone())
         }
         _ => None,

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use wayside::base::digest;
 use wayside::http::request::{Head, Peer};
 use wayside::policy::compile::Cache;
-use wayside::policy::{Engine, EngineSettings, Limits, Question, Version};
+use wayside::policy::{Engine, EngineSettings, Identity, Limits, Question, Version};
 use wayside::service::catalog::Catalog;
 use wayside::service::decision::{Called, Outcome};
 use wayside::service::{Endpoint, Live, Service, ServiceLive};
@@ -36,8 +36,10 @@ impl Loader {
         let bytes = std::fs::read(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let compiled = self.cache.compiled(&bytes, &digest::full(&bytes)).await.map_err(|e| e.to_string())?;
         let (engine, config) = (self.engine.clone(), config.to_owned());
-        let load = move || engine.load(&compiled, "0123456789ab".into(), "test".into(), config, limits, Arc::default());
-        tokio::task::spawn_blocking(load).await.unwrap()
+        let identity =
+            Identity { name: "test".into(), version: "0123456789ab".into(), component: digest::full(&bytes) };
+        let load = move || engine.load(&compiled, identity, config, limits, Arc::default());
+        tokio::task::spawn_blocking(load).await.unwrap().map_err(|error| error.to_string())
     }
 }
 

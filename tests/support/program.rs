@@ -47,7 +47,12 @@ impl Program {
         let listen = if config.starts_with("listen") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
         let gateway = format!("[gateway]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n{listen}");
         std::fs::write(&file, format!("{gateway}{config}")).unwrap();
-        launch_file(folder, &file, environment).ready()
+        launch_file(Path::new(env!("CARGO_BIN_EXE_wayside")), folder, environment).ready()
+    }
+
+    /// Starts this program in a folder that has a configuration.
+    pub fn launch(program: &Path, folder: TempDir, environment: &[(&str, &str)]) -> Self {
+        launch_file(program, folder, environment).ready()
     }
 
     /// With one service, `shop`, of one endpoint, where everything goes; keys of `[gateway]` and of the service.
@@ -85,6 +90,20 @@ impl Program {
     pub fn stop(mut self) -> (Vec<String>, Vec<String>) {
         terminate(&mut self.child);
         (self.output.iter().collect(), self.log.iter().collect())
+    }
+
+    /// Ends it by SIGTERM and starts it again, in the same folder.
+    pub fn restart(mut self) -> Self {
+        terminate(&mut self.child);
+        // Its drop finds the process ended, and an empty folder.
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        drop(self);
+        Program::launch(Path::new(env!("CARGO_BIN_EXE_wayside")), folder, &[])
+    }
+
+    /// Lines of its log so far that contain this; none of them is seen again.
+    pub fn lines_so_far(&self, text: &str) -> usize {
+        self.log.try_iter().filter(|line| line.contains(text)).count()
     }
 
     /// Sends it a signal, by its name.
@@ -144,13 +163,13 @@ pub struct Launched {
 
 /// Starts it with exactly this configuration.
 pub fn launch(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Launched {
-    let file = folder.path().join(FILE);
-    std::fs::write(&file, config).unwrap();
-    launch_file(folder, &file, environment)
+    std::fs::write(folder.path().join(FILE), config).unwrap();
+    launch_file(Path::new(env!("CARGO_BIN_EXE_wayside")), folder, environment)
 }
 
-fn launch_file(folder: TempDir, file: &Path, environment: &[(&str, &str)]) -> Launched {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wayside"));
+fn launch_file(program: &Path, folder: TempDir, environment: &[(&str, &str)]) -> Launched {
+    let file = folder.path().join(FILE);
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
         command.env_remove(name);
     }

@@ -2,11 +2,13 @@
 
 use crate::base::digest;
 use crate::base::watch::{Stamp, is_hidden, stamp};
-use crate::policy::compile::{MAX_COMPONENT, too_big};
+use crate::policy::compile::{Error, MAX_COMPONENT, too_big};
 use crate::policy::sidecar::{self, Sidecar};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,9 +27,19 @@ pub(super) struct Found {
     /// Equal for equal content. A version's id, where there is one.
     pub(super) key: Arc<str>,
     /// The version that the files make, or why they make none.
-    pub(super) candidate: Result<Candidate, String>,
+    pub(super) candidate: Result<Candidate, Error>,
+    /// What it consists of.
+    pub(super) pair: Pair,
     /// The files as they were when they were read.
     stamps: [Stamp; 2],
+}
+
+/// A component and its sidecar, by content, or by what is wrong with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub(super) component: String,
+    /// None: there is no sidecar.
+    pub(super) sidecar: Option<String>,
 }
 
 /// A version that was not tried yet.
@@ -36,9 +48,62 @@ pub(super) struct Candidate {
     pub(super) component: PathBuf,
     pub(super) component_digest: String,
     pub(super) sidecar: Sidecar,
+    /// The sidecar as it is written; none: there is none.
+    pub(super) text: Option<String>,
+}
+
+/// A version that answers or did, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Good {
+    /// Digest of the component.
+    pub(super) component: String,
+    /// The text of its sidecar; none: it had none.
+    pub(super) sidecar: Option<String>,
+}
+
+/// What a directory held.
+#[derive(Debug)]
+pub(super) struct Scan {
+    /// In name order.
+    pub(super) found: Vec<Found>,
+    /// Which directory that was: device and number. Another one may have its name by now.
+    pub(super) directory: (u64, u64),
+}
+
+impl Candidate {
+    /// What is kept of it once it answers.
+    pub(super) fn good(&self) -> Good {
+        Good { component: self.component_digest.clone(), sidecar: self.text.clone() }
+    }
 }
 
 impl Found {
+    /// What these make, wherever they lie.
+    pub(super) fn new(name: Arc<str>, component: PathBuf, component_digest: String, text: Option<String>) -> Found {
+        let stamps = [stamp(&component), stamp(&component)];
+        let sidecar = match &text {
+            Some(text) => sidecar::parse(text).map_err(|error| Error::Component(format!("{name}.toml: {error}"))),
+            None => Ok(Sidecar::default()),
+        };
+        let pair =
+            Pair { component: component_digest.clone(), sidecar: text.as_ref().map(|t| digest::full(t.as_bytes())) };
+        let (key, candidate) = match sidecar {
+            Ok(sidecar) => {
+                let key = sidecar.version(&component_digest);
+                (key, Ok(Candidate { component, component_digest, sidecar, text }))
+            }
+            Err(error) => (key(&[&component_digest, text.as_deref().unwrap_or("")]), Err(error)),
+        };
+        Found { name, key, candidate, pair, stamps }
+    }
+
+    /// Nothing can be made of them.
+    fn bad(name: Arc<str>, pair: Pair, error: Error, stamps: [Stamp; 2]) -> Found {
+        let sidecar = pair.sidecar.as_deref().unwrap_or("");
+        let key = key(&[&pair.component, sidecar, &error.to_string()]);
+        Found { name, key, candidate: Err(error), pair, stamps }
+    }
+
     /// Are the files still those that were read?
     pub(super) fn is_unchanged(&self, folder: &Path) -> bool {
         self.stamps == stamps(folder, &self.name)
@@ -59,7 +124,8 @@ pub(super) struct Digests(HashMap<Arc<str>, (Stamp, String)>);
 ///
 /// # Errors
 /// The directory itself cannot be read. What is wrong with one policy is that policy's error.
-pub(super) fn scan(folder: &Path, digests: &mut Digests) -> io::Result<Vec<Found>> {
+pub(super) fn scan(folder: &Path, digests: &mut Digests) -> io::Result<Scan> {
+    let directory = identity(folder)?;
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = PathBuf::from(entry?.file_name());
@@ -73,7 +139,15 @@ pub(super) fn scan(folder: &Path, digests: &mut Digests) -> io::Result<Vec<Found
     }
     names.sort();
     digests.0.retain(|name, _| names.contains(name));
-    Ok(names.into_iter().filter_map(|name| read(folder, name, digests)).collect())
+    let found = names.into_iter().filter_map(|name| read(folder, name, digests)).collect();
+    if identity(folder)? != directory {
+        return Err(io::Error::other("another directory took its place while it was read"));
+    }
+    Ok(Scan { found, directory })
+}
+
+fn identity(folder: &Path) -> io::Result<(u64, u64)> {
+    std::fs::metadata(folder).map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// None: gone since the directory was listed.
@@ -84,8 +158,8 @@ fn read(folder: &Path, name: Arc<str>, digests: &mut Digests) -> Option<Found> {
         Some((stamp, digest)) if *stamp == stamps[0] => Ok(digest.clone()),
         _ => match read_component(&component) {
             Ok(bytes) => Ok(digest::full(&bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => Err(format!("{name}.wasm: {error}")),
+            Err(Problem::Gone) => return None,
+            Err(Problem::Bad(error)) => Err(error),
         },
     };
     digests.0.remove(&name);
@@ -94,16 +168,19 @@ fn read(folder: &Path, name: Arc<str>, digests: &mut Digests) -> Option<Found> {
     {
         digests.0.insert(name.clone(), (stamps[0].clone(), digest.clone()));
     }
-    let sidecar = read_sidecar(&folder.join(format!("{name}.toml")));
-    let (key, candidate) = match (component_digest, sidecar) {
-        (Ok(component_digest), (_, Ok(sidecar))) => {
-            (sidecar.version(&component_digest), Ok(Candidate { component, component_digest, sidecar }))
-        }
-        // The stamp stands in for what could not be read.
-        (Err(error), (text, _)) => (key(&[&error, &format!("{:?}", stamps[0]), &text]), Err(error)),
-        (Ok(digest), (text, Err(error))) => (key(&[&digest, &text]), Err(format!("{name}.toml: {error}"))),
+    // The stamp stands in for what could not be read.
+    let unread = |index: usize, error: &Error| format!("{error} {:?}", stamps[index]);
+    let (sidecar, text) = match read_sidecar(&folder.join(format!("{name}.toml"))) {
+        Ok(text) => (text.as_ref().map(|text| digest::full(text.as_bytes())), Ok(text)),
+        Err(error) => (Some(unread(1, &error)), Err(error)),
     };
-    Some(Found { name, key, candidate, stamps })
+    match (component_digest, text) {
+        (Ok(component_digest), Ok(text)) => {
+            Some(Found { stamps, ..Found::new(name, component, component_digest, text) })
+        }
+        (Err(error), _) => Some(Found::bad(name, Pair { component: unread(0, &error), sidecar }, error, stamps)),
+        (Ok(component), Err(error)) => Some(Found::bad(name, Pair { component, sidecar }, error, stamps)),
+    }
 }
 
 fn stamps(folder: &Path, name: &str) -> [Stamp; 2] {
@@ -115,34 +192,57 @@ fn key(parts: &[&str]) -> Arc<str> {
     format!("bad {}", digest::full(parts.join("\0").as_bytes())).into()
 }
 
+/// Why a file was not read.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// It is not there.
+    Gone,
+    /// It is there, and this is wrong with it.
+    Bad(Error),
+}
+
 /// Reads a component, up to the size that is allowed.
 ///
 /// # Errors
 /// The file's, or that it is too large.
-pub(super) fn read_component(path: &Path) -> io::Result<Vec<u8>> {
-    read_bounded(path, MAX_COMPONENT)?.ok_or_else(|| io::Error::other(too_big()))
+pub(super) fn read_component(path: &Path) -> Result<Vec<u8>, Problem> {
+    let too_long = || Error::Component(format!("{}: {}", shown(path), too_big()));
+    read_bounded(path, MAX_COMPONENT)?.ok_or_else(|| Problem::Bad(too_long()))
 }
 
-/// The text as far as it could be read, and what it says.
-fn read_sidecar(path: &Path) -> (String, Result<Sidecar, String>) {
+/// The text. None: there is no such file.
+fn read_sidecar(path: &Path) -> Result<Option<String>, Error> {
     let bytes = match read_bounded(path, MAX_SIDECAR) {
         Ok(Some(bytes)) => bytes,
-        Ok(None) => return (String::new(), Err(format!("larger than {} KiB", MAX_SIDECAR >> 10))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return (String::new(), Ok(Sidecar::default())),
-        Err(error) => return (String::new(), Err(error.to_string())),
+        Ok(None) => return Err(Error::Component(format!("{}: larger than {} KiB", shown(path), MAX_SIDECAR >> 10))),
+        Err(Problem::Gone) => return Ok(None),
+        Err(Problem::Bad(error)) => return Err(error),
     };
-    match String::from_utf8(bytes) {
-        Ok(text) => {
-            let sidecar = sidecar::parse(&text);
-            (text, sidecar)
-        }
-        Err(error) => (digest::full(error.as_bytes()), Err("not UTF-8 text".into())),
-    }
+    let text = String::from_utf8(bytes).map_err(|_| Error::Component(format!("{}: not UTF-8 text", shown(path))))?;
+    Ok(Some(text))
 }
 
 /// None: the file is longer than `limit`.
-fn read_bounded(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    Ok((bytes.len() as u64 <= limit).then_some(bytes))
+fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Problem> {
+    let read = || -> io::Result<Option<Vec<u8>>> {
+        // Opening a pipe would wait for whoever writes to it.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is no regular file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+        Ok((bytes.len() as u64 <= limit).then_some(bytes))
+    };
+    read().map_err(|error| match (error.kind(), std::fs::symlink_metadata(path)) {
+        // A link whose target is gone is not a file that somebody deleted.
+        (io::ErrorKind::NotFound, Ok(link)) if link.is_symlink() => {
+            Problem::Bad(Error::System(format!("{}: a link to a file that is not there", shown(path))))
+        }
+        (io::ErrorKind::NotFound, _) => Problem::Gone,
+        _ => Problem::Bad(Error::system(shown(path), &error)),
+    })
+}
+
+fn shown(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -1,24 +1,52 @@
-//! Who is live, who is being tried, who was turned away: what the directory's content means, without any I/O.
+//! Who is live, who is being tried, who was turned away: what the directory's content means, without any I/O and without
+//! a clock.
 
-use super::found::Found;
+use super::found::{Found, Good, Pair, Scan};
+use super::last_good::{LastGood, Wanted};
+use crate::discovery::backoff::Backoff;
 use crate::policy::compile::Error;
-use crate::policy::sidecar::Sidecar;
+use crate::policy::conduct::Kept;
 use crate::policy::{OnFault, PolicyLive, Scope, Standing, Version};
 use crate::service::route::Match;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A component and its sidecar may arrive this far apart, and either may be gone for so long while it is written anew.
+pub(super) const DELIVERY: Duration = Duration::from_secs(2);
+/// After the system refused something, at most this long until it is tried again.
+const RETRY: Duration = Duration::from_secs(60);
+/// Requests that had begun when a version was replaced have asked it by then.
+const ASKED: Duration = Duration::from_secs(1);
 
 /// Every policy of the directory, by name.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     policies: BTreeMap<Arc<str>, Entry>,
-    /// Replaced versions, kept until no worker holds them: the last one to let go tears the instances down, and that
-    /// must not be a worker.
-    graveyard: Vec<Arc<Version>>,
+    /// Replaced versions, kept until no worker holds them: the last one to let go tears them down, and that must not be
+    /// a worker.
+    replaced: Vec<(Arc<Version>, Instant)>,
     /// Why the directory cannot be read. Every policy stays as it is.
     trouble: Option<String>,
+    /// Which directory it was that the policies came from.
+    directory: Option<(u64, u64)>,
     /// The first scan was tried in full, so what comes now comes to a running gateway.
     started: bool,
+    /// Of policies that are not here: what was suspended.
+    absent: BTreeMap<Arc<str>, Vec<Kept>>,
+    /// Of policies that were here before a restart: what answered.
+    before: BTreeMap<Arc<str>, Pair>,
+}
+
+/// Is there room for one more version?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// There is.
+    Here,
+    /// Once those that were replaced are gone.
+    Later,
+    /// As many policies answer as may.
+    None,
 }
 
 #[derive(Debug)]
@@ -28,59 +56,186 @@ struct Entry {
     matcher: Match,
     on_fault: OnFault,
     standing: Standing,
+    /// What answers, or answered before a restart.
+    good: Option<(Pair, Good)>,
+    /// Only known from before a restart.
+    before: Option<Pair>,
     loading: bool,
     error: Option<String>,
     /// The content that was turned away last: not tried again until it changes.
     rejected: Option<Arc<str>>,
+    /// Half of a delivery, perhaps.
+    waiting: Option<Waiting>,
+    /// Its component was not there, since then.
+    gone: Option<Instant>,
+    retry: Option<Retry>,
+}
+
+/// What was found last that is not live, and whose other half may still be on its way.
+#[derive(Debug)]
+struct Waiting {
+    key: Arc<str>,
+    /// When it was found first.
+    since: Instant,
+    /// That is long enough ago.
+    over: bool,
+}
+
+/// The system refused something.
+#[derive(Debug)]
+struct Retry {
+    key: Arc<str>,
+    at: Instant,
+    backoff: Backoff,
 }
 
 impl Entry {
-    fn live(&self) -> Option<&Arc<Version>> {
-        match &self.standing {
-            Standing::Live(version) => Some(version),
-            Standing::Broken | Standing::Pending => None,
+    fn new(standing: Standing, absent: Vec<Kept>, before: Option<Pair>) -> Self {
+        let kept = PolicyLive::default();
+        kept.conducts.remember(absent);
+        Entry {
+            kept: Arc::new(kept),
+            // Fits everything, until its sidecar says more: failing closed is safer.
+            matcher: Match::default(),
+            on_fault: OnFault::default(),
+            standing,
+            good: None,
+            before,
+            loading: false,
+            error: None,
+            rejected: None,
+            waiting: None,
+            gone: None,
+            retry: None,
         }
+    }
+
+    /// May the other half of what was found still be on its way? Then it is not tried alone.
+    fn is_half(&self, pair: &Pair, started: bool) -> bool {
+        let Some(known) = self.good.as_ref().map(|(pair, _)| pair).or(self.before.as_ref()) else {
+            // Alone it would fit every request.
+            return started && pair.sidecar.is_none();
+        };
+        if known == pair {
+            return false;
+        }
+        let both = known.component != pair.component && known.sidecar != pair.sidecar;
+        match (&known.sidecar, &pair.sidecar) {
+            // Gone, or about to be written anew.
+            (Some(_), None) => true,
+            // It never had one.
+            (None, None) => false,
+            _ => !both,
+        }
+    }
+
+    /// When to look at it again, if nothing changes.
+    fn due(&self) -> Option<Instant> {
+        let waiting = self.waiting.as_ref().filter(|waiting| !waiting.over).map(|waiting| waiting.since + DELIVERY);
+        let gone = self.gone.map(|since| since + DELIVERY);
+        let retry = self.retry.as_ref().filter(|_| !self.loading).map(|retry| retry.at);
+        [waiting, gone, retry].into_iter().flatten().min()
+    }
+
+    /// What was found is live: what was turned away or awaited is not there any more.
+    fn settle(&mut self) {
+        self.loading = false;
+        self.error = None;
+        self.rejected = None;
+        self.waiting = None;
+        self.retry = None;
+    }
+
+    /// Is this to be tried now?
+    fn is_ripe(&mut self, found: &Found, (started, at_once): (bool, bool), now: Instant) -> bool {
+        if self.rejected.as_ref() == Some(&found.key) {
+            self.loading = false;
+            self.waiting = None;
+            return false;
+        }
+        self.retry.take_if(|retry| retry.key != found.key);
+        if self.retry.as_ref().is_some_and(|retry| now < retry.at) {
+            self.loading = false;
+            return false;
+        }
+        self.loading = true;
+        if !at_once && self.is_half(&found.pair, started) {
+            // What was there when the gateway started is as old as its files.
+            let since = if started { Some(now) } else { now.checked_sub(found.age()) }.unwrap_or(now);
+            let same = self.waiting.take().filter(|waiting| waiting.key == found.key);
+            let waiting = same.unwrap_or_else(|| Waiting { key: found.key.clone(), since, over: false });
+            let over = now.saturating_duration_since(waiting.since) >= DELIVERY;
+            self.waiting = Some(Waiting { over, ..waiting });
+            return over;
+        }
+        self.waiting = None;
+        true
     }
 }
 
 impl Table {
+    /// What was known of the directory before a restart.
+    pub(super) fn remember(&mut self, store: &LastGood) {
+        for (name, record) in store.records() {
+            self.absent.insert(Arc::clone(name), record.suspended.clone());
+            if let Some(found) = store.found(name) {
+                self.before.insert(Arc::clone(name), found.pair);
+            }
+        }
+    }
+
     /// Takes note of what the directory holds, forgets what is gone, and gives those that have to be tried.
-    pub(super) fn found(&mut self, found: &[Found]) -> Vec<Found> {
+    ///
+    /// # Errors
+    /// It is not the directory that the policies came from, and has none: everything stays as it is.
+    pub(super) fn found(&mut self, scan: &Scan, now: Instant) -> Result<Vec<Found>, String> {
+        let another = self.directory.is_some_and(|directory| directory != scan.directory);
+        if another && scan.found.is_empty() && !self.policies.is_empty() {
+            return Err("it is another directory than before, and there is no policy in it".into());
+        }
+        self.directory = Some(scan.directory);
         self.trouble = None;
         let gone: Vec<_> =
-            self.policies.keys().filter(|name| !found.iter().any(|f| f.name == **name)).cloned().collect();
+            self.policies.keys().filter(|name| !scan.found.iter().any(|f| f.name == **name)).cloned().collect();
         for name in gone {
-            tracing::info!(policy = %name, "removed");
-            if let Some(Standing::Live(version)) = self.policies.remove(&name).map(|entry| entry.standing) {
-                self.graveyard.push(version);
-            }
+            self.missed(&name, another, now);
         }
         let mut to_try = Vec::new();
-        for found in found {
+        for found in &scan.found {
             let standing = if self.started { Standing::Pending } else { Standing::Broken };
-            let entry = self.policies.entry(found.name.clone()).or_insert_with(|| Entry {
-                kept: Arc::default(),
-                // Fits everything, until its sidecar says more: failing closed is safer.
-                matcher: Match::default(),
-                on_fault: OnFault::default(),
-                standing,
-                loading: false,
-                error: None,
-                rejected: None,
+            let entry = self.policies.entry(found.name.clone()).or_insert_with(|| {
+                let absent = self.absent.remove(&found.name).unwrap_or_default();
+                Entry::new(standing, absent, self.before.remove(&found.name))
             });
-            if entry.live().is_some_and(|version| version.id == found.key) {
-                // Back to what is live: the file that was turned away is gone.
-                entry.loading = false;
-                entry.error = None;
-                entry.rejected = None;
-            } else if entry.rejected.as_ref() != Some(&found.key) {
-                entry.loading = true;
+            entry.gone = None;
+            if entry.standing.live().is_some_and(|version| version.id == found.key) {
+                // In other words perhaps.
+                if let (Some(good), Ok(candidate)) = (&mut entry.good, &found.candidate) {
+                    *good = (found.pair.clone(), candidate.good());
+                }
+                entry.settle();
+            } else if entry.is_ripe(found, (self.started, another), now) {
                 to_try.push(found.clone());
-            } else {
-                entry.loading = false;
             }
         }
-        to_try
+        Ok(to_try)
+    }
+
+    /// The component of this policy is not there. With another directory that is meant, else after a while.
+    fn missed(&mut self, name: &Arc<str>, another: bool, now: Instant) {
+        let Some(entry) = self.policies.get_mut(name) else { return };
+        let since = *entry.gone.get_or_insert(now);
+        (entry.waiting, entry.retry) = (None, None);
+        if !another && now.saturating_duration_since(since) < DELIVERY {
+            return;
+        }
+        tracing::info!(policy = %name, "removed");
+        let suspended = entry.kept.conducts.kept();
+        if let Some(Standing::Live(version)) = self.policies.remove(name).map(|entry| entry.standing) {
+            self.replaced.push((version, now));
+        }
+        // A copy of the same component is not a better one.
+        self.absent.insert(Arc::clone(name), suspended);
     }
 
     /// The directory cannot be read. True: that is news.
@@ -91,43 +246,83 @@ impl Table {
     }
 
     /// A version was loaded: it answers from now on.
-    pub(super) fn accepted(&mut self, name: &str, version: Arc<Version>, sidecar: &Sidecar) {
-        let Some(entry) = self.policies.get_mut(name) else { return };
-        tracing::info!(policy = name, version = %version.id, "loaded");
-        entry.matcher = sidecar.matcher.clone();
-        entry.on_fault = sidecar.on_fault;
-        entry.loading = false;
-        entry.error = None;
-        entry.rejected = None;
-        if let Standing::Live(old) = std::mem::replace(&mut entry.standing, Standing::Live(version)) {
-            self.graveyard.push(old);
+    pub(super) fn accepted(&mut self, found: &Found, version: Arc<Version>, now: Instant) {
+        if let Some(entry) = self.answers(found, version, now) {
+            entry.settle();
         }
     }
 
+    /// The last good version was loaded, in place of what was turned away.
+    pub(super) fn restored(&mut self, found: &Found, version: Arc<Version>, now: Instant) {
+        tracing::warn!(policy = %found.name, version = %version.id, "the last good version answers");
+        self.answers(found, version, now);
+    }
+
+    fn answers(&mut self, found: &Found, version: Arc<Version>, now: Instant) -> Option<&mut Entry> {
+        let (entry, Ok(candidate)) = (self.policies.get_mut(&found.name)?, &found.candidate) else { return None };
+        tracing::info!(policy = %found.name, version = %version.id, "loaded");
+        entry.matcher = candidate.sidecar.matcher.clone();
+        entry.on_fault = candidate.sidecar.on_fault;
+        entry.good = Some((found.pair.clone(), candidate.good()));
+        entry.before = None;
+        if let Standing::Live(old) = std::mem::replace(&mut entry.standing, Standing::Live(version)) {
+            self.replaced.push((old, now));
+        }
+        Some(entry)
+    }
+
     /// A version did not load: whoever answers goes on answering.
-    pub(super) fn rejected(&mut self, found: &Found, error: &Error) {
+    pub(super) fn rejected(&mut self, found: &Found, error: &Error, now: Instant) {
         let Some(entry) = self.policies.get_mut(&found.name) else { return };
-        let live = entry.live().map_or("none", |version| &version.id);
-        tracing::warn!(policy = %found.name, version = %found.key, live, %error, "rejected");
+        let said = error.to_string();
+        if entry.error.as_ref() != Some(&said) {
+            let live = entry.standing.live().map_or("none", |version| &version.id);
+            tracing::warn!(policy = %found.name, version = %found.key, live, %error, "rejected");
+        }
         // Nobody answers, so the newest sidecar that can be read says which requests that concerns.
-        if entry.live().is_none()
+        if entry.standing.live().is_none()
             && let Ok(candidate) = &found.candidate
         {
             entry.matcher = candidate.sidecar.matcher.clone();
             entry.on_fault = candidate.sidecar.on_fault;
         }
         entry.loading = false;
-        entry.error = Some(error.to_string());
-        entry.rejected = match error {
-            Error::Component(_) => Some(found.key.clone()),
-            // Tried again with the next change in the directory, and be it a `touch`.
-            Error::System(_) => None,
-        };
+        entry.error = Some(said);
+        match error {
+            Error::Component(_) => (entry.rejected, entry.retry) = (Some(found.key.clone()), None),
+            Error::System(_) => {
+                let retry = entry.retry.take().filter(|retry| retry.key == found.key);
+                let mut backoff = retry.map_or_else(|| Backoff::seeded().up_to(RETRY), |retry| retry.backoff);
+                entry.rejected = None;
+                entry.retry = Some(Retry { key: found.key.clone(), at: now + backoff.wait(), backoff });
+            }
+        }
     }
 
     /// What was there when the gateway started has been tried.
     pub(super) fn started(&mut self) {
         self.started = true;
+        self.before.clear();
+    }
+
+    /// Policies that nobody answers for, with what was tried in vain.
+    pub(super) fn unanswered(&self) -> Vec<(Arc<str>, Option<Arc<str>>)> {
+        let unanswered = self.policies.iter().filter(|(_, entry)| entry.standing.live().is_none());
+        let tried = |entry: &Entry| entry.rejected.clone().or_else(|| Some(entry.retry.as_ref()?.key.clone()));
+        unanswered.map(|(name, entry)| (Arc::clone(name), tried(entry))).collect()
+    }
+
+    /// What must outlive the process.
+    pub(super) fn wanted(&self) -> BTreeMap<Arc<str>, Wanted> {
+        let here = self.policies.iter().map(|(name, entry)| {
+            let good = entry.good.as_ref().map(|(_, good)| good.clone());
+            (Arc::clone(name), Wanted { good, suspended: entry.kept.conducts.kept() })
+        });
+        let absent = self.absent.iter().map(|(name, suspended)| {
+            let suspended = suspended.iter().filter(|kept| !kept.is_over()).cloned().collect();
+            (Arc::clone(name), Wanted { good: None, suspended })
+        });
+        absent.chain(here).filter(|(_, wanted)| wanted.good.is_some() || !wanted.suspended.is_empty()).collect()
     }
 
     /// What the policy of this name keeps from version to version.
@@ -135,10 +330,34 @@ impl Table {
         self.policies.get(name).map(|entry| entry.kept.clone()).unwrap_or_default()
     }
 
-    /// Tears down replaced versions that nobody else holds. Blocks. True: some are still held.
-    pub(super) fn bury(&mut self) -> bool {
-        self.graveyard.retain(|version| Arc::strong_count(version) > 1);
-        !self.graveyard.is_empty()
+    /// When to look at the directory again, if nothing changes.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.policies.values().filter_map(Entry::due).min()
+    }
+
+    /// Is there room for a version of this policy, where there may be so many?
+    pub(super) fn room(&self, name: &str, most: usize, now: Instant) -> Room {
+        let live = self.policies.values().filter(|entry| entry.standing.live().is_some()).count();
+        let answers = self.policies.get(name).is_some_and(|entry| entry.standing.live().is_some());
+        let asked = |since: &Instant| now.saturating_duration_since(*since) < ASKED;
+        let going = self.replaced.iter().filter(|(_, since)| asked(since)).count();
+        match () {
+            () if !answers && live >= most => Room::None,
+            () if going > 0 && live + going > most => Room::Later,
+            () => Room::Here,
+        }
+    }
+
+    /// Tears down replaced versions, once nobody asks them any more. Blocks. True: some are still held.
+    pub(super) fn tear_down(&mut self, now: Instant) -> bool {
+        for (version, since) in &self.replaced {
+            if now.saturating_duration_since(*since) >= ASKED {
+                // A response that is still on its way may hold the version for hours, but needs no instance of it.
+                version.release();
+            }
+        }
+        self.replaced.retain(|(version, _)| Arc::strong_count(version) > 1);
+        !self.replaced.is_empty()
     }
 
     /// The complete list, in name order.
@@ -149,6 +368,7 @@ impl Table {
                 matcher: entry.matcher.clone(),
                 on_fault: entry.on_fault,
                 standing: entry.standing.clone(),
+                live: entry.kept.clone(),
                 loading: entry.loading,
                 error: entry.error.clone().or_else(|| self.trouble.clone()),
             })
@@ -158,95 +378,4 @@ impl Table {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::directory::found::{Candidate, Digests, scan};
-    use crate::policy::sidecar;
-
-    /// What a directory with these files holds.
-    fn found(files: &[(&str, &str)]) -> Vec<Found> {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, content) in files {
-            std::fs::write(folder.path().join(name), content).unwrap();
-        }
-        scan(folder.path(), &mut Digests::default()).unwrap()
-    }
-
-    fn bad() -> Error {
-        Error::Component("bad".into())
-    }
-
-    fn errors(table: &Table) -> Vec<Option<String>> {
-        table.scopes().iter().map(|scope| scope.error.clone()).collect()
-    }
-
-    #[test]
-    fn content_is_tried_once() {
-        let mut table = Table::default();
-        let first = found(&[("a.wasm", "1"), ("b.wasm", "1")]);
-        let to_try = table.found(&first);
-        assert_eq!(to_try.len(), 2);
-        assert!(table.scopes().iter().all(|scope| scope.loading));
-        table.rejected(&to_try[0], &bad());
-        // b was not settled, so it is tried again; a only when it changes, by whichever file.
-        let again = table.found(&first);
-        assert_eq!(again.iter().map(|f| &*f.name).collect::<Vec<_>>(), ["b"]);
-        assert_eq!(errors(&table), [Some("bad".into()), None]);
-        assert_eq!(table.found(&found(&[("a.wasm", "2")])).len(), 1);
-        assert_eq!(table.found(&found(&[("a.wasm", "1"), ("a.toml", "config = 'x'")])).len(), 1);
-        // The same content in other words is the same.
-        assert_eq!(table.found(&found(&[("a.wasm", "1"), ("a.toml", "# nothing")])).len(), 0);
-        assert_eq!(table.scopes().len(), 1, "b is gone");
-    }
-
-    #[test]
-    fn what_the_system_refused_is_tried_again() {
-        let mut table = Table::default();
-        let files = found(&[("a.wasm", "1")]);
-        for file in table.found(&files) {
-            table.rejected(&file, &Error::System("disk full".into()));
-        }
-        assert_eq!(errors(&table), [Some("disk full".into())]);
-        assert_eq!(table.found(&files).len(), 1);
-    }
-
-    #[test]
-    fn what_is_bad_at_the_start_is_broken_and_later_pending() {
-        let mut table = Table::default();
-        for file in table.found(&found(&[("a.wasm", "1"), ("a.toml", "match = { path = '/a' }\non_fault = 'next'")])) {
-            table.rejected(&file, &bad());
-        }
-        table.started();
-        for file in table.found(&found(&[("a.wasm", "1"), ("a.toml", "wrong"), ("b.wasm", "1")])) {
-            table.rejected(&file, &bad());
-        }
-        let scopes = table.scopes();
-        assert!(matches!(scopes[0].standing, Standing::Broken));
-        assert!(matches!(scopes[1].standing, Standing::Pending));
-        // The last sidecar that could be read still says which requests fail.
-        assert_eq!((scopes[0].matcher.label().as_str(), scopes[0].on_fault), ("/a", OnFault::Next));
-    }
-
-    #[test]
-    fn a_lost_directory_is_told_once_and_changes_nothing() {
-        let mut table = Table::default();
-        let files = found(&[("a.wasm", "1")]);
-        let to_try = table.found(&files);
-        assert!(table.lost("gone".into()));
-        assert!(!table.lost("gone".into()));
-        assert_eq!(errors(&table), [Some("gone".into())]);
-        table.rejected(&to_try[0], &bad());
-        assert_eq!(errors(&table), [Some("bad".into())]);
-        table.found(&files);
-        assert_eq!(errors(&table), [Some("bad".into())]);
-        assert!(table.lost("gone".into()), "news again");
-    }
-
-    #[test]
-    fn a_key_is_the_versions_id_where_there_is_one() {
-        let files = found(&[("a.wasm", "1"), ("a.toml", "config = 'x'"), ("b.wasm", "1"), ("b.toml", "wrong")]);
-        let Ok(Candidate { component_digest, .. }) = &files[0].candidate else { unreachable!() };
-        assert_eq!(files[0].key, sidecar::parse("config = 'x'").unwrap().version(component_digest));
-        assert!(files[1].key.starts_with("bad ") && files[1].candidate.is_err());
-    }
-}
+mod tests;

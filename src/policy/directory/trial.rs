@@ -1,14 +1,17 @@
 //! Trying a candidate: compiled, loaded, its instances readied. One at a time; dropping a trial gives it up.
 
-use super::SETTLED;
-use super::found::{Candidate, Found, read_component};
+use super::found::{Candidate, Found, Problem, read_component};
 use crate::base::digest;
 use crate::policy::compile::{Cache, Error};
-use crate::policy::{Engine, PolicyLive, Version};
+use crate::policy::{Engine, Identity, PolicyLive, Version};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// A file that is still being written is not turned away: it must have been quiet for so long.
+const SETTLED: Duration = Duration::from_millis(500);
 
 /// A candidate that is being tried.
 pub(super) struct Trial {
@@ -32,6 +35,11 @@ impl Trial {
         Trial { found, load: Box::pin(load) }
     }
 
+    /// One that is over before it begins.
+    pub(super) fn refused(found: Found, error: Error) -> Trial {
+        Trial { found, load: Box::pin(std::future::ready(Err(error))) }
+    }
+
     /// What came of it. The wait may be broken off and begun again; once it has ended, the trial is over.
     pub(super) async fn end(&mut self) -> Result<Arc<Version>, Error> {
         self.load.as_mut().await
@@ -45,16 +53,18 @@ impl fmt::Debug for Trial {
 }
 
 async fn load(cache: &Cache, engine: Engine, found: &Found, live: Arc<PolicyLive>) -> Result<Arc<Version>, Error> {
-    let Candidate { component, component_digest, sidecar } = found.candidate.clone().map_err(Error::Component)?;
+    let Candidate { component, component_digest, sidecar, .. } = found.candidate.clone()?;
     let read = move || read_component(&component).map(|bytes| (digest::full(&bytes), bytes));
     let read = tokio::task::spawn_blocking(read).await.map_err(|e| Error::System(e.to_string()))?;
-    let (read_digest, bytes) = read.map_err(|e| Error::System(format!("{}.wasm: {e}", found.name)))?;
+    let (read_digest, bytes) = read.map_err(|problem| match problem {
+        Problem::Gone => Error::System(format!("{}.wasm: it is gone", found.name)),
+        Problem::Bad(error) => error,
+    })?;
     if read_digest != component_digest {
         return Err(Error::System("the file changed while it was read".into()));
     }
     let compiled = cache.compiled(&bytes, &read_digest).await?;
-    let (id, name) = (found.key.clone(), found.name.clone());
-    let load = move || engine.load(&compiled, id, name, sidecar.config, sidecar.limits, live);
-    let version = tokio::task::spawn_blocking(load).await.map_err(|e| Error::System(format!("loading failed: {e}")))?;
-    version.map_err(Error::Component)
+    let identity = Identity { name: found.name.clone(), version: found.key.clone(), component: component_digest };
+    let load = move || engine.load(&compiled, identity, sidecar.config, sidecar.limits, live);
+    tokio::task::spawn_blocking(load).await.map_err(|e| Error::System(format!("loading failed: {e}")))?
 }

@@ -2,7 +2,9 @@
 
 use crate::policy::bindings::wayside::policy::metrics::Host;
 use crate::policy::context::Context;
-use crate::policy::metrics::WrongKind;
+use crate::policy::metrics::Refused;
+use crate::service::decision::LogLine;
+use tracing::Level;
 
 /// Bytes of a metric's or a label's name.
 const NAME: usize = 64;
@@ -14,23 +16,39 @@ const VALUE: usize = 128;
 impl Host for Context {
     fn count(&mut self, name: String, delta: u32, mut labels: Vec<(String, String)>) {
         if self.measurable("metrics.count", &name, &labels)
-            && let Err(WrongKind) = self.live.metrics.count(&name, delta.into(), &mut labels)
+            && let Err(refused) = self.live.metrics.count(&name, delta.into(), &mut labels)
         {
-            self.bad(format!("`metrics.count`: `{name}` is a histogram"));
+            self.refused("metrics.count", &name, "histogram", refused);
         }
     }
 
     fn observe(&mut self, name: String, value: f64, mut labels: Vec<(String, String)>) {
         if self.measurable("metrics.observe", &name, &labels)
             && value.is_finite()
-            && let Err(WrongKind) = self.live.metrics.observe(&name, value, &mut labels)
+            && let Err(refused) = self.live.metrics.observe(&name, value, &mut labels)
         {
-            self.bad(format!("`metrics.observe`: `{name}` is a counter"));
+            self.refused("metrics.observe", &name, "counter", refused);
         }
     }
 }
 
 impl Context {
+    /// A metric of the other kind is a fault; a name of the gateway's own costs the number alone, and is told in the log.
+    #[cold]
+    fn refused(&mut self, function: &str, name: &str, other: &str, refused: Refused) {
+        match refused {
+            Refused::WrongKind => self.bad(format!("`{function}`: `{name}` is a {other}")),
+            Refused::Own { first: true } => {
+                let message = format!(
+                    "`{function}`: `{name}` is not shown, since `wayside_policy_{name}` would look like a metric of the \
+                     gateway's own: choose another name"
+                );
+                self.call.logs.push(LogLine { level: Level::WARN, message });
+            }
+            Refused::Own { first: false } => {}
+        }
+    }
+
     fn measurable(&mut self, function: &str, name: &str, labels: &[(String, String)]) -> bool {
         if !self.deciding(function) {
             return false;

@@ -155,8 +155,7 @@ fn a_component_for_a_newer_gateway_loads_unless_it_uses_what_is_new() {
         .decide("(call $request.path (i32.const 64)) (call $next)");
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), Engine::precompile(&guest.newer_module()).unwrap()).unwrap();
-    let version =
-        engine().load(file.path(), "id".into(), "test".into(), String::new(), limits(), Arc::default()).unwrap();
+    let version = engine().load(file.path(), identity("a"), String::new(), limits(), Arc::default()).unwrap();
     assert!(matches!(ask(&version).outcome, Outcome::Next));
 
     let guest = Guest::new().import("request", "protocol", "(param i32)");
@@ -169,15 +168,8 @@ fn a_component_for_a_newer_gateway_loads_unless_it_uses_what_is_new() {
 fn code_that_is_none_is_not_loaded() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), b"not code").unwrap();
-    let loaded = engine().load(
-        file.path(),
-        "id".into(),
-        "test".into(),
-        String::new(),
-        limits(),
-        Arc::new(PolicyLive::default()),
-    );
-    assert!(loaded.unwrap_err().contains("cannot be loaded"));
+    let loaded = engine().load(file.path(), identity("a"), String::new(), limits(), Arc::new(PolicyLive::default()));
+    assert!(loaded.unwrap_err().to_string().contains("cannot be loaded"));
 }
 
 #[test]

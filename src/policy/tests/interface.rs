@@ -95,6 +95,15 @@ fn the_clock_stands_still_and_wasi_shows_the_same() {
 }
 
 #[test]
+fn during_init_wasis_clock_runs_already() {
+    let guest = Guest::new().import("wasi:clocks/monotonic-clock", "now", "(result i64)").init(
+        "(if (i64.eqz (call $wasi:clocks/monotonic-clock.now)) (then unreachable))
+         (call $ok)",
+    );
+    assert!(matches!(ask(&load(guest)).outcome, Outcome::Next));
+}
+
+#[test]
 fn wasis_random_numbers_are_those_of_a_fixed_seed() {
     let guest = || {
         let guest = Guest::new().import("wasi:random/random", "get-random-u64", "(result i64)");

@@ -172,6 +172,11 @@ fn live_policies(text: &mut Text, snapshot: &Snapshot) {
         let suspended = u8::from(version.suspended().is_some());
         text.sample(name, &[("policy", &version.name), ("version", &version.id)], suspended);
     }
+    let name = "wayside_policy_suspensions_total";
+    text.family(name, "counter", "Times that the live version's component was suspended.");
+    for version in live(snapshot) {
+        text.sample(name, &[("policy", &version.name), ("version", &version.id)], version.stats().suspensions);
+    }
     let name = "wayside_policy_instances_ready";
     text.family(name, "gauge", "Instances of the live version that wait for a request.");
     for version in live(snapshot) {
@@ -215,7 +220,7 @@ pub(super) fn guests<'a>(text: &mut Text, policies: impl Iterator<Item = (&'a st
         for series in metrics.series() {
             let counter = matches!(series.value, SeriesValue::Counter(_));
             let total = if counter && !series.name.ends_with("_total") { "_total" } else { "" };
-            let family = families.entry(format!("wayside_guest_{}{total}", series.name)).or_default();
+            let family = families.entry(format!("wayside_policy_{}{total}", series.name)).or_default();
             let other = |value: &SeriesValue| matches!(value, SeriesValue::Counter(_)) != counter;
             let labels = std::iter::once(("policy".to_owned(), policy.to_owned())).chain(series.labels).collect();
             if family.values().next().is_some_and(other) || family.contains_key(&labels) {

@@ -153,6 +153,14 @@ fn numbers_of_what_is_gone_go_after_a_while() {
 }
 
 #[test]
+fn the_gateways_own_metrics_of_policies_are_those_that_policies_may_not_use() {
+    let page = telemetry().metrics(&Snapshot::default(), 0, &Vitals::default());
+    let shown: HashSet<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# HELP wayside_policy_")?.split(' ').next()).collect();
+    assert_eq!(shown, crate::policy::OWN.into_iter().collect());
+}
+
+#[test]
 fn what_policies_count_is_shown_even_where_two_use_a_name_differently() {
     use crate::policy::GuestMetrics;
     let label = |value: &str| [("user".to_owned(), value.to_owned())];
@@ -167,13 +175,13 @@ fn what_policies_count_is_shown_even_where_two_use_a_name_differently() {
     super::page::guests(&mut text, [("a", &a), ("b", &b)].into_iter());
     let samples = parse(&text.finish());
     for (key, value) in [
-        ("wayside_guest_hits_total{policy=a,user=x\"\n\\}", 2.0),
-        ("wayside_guest_hits_total{policy=a,user=y}", 3.0),
-        ("wayside_guest_hits_total{policy=b,user=y}", 5.0),
-        ("wayside_guest_took_total{policy=b}", 7.0),
-        ("wayside_guest_took_bucket{policy=a,le=0.01}", 0.0),
-        ("wayside_guest_took_bucket{policy=a,le=0.025}", 1.0),
-        ("wayside_guest_took_sum{policy=a}", 0.02),
+        ("wayside_policy_hits_total{policy=a,user=x\"\n\\}", 2.0),
+        ("wayside_policy_hits_total{policy=a,user=y}", 3.0),
+        ("wayside_policy_hits_total{policy=b,user=y}", 5.0),
+        ("wayside_policy_took_total{policy=b}", 7.0),
+        ("wayside_policy_took_bucket{policy=a,le=0.01}", 0.0),
+        ("wayside_policy_took_bucket{policy=a,le=0.025}", 1.0),
+        ("wayside_policy_took_sum{policy=a}", 0.02),
         ("wayside_policy_metrics_dropped_total{policy=a}", 0.0),
         ("wayside_policy_metrics_dropped_total{policy=b}", 1.0),
     ] {
