@@ -54,15 +54,17 @@ impl Exchange {
             began: now.saturating_duration_since(self.record.started),
             took: Duration::ZERO,
             outcome: Err(AttemptError::Unfinished),
+            cause: None,
         });
         span_id
     }
 
     /// Notes what came of the attempt that was begun last, and how long it took.
-    pub fn attempted(&mut self, outcome: Result<u16, AttemptError>) -> Duration {
+    pub fn attempted(&mut self, outcome: Result<u16, AttemptError>, cause: Option<Box<str>>) -> Duration {
         let now = self.record.started.elapsed();
         let Some(attempt) = self.record.attempts.last_mut() else { return Duration::ZERO };
         attempt.outcome = outcome;
+        attempt.cause = cause;
         attempt.took = now.saturating_sub(attempt.began);
         attempt.took
     }

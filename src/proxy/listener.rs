@@ -1,7 +1,7 @@
 //! Accepting clients, finding out what they speak, and handing their requests to the proxy.
 
 use crate::base::local::LocalExec;
-use crate::http::downstream::clients::Share;
+use crate::http::downstream::clients::{Clients, Share};
 use crate::http::downstream::clock::Clock;
 use crate::http::downstream::opening::{Opened, Opening, Unopened};
 use crate::http::downstream::spread::{Fresh, Open};
@@ -17,7 +17,7 @@ use http::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +32,9 @@ const GRACE: Duration = Duration::from_millis(500);
 const QUEUED: usize = 4096;
 /// Bytes that hyper takes of an HTTP/2 head beyond what it may have.
 const TOO_LARGE: usize = 16 << 10;
+/// How often a client's place is looked for, and what is between two looks.
+const LOOKS: u32 = 10;
+const LOOK: Duration = Duration::from_millis(20);
 /// What is wrong with connections is told once in this time; numbers tell the rest.
 const COMPLAINT: Duration = Duration::from_secs(1);
 /// Headers of a request that hyper takes unless told otherwise.
@@ -172,7 +175,7 @@ async fn serve(
     let address = peer.address;
     let is_proxy = client::is_trusted(&shared.snapshot.load().gateway.trusted_proxies, peer.ip);
     let most = if is_proxy { usize::MAX } else { limits.max_connections_per_client };
-    let Some(_share) = Share::enter(&shared.clients, peer.ip, most) else {
+    let Some(_share) = place(&shared.clients, peer.ip, most).await else {
         turn_away(&worker, address, "gateway.max_connections_per_client");
         return Ok(());
     };
@@ -236,6 +239,18 @@ async fn serve(
         }
         None => ended.map_err(|error| error.to_string()),
     }
+}
+
+/// A place among the client's connections. One that it has just closed may be another worker's, which has not seen that
+/// yet, so it is waited for a moment before the client is turned away.
+async fn place(clients: &Arc<Clients>, ip: IpAddr, most: usize) -> Option<Share> {
+    for _ in 0..LOOKS {
+        if let Some(share) = Share::enter(clients, ip, most) {
+            return Some(share);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Share::enter(clients, ip, most)
 }
 
 /// What the connection comes to. None: the drain began before, or it takes no further request.

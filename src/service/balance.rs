@@ -12,9 +12,7 @@ pub use sticky::Memory;
 
 use crate::base::chance::Chance;
 use crate::service::plan::{Plan, Strategy};
-use crate::service::settings::HashOn;
 use crate::service::{Endpoint, Service, has_all};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// What a pick is asked for.
@@ -139,16 +137,6 @@ fn narrow(wanted: &Wanted<'_>, places: &mut Vec<u32>) {
             places.retain(fits);
         }
     }
-}
-
-/// The key that `hash` and `sticky` use for a request where no policy gave one.
-pub fn default_key(hash_on: &HashOn, headers: &http::HeaderMap, client: IpAddr) -> String {
-    let value = match hash_on {
-        HashOn::ClientAddress => None,
-        HashOn::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned),
-        HashOn::Cookie(name) => crate::http::headers::cookie(headers, name),
-    };
-    value.unwrap_or_else(|| client.to_string())
 }
 
 #[cfg(test)]

@@ -82,7 +82,13 @@ async fn watch(endpoint: Arc<Endpoint>, terms: Terms, settings: HealthCheck) {
         let probe = probe(endpoint.address, &settings.path, &terms);
         let problem = match tokio::time::timeout(settings.timeout, probe).await {
             Ok(Ok(())) => None,
-            Ok(Err(problem)) => Some(problem),
+            Ok(Err(Unwell::Theirs(problem))) => Some(problem),
+            // Nothing was found out.
+            Ok(Err(Unwell::Ours(problem))) => {
+                tracing::debug!(endpoint = %endpoint.address, problem, "not checked");
+                tokio::time::sleep(jittered(settings.interval, &mut chance)).await;
+                continue;
+            }
             Err(_) => Some("no answer in time".to_owned()),
         };
         if let Some(healthy) = streak.count(problem.is_none(), endpoint.healthy(), &settings) {
@@ -129,11 +135,23 @@ fn jittered(interval: Duration, chance: &mut Chance) -> Duration {
     interval * (900 + permille) / 1000
 }
 
+/// Why a probe was not good.
+#[derive(Debug)]
+enum Unwell {
+    /// The gateway could not ask.
+    Ours(String),
+    /// The endpoint did not answer, or not well.
+    Theirs(String),
+}
+
 /// `GET path` on a connection of its own; 2xx and 3xx are good.
-async fn probe(address: SocketAddr, path: &str, terms: &Terms) -> Result<(), String> {
+async fn probe(address: SocketAddr, path: &str, terms: &Terms) -> Result<(), Unwell> {
     let Terms { settings, tls } = terms;
     let tls = tls.as_deref();
-    let socket = client::connect(address, tls).await.map_err(|e| format!("connect: {e}"))?;
+    let socket = client::connect(address, tls).await.map_err(|error| match client::out_of_sockets(&error) {
+        true => Unwell::Ours(error.to_string()),
+        false => Unwell::Theirs(format!("connect: {error}")),
+    })?;
     let http2 = settings.http2();
     let host =
         settings.host.as_ref().and_then(|host| host.to_str().ok()).map_or_else(|| address.to_string(), str::to_owned);
@@ -143,9 +161,9 @@ async fn probe(address: SocketAddr, path: &str, terms: &Terms) -> Result<(), Str
     if !http2 {
         request = request.header(header::HOST, host).header(header::CONNECTION, "close");
     }
-    let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
+    let request = request.body(Empty::<Bytes>::new()).map_err(|e| Unwell::Theirs(e.to_string()))?;
     let io = TokioIo::new(socket);
-    let broken = |e: hyper::Error| format!("no response: {e}");
+    let broken = |e: hyper::Error| Unwell::Theirs(format!("no response: {e}"));
     // The connection is driven here, beside the request, so that nothing of it outlives the check.
     let response = if http2 {
         let (mut sender, connection) =
@@ -157,7 +175,7 @@ async fn probe(address: SocketAddr, path: &str, terms: &Terms) -> Result<(), Str
     };
     match response.map_err(broken)?.status() {
         status if status.is_success() || status.is_redirection() => Ok(()),
-        status => Err(format!("status {}", status.as_u16())),
+        status => Err(Unwell::Theirs(format!("status {}", status.as_u16()))),
     }
 }
 
@@ -264,6 +282,8 @@ mod tests {
         }
         assert_eq!(good, [true, true, false, false, false]);
         origin.await.unwrap();
-        assert!(probe(address, "/health", &plain).await.unwrap_err().starts_with("connect"));
+        assert!(
+            matches!(probe(address, "/health", &plain).await, Err(Unwell::Theirs(problem)) if problem.starts_with("connect"))
+        );
     }
 }

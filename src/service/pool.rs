@@ -111,10 +111,12 @@ pub enum Connection {
 }
 
 /// Why there is no connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConnectError {
-    /// Refused, unreachable, or closed during the handshake.
-    Failed,
+    /// Refused, unreachable, or closed during the handshake; why.
+    Failed(Arc<str>),
+    /// The gateway has no socket or file left; what the system says.
+    NoSocket(Arc<str>),
     /// Not in time.
     Timeout,
 }
@@ -245,8 +247,8 @@ impl Pools {
             }
         };
         // An error: the connecting task is gone, which only the end of the worker does.
-        let opened = waiting.wait_for(Option::is_some).await.map_err(|_| ConnectError::Failed)?;
-        opened.clone().unwrap_or(Err(ConnectError::Failed))
+        let opened = waiting.wait_for(Option::is_some).await.map_err(|_| failed("the worker ends"))?;
+        opened.clone().unwrap_or_else(|| Err(failed("the worker ends")))
     }
 
     /// Closes what is idle for too long, or belongs to an endpoint that is gone.
@@ -269,6 +271,10 @@ impl Pools {
     }
 }
 
+fn failed(cause: impl std::fmt::Display) -> ConnectError {
+    ConnectError::Failed(cause.to_string().into())
+}
+
 /// A shared connection that takes longer than this is given up, whatever the services' settings say.
 const CONNECT_AT_MOST: Duration = Duration::from_secs(30);
 
@@ -279,7 +285,10 @@ async fn open(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<
             Some(_) => tracing::warn!(endpoint = %address, %error, "cannot connect"),
             None => tracing::debug!(endpoint = %address, %error, "cannot connect"),
         }
-        ConnectError::Failed
+        match client::out_of_sockets(&error) {
+            true => ConnectError::NoSocket(error.to_string().into()),
+            false => failed(error),
+        }
     })?;
     let (wire, view) = Wire::new(socket);
     Ok((TokioIo::new(wire), view))
@@ -294,7 +303,7 @@ async fn drive(address: std::net::SocketAddr, connection: impl Future<Output = h
 
 async fn open_http1(endpoint: &Endpoint, tls: Option<&Arc<Connector>>) -> Result<Link, ConnectError> {
     let (io, view) = open(endpoint.address, tls.map(Arc::as_ref)).await?;
-    let (sender, mut connection) = http1::handshake(io).await.map_err(|_| ConnectError::Failed)?;
+    let (sender, mut connection) = http1::handshake(io).await.map_err(failed)?;
     let (switch, switched) = oneshot::channel();
     let address = endpoint.address;
     tokio::task::spawn_local(async move {
@@ -308,8 +317,7 @@ async fn open_http1(endpoint: &Endpoint, tls: Option<&Arc<Connector>>) -> Result
 
 async fn open_http2(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<Multiplexed, ConnectError> {
     let (io, _) = open(address, tls).await?;
-    let (sender, mut connection) =
-        http2::Builder::new(LocalExec).handshake(io).await.map_err(|_| ConnectError::Failed)?;
+    let (sender, mut connection) = http2::Builder::new(LocalExec).handshake(io).await.map_err(failed)?;
     let (tunnels, look) = (Rc::new(Cell::new(false)), Rc::new(Notify::new()));
     let (told, asked) = (Rc::clone(&tunnels), Rc::clone(&look));
     let followed = async move {

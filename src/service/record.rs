@@ -147,6 +147,8 @@ pub struct Attempt {
     pub took: Duration,
     /// What came of it.
     pub outcome: Result<u16, AttemptError>,
+    /// Why it failed, in the words of whoever found out.
+    pub cause: Option<Box<str>>,
 }
 
 /// Why an attempt gave no response head.
@@ -156,6 +158,8 @@ pub enum AttemptError {
     Connect,
     /// No connection in time: nothing was sent.
     ConnectTimeout,
+    /// The gateway had no socket or file left for a connection, which says nothing of the endpoint: nothing was sent.
+    NoSocket,
     /// The connection broke; something may have been sent.
     Reset,
     /// HTTP/2: the endpoint cancelled the request.
@@ -184,9 +188,10 @@ impl End {
 
 impl AttemptError {
     /// Each once, in the order of their declaration.
-    pub const ALL: [AttemptError; 8] = [
+    pub const ALL: [AttemptError; 9] = [
         AttemptError::Connect,
         AttemptError::ConnectTimeout,
+        AttemptError::NoSocket,
         AttemptError::Reset,
         AttemptError::Cancelled,
         AttemptError::Protocol,
@@ -195,11 +200,22 @@ impl AttemptError {
         AttemptError::Unfinished,
     ];
 
+    /// Nothing of the request was sent, so it may go to another endpoint whatever it asks for.
+    pub fn is_unsent(self) -> bool {
+        matches!(self, AttemptError::Connect | AttemptError::ConnectTimeout | AttemptError::NoSocket)
+    }
+
+    /// It says something of the endpoint.
+    pub fn blames_endpoint(self) -> bool {
+        !matches!(self, AttemptError::NoSocket | AttemptError::ClientGone | AttemptError::Unfinished)
+    }
+
     /// As metrics and traces call it.
     pub fn name(self) -> &'static str {
         match self {
             AttemptError::Connect => "connect_failed",
             AttemptError::ConnectTimeout => "connect_timeout",
+            AttemptError::NoSocket => "no_socket",
             AttemptError::Reset => "reset",
             AttemptError::Cancelled => "cancelled",
             AttemptError::Protocol => "protocol",

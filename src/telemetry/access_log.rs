@@ -127,6 +127,9 @@ struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<std::net::SocketAddr>,
     attempts: usize,
+    /// Why the last one of them failed, where one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'a str>,
     /// The last one that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     policy: Option<&'a str>,
@@ -167,6 +170,7 @@ impl<'a> Entry<'a> {
             service: record.service.as_ref().map(|service| cut(&service.name)),
             endpoint: record.attempts.last().map(|attempt| attempt.endpoint.address),
             attempts: record.attempts.len(),
+            cause: record.attempts.iter().rev().find_map(|attempt| attempt.cause.as_deref()).map(cut),
             policy: call.map(|call| cut(&call.policy)),
             version: call.and_then(|call| call.version.as_deref()),
             decision: call.map(|call| call.decision.name()),
@@ -202,6 +206,7 @@ impl<'a> Entry<'a> {
             ("service", self.service),
             ("endpoint", endpoint.as_deref()),
             ("attempts", attempts.as_deref()),
+            ("cause", self.cause),
             ("policy", self.policy),
             ("version", self.version),
             ("decision", self.decision),

@@ -254,7 +254,10 @@ fn client(trace: &Trace<'_>, attempt: &Attempt, number: usize, whole: Duration) 
     };
     if let Some(kind) = failed {
         set("error.type", kind.into_owned().into());
-        span.status = Status::error("");
+        if let Some(cause) = &attempt.cause {
+            set("wayside.cause", text(cause));
+        }
+        span.status = Status::error(attempt.cause.as_deref().map_or("", cut).to_owned());
     }
     span
 }

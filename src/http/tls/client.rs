@@ -118,6 +118,13 @@ pub async fn connect(address: SocketAddr, tls: Option<&Connector>) -> io::Result
     }
 }
 
+/// The system has no more sockets, files or ports for us, which says nothing of whom we wanted to reach.
+pub fn out_of_sockets(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
+}
+
 /// The authorities that the system trusts, read once.
 fn system() -> Result<Arc<RootCertStore>, String> {
     static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();

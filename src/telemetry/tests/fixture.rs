@@ -57,6 +57,7 @@ pub(crate) fn attempt(span_id: u64, outcome: Result<u16, AttemptError>) -> Attem
         began: Duration::from_millis(1),
         took: Duration::from_millis(2),
         outcome,
+        cause: None,
     }
 }
 

@@ -1,0 +1,29 @@
+//! The key of the `hash` and `sticky` strategies.
+
+use crate::http::headers::cookie;
+use crate::http::request::Head;
+use crate::service::Service;
+use crate::service::balance;
+use crate::service::plan::Plan;
+use crate::service::settings::HashOn;
+use std::net::IpAddr;
+
+/// What `hash` and `sticky` go by; only read where one of them is used.
+pub(super) fn key(service: &Service, plan: &Plan, head: &Head) -> String {
+    use crate::service::plan::Strategy::{Hash, Sticky};
+    match (balance::strategy(service, plan), &plan.key) {
+        (Hash | Sticky, Some(key)) => key.clone(),
+        (Hash | Sticky, None) => default_key(&service.settings.hash_on, &head.parts.headers, head.client),
+        _ => String::new(),
+    }
+}
+
+/// The key that `hash` and `sticky` use for a request where no policy gave one.
+fn default_key(hash_on: &HashOn, headers: &http::HeaderMap, client: IpAddr) -> String {
+    let value = match hash_on {
+        HashOn::ClientAddress => None,
+        HashOn::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        HashOn::Cookie(name) => cookie(headers, name),
+    };
+    value.unwrap_or_else(|| client.to_string())
+}
