@@ -6,6 +6,7 @@ pub mod limit;
 mod outgoing;
 mod websocket;
 
+use crate::base::duration;
 use crate::base::trace::Context;
 use crate::http::error::Error;
 use crate::http::grpc;
@@ -93,7 +94,8 @@ impl<'a> Terms<'a> {
         let asked = if grpc::is_call(head) { grpc::timeout(head) } else { None };
         let earliest = |timeout: Option<Duration>| {
             let timeout = timeout.filter(|timeout| !timeout.is_zero());
-            timeout.into_iter().chain(asked).min().map(|timeout| started + timeout)
+            // A client may ask for more than a clock can add.
+            timeout.into_iter().chain(asked).min().map(|timeout| started + timeout.min(duration::MOST))
         };
         let silence = named.is_none().then_some(UNNAMED_TIMEOUT);
         let (deadline, whole) = (earliest(named.or(silence)), earliest(named));
@@ -172,8 +174,12 @@ pub async fn send(
             Err(error) => {
                 exchange.attempted(Err(error));
                 let unsent = matches!(error, AttemptError::Connect | AttemptError::ConnectTimeout);
-                if unsent && endpoint.live.connect_failed(COOL_OFF) {
-                    tracing::warn!(service = %service.name, endpoint = %endpoint.address, "unhealthy: three connects failed in a row");
+                // Each time that it gets another chance in vain, it is put aside once more.
+                if unsent
+                    && endpoint.live.connect_failed(COOL_OFF)
+                    && let Some(left_out) = endpoint.live.put_aside.may()
+                {
+                    tracing::warn!(left_out, service = %service.name, endpoint = %endpoint.address, "unhealthy: three connects failed in a row");
                 }
                 last = match body.failed() {
                     // The connection knows better why it broke off.
