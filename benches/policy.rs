@@ -1,5 +1,6 @@
 //! What one call of a policy costs, the instance's way in and out included.
 #![allow(missing_docs, reason = "criterion's macros write functions")]
+#![allow(clippy::print_stderr, reason = "whoever runs it reads it")]
 
 #[allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "shared with tests, which use more of it")]
 #[path = "../src/policy/tests/guest.rs"]

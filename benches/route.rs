@@ -1,5 +1,6 @@
 //! What matching costs when the last of so many routes fits: prefix, host, method and a header each.
 #![allow(missing_docs, reason = "criterion's macros write functions")]
+#![allow(clippy::print_stderr, reason = "whoever runs it reads it")]
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;

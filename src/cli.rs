@@ -2,11 +2,14 @@
 
 pub mod check;
 pub mod demo;
+mod out;
 pub mod policy;
 
+use crate::base::lines;
 use crate::control::config::Config;
 use crate::gateway;
 use crate::policy::compile;
+use crate::telemetry::log;
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,31 +44,31 @@ pub fn main() -> ExitCode {
     let result = match Command::parse() {
         Command::Compile { input, output } => return compile::child_main(&input, &output),
         Command::Policy(command) => policy::run(command),
-        Command::Check { config } => check::run(&config),
+        Command::Check { config } => {
+            log::start("warn");
+            check::run(&config)
+        }
         Command::Demo(args) => {
-            log_to_stderr("warn");
+            log::start("warn");
             demo::run(&args)
         }
         Command::Run { config } => {
-            log_to_stderr("info");
+            log::start("info");
             Config::read(&config).map_err(Into::into).and_then(|config| {
-                gateway::run(config, |listeners, admin| println!("{}", gateway::ready_line(listeners, admin)))
+                gateway::run(config, |listeners, admin| {
+                    // Whether or not somebody can read it.
+                    lines::output().push(|| gateway::ready_line(listeners, admin) + "\n");
+                })
             })
         }
     };
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            lines::error().push(|| format!("error: {error:#}\n"));
             ExitCode::FAILURE
         }
-    }
-}
-
-/// The log goes to standard error, at what `RUST_LOG` says. Colours where a person reads, unless `NO_COLOR` is set.
-fn log_to_stderr(default: &str) {
-    use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    };
+    log::finish();
+    code
 }

@@ -73,7 +73,8 @@ impl Watched {
 enum Event {
     Reported(Arc<str>, Report),
     Policies(Vec<Arc<Scope>>),
-    Configuration,
+    Configuration(Box<Result<Config, String>>),
+    Hangup,
     Tick,
 }
 
@@ -90,7 +91,7 @@ pub async fn start(config: Config, publisher: Publisher, vitals: Arc<Vitals>) ->
         policies: Watched::default(),
         checks: Checks::default(),
         reports,
-        files: Files::new(),
+        files: Files::new(&config),
         hangup: signal(SignalKind::hangup())?,
         tick: tokio::time::interval(BEAT),
         waiting: config.awaited(),
@@ -121,8 +122,8 @@ impl Control {
         tokio::select! {
             Some((source, report)) = self.reports.recv() => Event::Reported(source, report),
             scopes = self.policies.list() => Event::Policies(scopes),
-            () = self.files.next() => Event::Configuration,
-            Some(()) = self.hangup.recv() => Event::Configuration,
+            read = self.files.next(&self.world.config) => Event::Configuration(Box::new(read)),
+            Some(()) = self.hangup.recv() => Event::Hangup,
             _ = self.tick.tick() => Event::Tick,
         }
     }
@@ -156,28 +157,25 @@ impl Control {
                 self.world.policies = scopes;
                 self.publish();
             }
-            Event::Configuration => self.reload(),
-            Event::Tick => {
-                self.try_again();
-                // What was missing may be there now, which nobody watches.
-                if self.world.config_error.is_some() {
-                    self.reload();
-                }
-            }
+            Event::Configuration(read) => self.reload(*read),
+            Event::Hangup => self.files.read_again(),
+            Event::Tick => self.try_again(),
         }
     }
 
-    /// Reads the configuration file again. One that cannot be used changes nothing but what is told about it.
-    fn reload(&mut self) {
+    /// Takes the configuration over that was read again. One that cannot be used changes nothing but what is told about it.
+    fn reload(&mut self, read: Result<Config, String>) {
         let file = self.world.config.file.clone();
-        let read = Config::read(&file).map_err(|error| error.to_string());
         if read.as_ref().is_ok_and(|new| new.digest == self.world.config.digest) && self.world.config_error.is_none() {
             return;
         }
         match read.and_then(|new| self.adopt(new)) {
             Ok(()) => tracing::info!(file = %file.display(), "configuration read again"),
-            Err(problem) if self.world.config_error.as_ref() == Some(&problem) => return,
             Err(problem) => {
+                self.files.refused();
+                if self.world.config_error.as_ref() == Some(&problem) {
+                    return;
+                }
                 tracing::error!(problem, "the configuration stays as it is");
                 self.world.config_error = Some(problem);
             }
@@ -197,7 +195,6 @@ impl Control {
             self.world.policies.clear();
         }
         self.sources.switch(&new, built);
-        self.files.follow(&new);
         self.world.declare(new);
         Ok(())
     }

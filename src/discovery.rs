@@ -43,7 +43,7 @@ impl SourceSettings {
             Some(toml::Value::String(kind)) => kind,
             _ => return Err(format!("`kind` is missing (expected one of {KINDS})")),
         };
-        let problem = |e: toml::de::Error| e.message().to_owned();
+        let problem = |e: toml::de::Error| crate::base::place::value_problem(&e);
         match kind.as_str() {
             "file" => {
                 let mut settings: file::Settings = table.try_into().map_err(problem)?;

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod guest_log;
+pub mod log;
 mod metrics;
 mod safe;
 mod spans;
@@ -13,6 +14,7 @@ mod tests;
 mod traces;
 
 use crate::base::chance::Chance;
+use crate::base::lines::{self, Lines};
 use crate::base::trace::Sampler;
 use crate::http::malformed::Malformed;
 use crate::http::settings::{self, AccessLog};
@@ -22,6 +24,10 @@ use crate::snapshot::vitals::Vitals;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+/// How long the last lines of a log may take, should nobody read them.
+const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// What all workers tell through, from the gateway's start until after their end.
 #[derive(Debug)]
@@ -30,7 +36,7 @@ pub struct Telemetry {
     /// Where the configuration has no `sample`.
     sampler: Sampler,
     metrics: Arc<metrics::Registry>,
-    access_log: access_log::Log,
+    access_log: Arc<Lines>,
 }
 
 impl Telemetry {
@@ -41,12 +47,21 @@ impl Telemetry {
     pub fn start(settings: &settings::Telemetry) -> anyhow::Result<Self> {
         let env = |name: &str| std::env::var(name).ok();
         let sampler = Sampler::of(env).unwrap_or(Sampler::DEFAULT);
-        let traces = match traces::Settings::of(settings.otlp.as_deref(), env) {
+        let exported = traces::Settings::of(settings.otlp.as_deref(), env).map_err(anyhow::Error::msg)?;
+        let traces = match exported {
             Some(settings) => Some(traces::Traces::start(settings)?),
             None => None,
         };
-        let access_log = access_log::Log::start(std::io::stdout())?;
-        Ok(Telemetry { traces, sampler, metrics: Arc::default(), access_log })
+        Ok(Telemetry { traces, sampler, metrics: Arc::default(), access_log: Arc::clone(lines::output()) })
+    }
+
+    /// Can spans be exported as these and OpenTelemetry's variables say? Nothing is sent.
+    ///
+    /// # Errors
+    /// What is wrong, with its key or variable.
+    pub fn check(settings: &settings::Telemetry) -> anyhow::Result<()> {
+        let exported = traces::Settings::of(settings.otlp.as_deref(), |name| std::env::var(name).ok());
+        exported.map_err(anyhow::Error::msg)?.map_or(Ok(()), |settings| settings.check())
     }
 
     /// What one worker tells through.
@@ -55,7 +70,7 @@ impl Telemetry {
             traces: self.traces.as_ref().map(traces::Traces::queue),
             sampler: self.sampler,
             metrics: metrics::Recorder::new(&self.metrics),
-            access_log: self.access_log.queue(),
+            access_log: Arc::clone(&self.access_log),
             chance: RefCell::new(Chance::seeded()),
         }
     }
@@ -68,7 +83,7 @@ impl Telemetry {
 
     /// Hands over what the queues still hold, for a few seconds at most. For the end, when no worker runs any more.
     pub fn stop(&self) {
-        self.access_log.stop();
+        self.access_log.flush(LAST_LINES);
         if let Some(traces) = &self.traces {
             traces.stop();
         }
@@ -81,7 +96,7 @@ pub struct Recorder {
     traces: Option<Arc<traces::Queue>>,
     sampler: Sampler,
     metrics: metrics::Recorder,
-    access_log: access_log::Queue,
+    access_log: Arc<Lines>,
     /// For the ids of policies' spans.
     chance: RefCell<Chance>,
 }

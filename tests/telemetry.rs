@@ -96,3 +96,54 @@ fn a_collector_that_hangs_slows_no_request_and_what_is_lost_is_counted() {
     assert!((1..=2).contains(&told.len()), "{told:?}");
     assert!(told[0].contains(&hanging.local_addr().unwrap().to_string()), "{told:?}");
 }
+
+#[test]
+fn spans_are_compressed_where_that_is_asked_for() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let otlp = format!("otlp = \"http://{}\"\nsample = 1.0", collector.local_addr().unwrap());
+    let environment = [("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"), ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")];
+    let gateway = start(&otlp, &environment);
+    gateway.get("/users/1", &[]);
+    let mut stream = BufReader::new(collector.accept().unwrap().0);
+    let mut head = String::new();
+    while stream.read_line(&mut head).unwrap() > 2 {}
+    assert!(
+        head.starts_with("POST /v1/traces ") && head.to_lowercase().contains("\r\ncontent-encoding: gzip\r\n"),
+        "{head}"
+    );
+    // RFC 1952 §2.3.1.
+    let mut magic = [0; 2];
+    stream.read_exact(&mut magic).unwrap();
+    assert_eq!(magic, [0x1f, 0x8b]);
+    stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    until("the collector took it", || gateway.metric("wayside_spans_exported_total") > Some(0.0));
+}
+
+#[test]
+fn an_exporter_that_cannot_be_is_refused_before_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wayside.toml");
+    let told = |config: &str, command: &str, variable: (&str, &str)| {
+        std::fs::write(&file, format!("[gateway]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\n{config}"))
+            .unwrap();
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_wayside"));
+        let told = program.arg(command).arg("--config").arg(&file).env(variable.0, variable.1).output().unwrap();
+        assert_eq!(told.status.code(), Some(1));
+        String::from_utf8(told.stderr).unwrap()
+    };
+    let endpoint = "[telemetry]\notlp = \"http://127.0.0.1:4317\"\n";
+    for command in ["check", "run"] {
+        let without = told("[telemetry]\notlp = \"collector:4317\"\n", command, ("A", "b"));
+        assert!(
+            without.contains("telemetry.otlp: `collector:4317` has no scheme; write `http://collector:4317`"),
+            "{without}"
+        );
+        let by = told("", command, ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"));
+        assert!(by.contains("OTEL_EXPORTER_OTLP_ENDPOINT: `collector:4317` has no scheme"), "{by}");
+        let unknown = told(endpoint, command, ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"));
+        assert!(unknown.contains("write `gzip` or `none`"), "{unknown}");
+        let unknown = told(endpoint, command, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"));
+        assert!(unknown.contains("write `grpc` or `http/protobuf`"), "{unknown}");
+    }
+}

@@ -249,3 +249,38 @@ fn files_that_cannot_be_used_are_named_before_the_start() {
         assert!(told.0 != Some(0) && told.1.contains("a.pem: cannot be read: No such file"), "{told:?}");
     }
 }
+
+#[test]
+fn whoever_only_looks_whether_somebody_listens_has_failed_no_handshake() {
+    let authority = Authority::new();
+    let gateway = start(&authority, "");
+    for reset in [false, true] {
+        for _ in 0..10 {
+            let probe = socket2::Socket::from(TcpStream::connect(&gateway.address).unwrap());
+            if reset {
+                probe.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+            }
+        }
+    }
+    // What is no handshake is counted, and after it nothing else is.
+    TcpStream::connect(&gateway.address).unwrap().write_all(b"\x16garbage").unwrap();
+    until("one is counted", || gateway.metric("wayside_tls_handshakes_failed_total") == Some(1.0));
+    until("all are gone", || gateway.metric("wayside_connections") == Some(0.0));
+    assert_eq!(gateway.metric("wayside_tls_handshakes_failed_total"), Some(1.0));
+    let (_, log) = gateway.stop();
+    assert_eq!(log.iter().filter(|line| line.contains("handshake")).count(), 1, "{log:?}");
+}
+
+#[test]
+fn a_certificate_without_names_is_told_of() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.issue(&[], folder.path(), "a");
+    let listen = "listen = [{ address = \"127.0.0.1:0\", certificates = [{ chain = \"a.pem\", key = \"a.key\" }] }]";
+    let gateway = Program::start(folder, listen, &[]);
+    let told = gateway.logged("most clients will refuse it");
+    assert!(told.contains("a.pem") && told.contains("no subjectAltName"), "{told}");
+    let file = gateway.folder().join("wayside.toml");
+    let checked = Command::new(env!("CARGO_BIN_EXE_wayside")).arg("check").arg("--config").arg(&file).output().unwrap();
+    assert!(checked.status.success());
+    assert!(String::from_utf8(checked.stderr).unwrap().contains("no subjectAltName"));
+}

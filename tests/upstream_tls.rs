@@ -161,3 +161,15 @@ fn health_is_checked_the_same_way() {
     assert!(good.ask("/services").contains("\"healthy\":true"));
     assert!(bad.ask("/services").contains("\"healthy\":false"));
 }
+
+#[test]
+fn an_endpoint_whose_certificate_has_no_names_is_told_in_words() {
+    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
+    authority.issue(&[], folder.path(), "a");
+    let listen = "listen = [{ address = \"127.0.0.1:0\", certificates = [{ chain = \"a.pem\", key = \"a.key\" }] }]";
+    let endpoint = Program::start(folder, listen, &[]);
+    let gateway = gateway(&endpoint.address, &authority, "tls = { ca = \"ca.pem\" }", &[]);
+    assert_eq!(status(&gateway), "502");
+    let told = gateway.logged("cannot connect");
+    assert!(told.contains("TLS handshake: invalid peer certificate: the certificate has no subjectAltName"), "{told}");
+}

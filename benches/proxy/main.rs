@@ -5,6 +5,7 @@
 //! `cargo bench --bench proxy`, with `-- --quick` for a short one, `-- --workers N` for other than a thread per core,
 //! `-- --only NAME` for one row by its name, to profile it.
 #![allow(missing_docs, unreachable_pub, reason = "a program of its own, not an interface")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "whoever runs it reads it")]
 
 mod lean;
 mod load;

@@ -5,7 +5,7 @@ pub fn line(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-/// What is wrong with a TOML text, in one line.
+/// What is wrong with a TOML text, in one line that names its key where there is one.
 pub fn toml_problem(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().trim().replace('\n', ", ");
     match error.span() {
@@ -13,7 +13,7 @@ pub fn toml_problem(text: &str, error: &toml::de::Error) -> String {
             Some(key) => format!("line {}: `{key}`: {message}", line(text, span.start)),
             None => format!("line {}: {message}", line(text, span.start)),
         },
-        None => message,
+        None => value_problem(error),
     }
 }
 
@@ -25,6 +25,20 @@ fn key(text: &str, offset: usize) -> Option<&str> {
         |(at, c): (usize, char)| (!(c.is_ascii_alphanumeric() || "-_.".contains(c))).then_some(at + c.len_utf8());
     let from = key.char_indices().rev().find_map(ends).unwrap_or(0);
     Some(&key[from..]).filter(|key| !key.is_empty() && !key.starts_with('.'))
+}
+
+/// The same for what was read from a value, which has no lines.
+pub fn value_problem(error: &toml::de::Error) -> String {
+    let message = error.message().trim().replace('\n', ", ");
+    // Without the text that it was read from, the last line of what an error says names the key.
+    let mut error = error.clone();
+    error.set_input(None);
+    let said = error.to_string();
+    let key = said.trim_end().rsplit('\n').next().and_then(|last| last.strip_prefix("in `")?.strip_suffix('`'));
+    match key {
+        Some(key) => format!("`{key}`: {message}"),
+        None => message,
+    }
 }
 
 #[cfg(test)]

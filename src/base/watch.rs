@@ -1,13 +1,20 @@
-//! Watching files: one change signal from notify, from a look at the clock where notify sees nothing, and debounced.
+//! Watching files: one signal that something may have changed, from inotify, from a look at the clock where that sees
+//! nothing, and debounced. One instance of inotify does for all, however many files there are.
 
-use notify::Watcher as _;
+mod hub;
+mod places;
+
+use hub::Listener;
+use places::Places;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// Changes that come within this time of each other are one.
 const QUIET: Duration = Duration::from_millis(100);
@@ -15,44 +22,51 @@ const QUIET: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Network file systems and full event queues say nothing: look anyway, this often.
 const RESCAN: Duration = Duration::from_secs(5);
+/// The same where inotify cannot be had.
+const POLL: Duration = Duration::from_secs(1);
+/// A file system that has not answered after this time does not hold up the signal.
+const LOOK: Duration = Duration::from_secs(2);
 
-/// A stream of "something may have changed".
+/// A stream of "something may have changed". Must be made and used on a tokio runtime.
 #[derive(Debug)]
 pub struct Changes {
+    watched: Arc<Watched>,
+    listener: Arc<Listener>,
     events: mpsc::Receiver<()>,
-    signal: mpsc::Sender<()>,
-    watched: Watched,
-    seen: Vec<Stamp>,
+    /// As the files were when they were last looked at; none: that is still to come.
+    seen: Option<Vec<Stamp>>,
+    /// A look that has not ended, with what it looks at.
+    look: Option<(Arc<Watched>, JoinHandle<Looked>)>,
     /// There was a signal that nobody has been told of.
     noticed: bool,
     /// When to look without a signal.
     look_at: Instant,
-    /// Ends the watch when dropped. None: the folder cannot be watched, so only the clock is left.
-    watcher: Option<notify::RecommendedWatcher>,
+    patience: Duration,
 }
 
 /// What is looked at.
-#[derive(Debug, Clone)]
+#[derive(Debug, PartialEq, Eq)]
 enum Watched {
-    File(PathBuf),
+    Files(BTreeSet<PathBuf>),
     Directory(PathBuf),
 }
 
-/// Watches one file through its folder, so that a file renamed into its place is seen as well.
-pub fn file(path: &Path) -> Changes {
-    Changes::new(Watched::File(path.to_owned()))
+/// What a look has found.
+#[derive(Debug)]
+struct Looked {
+    stamps: Vec<Stamp>,
+    /// inotify tells of changes.
+    told: bool,
 }
 
-/// Calls `act` whenever the file may have changed, on a task of its own on the current runtime.
-pub fn each_change(path: &Path, act: impl Fn() + Send + 'static) -> AbortHandle {
-    let mut changes = file(path);
-    let watch = tokio::spawn(async move {
-        loop {
-            changes.next().await;
-            act();
-        }
-    });
-    watch.abort_handle()
+/// Watches one file, links on the way to it, and the place where it will be while it is missing.
+pub fn file(path: &Path) -> Changes {
+    files([path.to_owned()])
+}
+
+/// Watches these files as one: what changes together is one change.
+pub fn files(paths: impl IntoIterator<Item = PathBuf>) -> Changes {
+    Changes::new(Watched::Files(paths.into_iter().collect()))
 }
 
 /// Watches all files of a folder whose names do not start with a dot.
@@ -63,14 +77,41 @@ pub fn directory(path: &Path) -> Changes {
 impl Changes {
     fn new(watched: Watched) -> Changes {
         let (signal, events) = mpsc::channel(1);
-        // Looked at before the watch begins: what changes in between is seen twice rather than never.
-        let seen = watched.stamps();
-        let watcher = watched.subscribe(signal.clone());
-        if let Err(error) = &watcher {
-            tracing::warn!(folder = %watched.folder().display(), %error, "cannot be watched; looking every 5 s instead");
+        let mut changes = Changes {
+            watched: Arc::new(watched),
+            listener: Arc::new(Listener::new(signal)),
+            events,
+            seen: None,
+            look: None,
+            noticed: false,
+            look_at: Instant::now(),
+            patience: PATIENCE,
+        };
+        changes.begin_look();
+        changes
+    }
+
+    /// Lets files that change one after the other for so long be one change.
+    #[must_use]
+    pub fn patient(mut self, patience: Duration) -> Changes {
+        self.patience = patience;
+        self
+    }
+
+    /// Waits until the watch has begun: whoever reads the files after that misses no later change. Without it, the first
+    /// [`Changes::next`] comes at once.
+    pub async fn begun(&mut self) {
+        self.looked().await;
+    }
+
+    /// Watches these files from now on. Those that were watched before stay so without a gap.
+    pub fn follow(&mut self, paths: impl IntoIterator<Item = PathBuf>) {
+        let watched = Watched::Files(paths.into_iter().collect());
+        if *self.watched != watched {
+            self.watched = Arc::new(watched);
+            // What happened to a new one before the next look is not known, which counts as a change.
+            self.look_at = Instant::now();
         }
-        let look_at = Instant::now() + RESCAN;
-        Changes { events, signal, watched, seen, noticed: false, look_at, watcher: watcher.ok() }
     }
 
     /// Waits until something may have changed and has been quiet for 100 ms, or has not been quiet for a second. A wait
@@ -78,87 +119,76 @@ impl Changes {
     pub async fn next(&mut self) {
         loop {
             if !self.noticed {
-                let signal = tokio::time::timeout_at(self.look_at, self.events.recv()).await;
+                let signal = timeout_at(self.look_at, self.events.recv()).await;
                 self.noticed = matches!(signal, Ok(Some(())));
             }
             if self.noticed {
-                let quiet = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, self.events.recv()).await {} };
-                let _ = tokio::time::timeout(PATIENCE, quiet).await;
+                let quiet = async { while let Ok(Some(())) = timeout(QUIET, self.events.recv()).await {} };
+                let _ = timeout(self.patience, quiet).await;
             }
-            self.look_at = Instant::now() + RESCAN;
-            if self.look() | std::mem::take(&mut self.noticed) {
+            if self.looked().await | std::mem::take(&mut self.noticed) {
                 return;
             }
         }
     }
 
     /// Looks at the files themselves: are they others than the last time?
-    fn look(&mut self) -> bool {
-        let now = self.watched.stamps();
-        let changed = now != self.seen;
-        // A folder that was made anew is not the one that is being watched.
-        if self.watcher.is_none() || now.first() != self.seen.first() {
-            self.watcher = self.watched.subscribe(self.signal.clone()).ok();
+    async fn looked(&mut self) -> bool {
+        if self.look.is_none() {
+            self.begin_look();
         }
-        self.seen = now;
+        // Should it not end, the signals that come meanwhile are passed on all the same.
+        self.look_at = Instant::now() + RESCAN;
+        let Some((watched, look)) = &mut self.look else { return false };
+        let Ok(looked) = timeout(LOOK, look).await else { return false };
+        let current = *watched == self.watched;
+        self.look = None;
+        // A look that panicked has seen nothing.
+        let Ok(Looked { stamps, told }) = looked else { return true };
+        self.look_at = Instant::now() + if told { RESCAN } else { POLL };
+        if !current {
+            self.look_at = Instant::now();
+        }
+        let changed = self.seen.as_ref() != Some(&stamps);
+        self.seen = Some(stamps);
         changed
+    }
+
+    /// On a thread of its own, since a file system may not answer.
+    fn begin_look(&mut self) {
+        let (watched, listener) = (Arc::clone(&self.watched), Arc::clone(&self.listener));
+        let look = move || {
+            // First the watch, then the look: what changes in between is seen twice rather than never.
+            let told = hub::follow(&listener, watched.places());
+            Looked { stamps: watched.stamps(), told }
+        };
+        self.look = Some((Arc::clone(&self.watched), tokio::task::spawn_blocking(look)));
     }
 }
 
 impl Watched {
-    fn folder(&self) -> &Path {
+    fn places(&self) -> Places {
+        let mut places = Places::default();
         match self {
-            Watched::Directory(folder) => folder,
-            Watched::File(file) => match file.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() => folder,
-                _ => Path::new("."),
-            },
+            Watched::Files(files) => files.iter().for_each(|file| places.add(file)),
+            Watched::Directory(folder) => places.add_all_in(folder),
         }
+        places
     }
 
-    fn subscribe(&self, signal: mpsc::Sender<()>) -> notify::Result<notify::RecommendedWatcher> {
-        let watched = self.clone();
-        let handler = move |event: notify::Result<notify::Event>| {
-            let ours = match &event {
-                Ok(event) if event.kind.is_access() => false,
-                Ok(event) => {
-                    event.need_rescan() || event.paths.is_empty() || event.paths.iter().any(|path| watched.cares(path))
-                }
-                Err(_) => true,
-            };
-            if ours {
-                // Full: a change is already waiting to be looked at.
-                let _ = signal.try_send(());
-            }
-        };
-        let mut watcher = notify::recommended_watcher(handler)?;
-        watcher.watch(self.folder(), notify::RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    }
-
-    fn cares(&self, path: &Path) -> bool {
-        // Kubernetes swaps mounted files by renaming a `..data` link beside them.
-        let Some(name) = path.file_name().filter(|name| *name != "..data") else { return true };
-        match self {
-            Watched::File(file) => file.file_name() == Some(name),
-            Watched::Directory(folder) => path == folder || !is_hidden(name),
-        }
-    }
-
-    /// First the folder's own identity, then each file.
+    /// A folder's own identity first, then each file.
     fn stamps(&self) -> Vec<Stamp> {
-        let mut stamps = vec![Stamp { len: 0, changed: (0, 0), ..stamp(self.folder()) }];
         match self {
-            Watched::File(file) => stamps.push(stamp(file)),
+            Watched::Files(files) => files.iter().map(|file| stamp(file)).collect(),
             Watched::Directory(folder) => {
                 let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
                 let mut paths: Vec<PathBuf> =
                     entries.filter(|entry| !is_hidden(&entry.file_name())).map(|entry| entry.path()).collect();
                 paths.sort();
-                stamps.extend(paths.iter().map(|path| stamp(path)));
+                let own = Stamp { len: 0, changed: (0, 0), ..stamp(folder) };
+                std::iter::once(own).chain(paths.iter().map(|path| stamp(path))).collect()
             }
         }
-        stamps
     }
 }
 
@@ -195,3 +225,6 @@ pub(crate) fn stamp(path: &Path) -> Stamp {
     };
     Stamp { path: path.to_owned(), identity, len, changed }
 }
+
+#[cfg(test)]
+mod tests;

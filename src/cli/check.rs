@@ -1,9 +1,11 @@
 //! `wayside check`: is this configuration good, and are its policies?
 
+use super::out;
 use crate::control::config::Config;
 use crate::http::settings::Policies;
 use crate::http::tls::server::Acceptor;
 use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
+use crate::telemetry::Telemetry;
 use anyhow::{Context, bail};
 use std::path::Path;
 use std::sync::Arc;
@@ -23,17 +25,19 @@ pub fn run(file: &Path) -> anyhow::Result<()> {
         let tls = listen.tls.as_ref().map(Acceptor::new).transpose();
         tls.map_err(|problem| anyhow::anyhow!("{}: gateway.listen: {address}: {problem}", file.display()))?;
     }
+    Telemetry::check(&config.telemetry)?;
     let (sources, services, routes) = (config.sources.len(), config.services.len(), config.routes.len());
-    println!("{}: good: {sources} sources, {services} services, {routes} routes", file.display());
+    out::say(format_args!("{}: good: {sources} sources, {services} services, {routes} routes", file.display()));
     let Some(declared) = &config.policies else { return Ok(()) };
     let mut bad = 0;
     for scope in policies(declared)? {
         let file = declared.directory.join(format!("{}.wasm", scope.name));
         match scope.standing.live() {
-            Some(version) => println!("{}: good: version {}", file.display(), version.id),
+            Some(version) => out::say(format_args!("{}: good: version {}", file.display(), version.id)),
             None => {
                 bad += 1;
-                eprintln!("{}: {}", file.display(), scope.error.as_deref().unwrap_or("cannot be used"));
+                let problem = scope.error.as_deref().unwrap_or("cannot be used");
+                out::complain(format_args!("{}: {problem}", file.display()));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `wayside demo`: two services, a gateway and a canary policy in one process, and what to try with them.
 
+use crate::base::lines;
 use crate::control::config::Config;
 use crate::gateway;
 use anyhow::Context;
@@ -42,9 +43,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let config = write(folder.path(), args, &origins(&runtime)?)?;
     gateway::run(Config::read(&config)?, |listeners, admin| {
         if let Some(listener) = listeners.first() {
-            println!("{}", introduction(listener.0, admin, folder.path()));
+            lines::output().push(|| introduction(listener.0, admin, folder.path()) + "\n");
         }
-        println!("{}", gateway::ready_line(listeners, admin));
+        lines::output().push(|| gateway::ready_line(listeners, admin) + "\n");
     })
 }
 

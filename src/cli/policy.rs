@@ -1,9 +1,9 @@
 //! `wayside policy`: begins a policy in Rust, and builds one, wherever a compiler for it can be had.
 
+use super::out;
 use crate::policy::Engine;
 use anyhow::{Context, bail, ensure};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -44,19 +44,20 @@ pub enum Command {
 /// # Errors
 /// What went wrong, with the file, and what to do.
 pub fn run(command: Command) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
     match command {
         Command::New { name } => {
             create(Path::new(&name), &name)?;
-            writeln!(out, "{name}/src/lib.rs is your policy, {name}/wit/policy.wit says what it can ask and do")?;
-            writeln!(out, "next: wayside policy build {name}")?;
+            out::say(format_args!(
+                "{name}/src/lib.rs is your policy, {name}/wit/policy.wit says what it can ask and do"
+            ));
+            out::say(format_args!("next: wayside policy build {name}"));
         }
         Command::Build { dir, out: to } => {
             let built = build(&dir, to.as_deref())?;
-            writeln!(out, "{} {} bytes", built.display(), fs::metadata(&built)?.len())?;
+            out::say(format_args!("{} {} bytes", built.display(), fs::metadata(&built)?.len()));
             let sidecar = built.with_extension("toml");
             let also = if sidecar.exists() { format!("{} and ", sidecar.display()) } else { String::new() };
-            writeln!(out, "next: copy {also}{} to the gateway's policy directory", built.display())?;
+            out::say(format_args!("next: copy {also}{} to the gateway's policy directory", built.display()));
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The configuration: what `wayside.toml` says, checked as a whole, in types that cannot be wrong.
 
 use crate::base::digest;
+use crate::base::files;
 use crate::base::place::toml_problem;
 use crate::discovery::{Lookup, SourceSettings};
 use crate::http::settings::{Gateway, Policies, Telemetry};
@@ -11,6 +12,9 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// The largest file that is read, bytes.
+const MAX_BYTES: u64 = 16 << 20;
 
 /// A whole configuration.
 #[derive(Debug, Clone)]
@@ -95,9 +99,21 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn read(file: &Path) -> Result<Self, Error> {
+        Self::parse(file, &Self::text(file)?)
+    }
+
+    /// The text of a configuration file.
+    ///
+    /// # Errors
+    /// It cannot be read, or says nothing at all, as while it is being written.
+    pub fn text(file: &Path) -> Result<String, Error> {
         let error = |problem: String| Error { file: file.to_owned(), problem };
-        let text = std::fs::read_to_string(file).map_err(|e| error(format!("cannot be read: {e}")))?;
-        Self::parse(file, &text)
+        let text = files::read_text(file, MAX_BYTES).map_err(|e| error(format!("cannot be read: {e}")))?;
+        let says_nothing = |line: &str| line.trim().is_empty() || line.trim_start().starts_with('#');
+        if text.lines().all(says_nothing) {
+            return Err(error("it is empty; write at least `[gateway]`".to_owned()));
+        }
+        Ok(text)
     }
 
     /// Checks the text of a configuration file.
@@ -202,3 +218,6 @@ fn keep<T: Clone + PartialEq>(new: &mut T, running: &T, key: &'static str, kept:
         kept.push(key);
     }
 }
+
+#[cfg(test)]
+mod tests;

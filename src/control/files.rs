@@ -1,54 +1,192 @@
-//! The files that a configuration consists of: its own, and those of TLS with endpoints that it names.
+//! The files that a configuration consists of: its own, and those that it names. They are watched as one and read aside.
+//! What would take away much of what is in force must still say so a while later: it may be half written.
 
-use crate::base::watch;
+use crate::base::watch::{self, Changes};
 use crate::control::config::Config;
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 
-/// Watched files.
+/// How long after a doubtful reading it is read again.
+const CONFIRM_AFTER: Duration = Duration::from_secs(3);
+/// What was wrong with a configuration may lie in no file; then it is tried again after this time.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// From this many on, the loss of more than half is doubted.
+const MANY: usize = 4;
+
+/// Watched files, and what is read of them.
 #[derive(Debug)]
 pub(super) struct Files {
-    watched: HashMap<PathBuf, AbortHandle>,
-    signal: mpsc::Sender<()>,
-    changes: mpsc::Receiver<()>,
+    file: PathBuf,
+    changes: Changes,
+    /// Set when they are to be read once more.
+    again: bool,
+    reading: Option<JoinHandle<Reading>>,
+    /// When to read without a change.
+    read_at: Option<Instant>,
+    doubt: Doubt,
 }
 
-impl Files {
-    /// None yet.
-    pub(super) fn new() -> Self {
-        let (signal, changes) = mpsc::channel(1);
-        Files { watched: HashMap::new(), signal, changes }
-    }
+/// What was read, and all files that it names, so that also those that are missing are watched.
+type Reading = (Result<Config, String>, BTreeSet<PathBuf>);
 
-    /// From now on these, those that are watched already without a gap.
-    pub(super) fn follow(&mut self, config: &Config) {
+impl Files {
+    /// Watches what `config` was read from.
+    pub(super) fn new(config: &Config) -> Self {
         let connectors = config.services.values().filter_map(|declared| declared.tls.as_ref());
-        let files: HashSet<_> = connectors.flat_map(|connector| &connector.files).chain([&config.file]).collect();
-        self.watched.retain(|file, task| {
-            let wanted = files.contains(file);
-            if !wanted {
-                task.abort();
-            }
-            wanted
-        });
-        for file in files {
-            if self.watched.contains_key(file) {
-                continue;
-            }
-            let signal = self.signal.clone();
-            let watch = watch::each_change(file, move || {
-                // Full: a change is already waiting to be looked at.
-                let _ = signal.try_send(());
-            });
-            self.watched.insert(file.clone(), watch);
+        let files = connectors.flat_map(|connector| connector.files.clone()).chain([config.file.clone()]);
+        Files {
+            file: config.file.clone(),
+            changes: watch::files(files),
+            again: false,
+            reading: None,
+            read_at: None,
+            doubt: Doubt::default(),
         }
     }
 
-    /// One of them may have changed.
-    pub(super) async fn next(&mut self) {
-        // It has a sender itself, so this never ends without one.
-        let _ = self.changes.recv().await;
+    /// They are read once more, whether or not they changed.
+    pub(super) fn read_again(&mut self) {
+        self.again = true;
+    }
+
+    /// The configuration as it stands in the files now, after a change; or what is wrong with it, for which it is read again
+    /// after a while. A wait that is broken off loses nothing.
+    pub(super) async fn next(&mut self, running: &Config) -> Result<Config, String> {
+        loop {
+            // One at a time: should a file system not answer, not a thread more waits for it.
+            if self.reading.is_none() && std::mem::take(&mut self.again) {
+                let file = self.file.clone();
+                self.reading = Some(tokio::task::spawn_blocking(move || read(&file)));
+            }
+            let (reading, read_at) = (&mut self.reading, self.read_at);
+            let idle = reading.is_none();
+            let ended = async {
+                match reading {
+                    Some(reading) => reading.await,
+                    None => std::future::pending().await,
+                }
+            };
+            let due = async {
+                match read_at {
+                    Some(at) => sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ended = ended => {
+                    self.reading = None;
+                    let (read, files) = ended.unwrap_or_else(|error| (Err(error.to_string()), BTreeSet::new()));
+                    self.changes.follow(files.into_iter().chain([self.file.clone()]));
+                    return self.judge(read, running);
+                }
+                () = self.changes.next(), if idle => self.again = true,
+                () = due, if idle => self.again = true,
+            }
+        }
+    }
+
+    fn judge(&mut self, read: Result<Config, String>, running: &Config) -> Result<Config, String> {
+        let now = Instant::now();
+        let judged = read.and_then(|new| match self.doubt.about(running, &new, now) {
+            None => Ok(new),
+            Some((problem, confirm_at)) => {
+                self.read_at = Some(confirm_at);
+                Err(format!("{}: {problem}", self.file.display()))
+            }
+        });
+        if judged.is_ok() {
+            self.read_at = None;
+        }
+        judged
+    }
+
+    /// What was read, or could not be, is not in force, for a reason that may lie in no file.
+    pub(super) fn refused(&mut self) {
+        let now = Instant::now();
+        if self.read_at.is_none_or(|at| at <= now) {
+            self.read_at = Some(now + TRY_AGAIN);
+        }
     }
 }
+
+/// Reads the configuration, and finds what files it names, as far as it can be read. Blocks.
+fn read(file: &Path) -> Reading {
+    match Config::text(file) {
+        Ok(text) => (Config::parse(file, &text).map_err(|error| error.to_string()), named(file, &text)),
+        Err(error) => (Err(error.to_string()), BTreeSet::new()),
+    }
+}
+
+/// The files that a configuration's text names and that are read with it, whether or not it is good.
+fn named(file: &Path, text: &str) -> BTreeSet<PathBuf> {
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let path = |value: &toml::Value, keys: &[&str]| {
+        let found = keys.iter().try_fold(value, |value, key| value.get(key));
+        found.and_then(|found| found.as_str()).map(|path| folder.join(path))
+    };
+    let whole = toml::from_str(text).map_or(toml::Value::Boolean(false), toml::Value::Table);
+    let services = whole.get("services").and_then(|services| services.as_table());
+    let of_tls: [&[&str]; 3] = [&["tls", "ca"], &["tls", "certificate", "chain"], &["tls", "certificate", "key"]];
+    let of_services =
+        services.into_iter().flatten().flat_map(|(_, service)| of_tls.iter().filter_map(|keys| path(service, keys)));
+    // The policies' directory is watched by itself once it is there.
+    let directory = path(&whole, &["policies", "directory"]).filter(|directory| !directory.exists());
+    of_services.chain(directory).collect()
+}
+
+/// A configuration that is not taken over yet, since it lacks much of what is in force.
+#[derive(Debug, Default)]
+struct Doubt(Option<(String, Instant)>);
+
+impl Doubt {
+    /// Some: why `new` is doubted, and when to look whether it is still the same.
+    fn about(&mut self, running: &Config, new: &Config, now: Instant) -> Option<(String, Instant)> {
+        let Some(lost) = lost(running, new) else {
+            self.0 = None;
+            return None;
+        };
+        let confirm_at = match &self.0 {
+            Some((digest, confirm_at)) if *digest == new.digest && *confirm_at <= now => {
+                self.0 = None;
+                return None;
+            }
+            Some((digest, confirm_at)) if *digest == new.digest => *confirm_at,
+            _ => now + CONFIRM_AFTER,
+        };
+        self.0 = Some((new.digest.clone(), confirm_at));
+        let after = humantime::format_duration(CONFIRM_AFTER);
+        Some((format!("{lost}; this is taken over if the file still says so {after} later"), confirm_at))
+    }
+}
+
+/// Which part of what is declared would be lost, if it is much.
+fn lost(running: &Config, new: &Config) -> Option<String> {
+    // What there is without `[gateway]`.
+    let default = crate::http::settings::Gateway::default().listen;
+    if new.gateway.listen == default && running.gateway.listen != default {
+        return Some("it declares no listeners any more".to_owned());
+    }
+    let names = |config: &Config| {
+        [
+            ("sources", config.sources.keys().cloned().collect::<BTreeSet<_>>()),
+            ("services", config.services.keys().cloned().collect()),
+            ("routes", config.routes.iter().map(|route| route.name.clone()).collect()),
+        ]
+    };
+    for ((what, before), (_, now)) in names(running).into_iter().zip(names(new)) {
+        let gone = before.difference(&now).count();
+        if now.is_empty() && gone > 0 {
+            return Some(format!("it declares no {what} any more"));
+        }
+        if before.len() >= MANY && gone * 2 > before.len() {
+            return Some(format!("it lacks {gone} of {} {what}", before.len()));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

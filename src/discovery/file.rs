@@ -1,15 +1,18 @@
-//! The `file` source: services and endpoints in a TOML file that is watched.
+//! The `file` source: services and endpoints in a TOML file that is watched. One that is half written, or empty for a
+//! moment, takes no endpoint away: what lacks much is read again a while later.
 
-use super::{Entry, Observed, Report, Reports, Source};
-use crate::discovery::Metadata;
+use super::guard::Guards;
+use super::{Entry, Lookup, Metadata, Observed, Report, Reports, Source};
+use crate::base::{duration, files, watch};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// `[sources.NAME]` with `kind = "file"`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -17,13 +20,25 @@ use std::time::Duration;
 pub struct Settings {
     /// The file; relative to the configuration's folder.
     pub path: PathBuf,
+    /// How long after a doubtful reading it is read again.
+    #[serde(default = "confirm_after", with = "duration")]
+    pub confirm_after: Duration,
+}
+
+fn confirm_after() -> Duration {
+    Duration::from_secs(5)
 }
 
 /// Watches one file.
 #[derive(Debug)]
 pub struct File {
-    path: PathBuf,
+    settings: Settings,
+    known: Known,
 }
+
+/// What was last applied. It outlives a watch, so that a changed configuration does not make an empty file a first
+/// reading, which would be applied at once.
+type Known = Arc<Mutex<BTreeMap<Arc<str>, Observed>>>;
 
 /// How old the last reading gets.
 const CONFIRM: Duration = Duration::from_secs(10);
@@ -33,34 +48,67 @@ const MAX_BYTES: u64 = 16 << 20;
 impl File {
     /// A source that reads this file.
     pub fn new(settings: &Settings) -> Self {
-        File { path: settings.path.clone() }
+        File { settings: settings.clone(), known: Known::default() }
     }
 }
 
 impl Source for File {
-    fn watch(&self, _: Vec<super::Lookup>, reports: Reports) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let path = self.path.clone();
-        Box::pin(async move {
-            let mut changes = crate::base::watch::file(&path);
-            loop {
-                let report = match read(&path) {
-                    Ok(services) => Report::All(services),
-                    Err(problem) => Report::Failed(None, problem),
-                };
-                reports.send(report).await;
-                // Read again also when nothing changed, which confirms what is known.
-                let _ = tokio::time::timeout(CONFIRM, changes.next()).await;
-            }
-        })
+    fn watch(&self, lookups: Vec<Lookup>, reports: Reports) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(run(self.settings.clone(), Arc::clone(&self.known), lookups, reports))
     }
 }
 
-fn read(path: &Path) -> Result<BTreeMap<Arc<str>, Observed>, String> {
-    let failed = |e: std::io::Error| format!("{}: cannot be read: {e}", path.display());
-    if std::fs::metadata(path).map_err(failed)?.len() > MAX_BYTES {
-        return Err(format!("{}: is larger than {MAX_BYTES} bytes", path.display()));
+async fn run(settings: Settings, known: Known, lookups: Vec<Lookup>, reports: Reports) {
+    let allow_empty = lookups.into_iter().filter(|lookup| lookup.allow_empty).map(|lookup| lookup.service).collect();
+    let before = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut guards = Guards::new(settings.confirm_after, allow_empty, before);
+    let (mut held, mut failed) = (BTreeSet::new(), None::<String>);
+    let mut changes = watch::file(&settings.path);
+    changes.begun().await;
+    loop {
+        match read(&settings.path).await {
+            Ok(services) => {
+                failed = None;
+                let report = guards.offer(services, Instant::now());
+                *known.lock().unwrap_or_else(PoisonError::into_inner) = guards.accepted();
+                tell(&mut held, &report);
+                reports.send(Report::All(report)).await;
+            }
+            // Once for each new problem; control knows that the rest is silence.
+            Err(problem) if failed.as_ref() == Some(&problem) => {}
+            Err(problem) => {
+                failed = Some(problem.clone());
+                reports.send(Report::Failed(None, problem)).await;
+            }
+        }
+        // Read again also when nothing changed, which confirms what is known.
+        let next = Instant::now() + CONFIRM;
+        let _ = timeout_at(guards.confirm_at().map_or(next, |at| at.min(next)), changes.next()).await;
     }
-    let text = std::fs::read_to_string(path).map_err(failed)?;
+}
+
+/// Says of which services the newest reading is held, and no longer held, since the last time.
+fn tell(told: &mut BTreeSet<Arc<str>>, report: &BTreeMap<Arc<str>, Observed>) {
+    let held = report.iter().filter_map(|(service, observed)| Some((service, observed.held.as_ref()?)));
+    let held: BTreeMap<_, _> = held.collect();
+    told.retain(|service| {
+        let still = held.contains_key(service);
+        if !still {
+            let endpoints = report.get(service).map_or(0, |observed| observed.endpoints.len());
+            tracing::info!(%service, endpoints, "no longer held");
+        }
+        still
+    });
+    for (service, held) in held {
+        if told.insert(Arc::clone(service)) {
+            tracing::warn!(%service, %held, "the file's answer is held");
+        }
+    }
+}
+
+async fn read(path: &Path) -> Result<BTreeMap<Arc<str>, Observed>, String> {
+    let text = files::read_text_beside(path, MAX_BYTES).await;
+    let text = text.map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
     parse(&text).map_err(|problem| format!("{}: {problem}", path.display()))
 }
 

@@ -1,10 +1,11 @@
 //! The guard: an answer that would take away too much at once is held until a second look agrees. Registries answer
 //! "nothing" for many reasons that are not "all are gone": a token without rights, an agent that has just started, a
-//! partition. Pure: whoever asks tells the time, and reads again when `confirm_at` has come.
+//! partition; a file is half written. Pure: whoever asks tells the time, and reads again when `confirm_at` has come.
 
 use super::{Entry, Observed};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -64,6 +65,62 @@ impl Guard {
         self.held = None;
         self.accepted = Some(answer.clone());
         answer
+    }
+}
+
+/// The guards of a source that reports all its services at once. A service that is no longer named has no endpoints, which
+/// is doubted like an empty answer.
+#[derive(Debug)]
+pub struct Guards {
+    confirm_after: Duration,
+    /// Services for which an empty answer is applied at once.
+    allow_empty: BTreeSet<Arc<str>>,
+    services: BTreeMap<Arc<str>, Guard>,
+}
+
+impl Guards {
+    /// `accepted`: what is known from an earlier watch.
+    pub fn new(
+        confirm_after: Duration,
+        allow_empty: BTreeSet<Arc<str>>,
+        accepted: BTreeMap<Arc<str>, Observed>,
+    ) -> Self {
+        let mut guards = Guards { confirm_after, allow_empty, services: BTreeMap::new() };
+        guards.services =
+            accepted.into_iter().map(|(name, known)| (name.clone(), guards.guard(&name, Some(known)))).collect();
+        guards
+    }
+
+    fn guard(&self, service: &Arc<str>, accepted: Option<Observed>) -> Guard {
+        Guard::new(self.confirm_after, self.allow_empty.contains(service), accepted)
+    }
+
+    /// Takes the newest answer as a whole, and says what to report.
+    pub fn offer(&mut self, mut answer: BTreeMap<Arc<str>, Observed>, now: Instant) -> BTreeMap<Arc<str>, Observed> {
+        let absent: Vec<Arc<str>> =
+            self.services.keys().filter(|name| !answer.contains_key(*name)).map(Arc::clone).collect();
+        answer.extend(absent.iter().map(|name| (Arc::clone(name), Observed::default())));
+        let mut report = BTreeMap::new();
+        for (name, observed) in answer {
+            let mut guard = self.services.remove(&name).unwrap_or_else(|| self.guard(&name, None));
+            let shown = guard.offer(observed, now);
+            if shown.held.is_some() || !absent.contains(&name) {
+                report.insert(Arc::clone(&name), shown);
+                self.services.insert(name, guard);
+            }
+        }
+        report
+    }
+
+    /// When to read again, without waiting for a change, while an answer is held.
+    pub fn confirm_at(&self) -> Option<Instant> {
+        self.services.values().filter_map(Guard::confirm_at).min()
+    }
+
+    /// What counts now, for a later watch.
+    pub fn accepted(&self) -> BTreeMap<Arc<str>, Observed> {
+        let accepted = |(name, guard): (&Arc<str>, &Guard)| Some((Arc::clone(name), guard.accepted.clone()?));
+        self.services.iter().filter_map(accepted).collect()
     }
 }
 

@@ -34,7 +34,6 @@ pub(super) fn run(
             balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
             chance: RefCell::new(chance),
             calendar: Cell::default(),
-            complained: Cell::default(),
             recorder: shared.telemetry.recorder(),
             shared,
         });

@@ -348,12 +348,7 @@ impl Telemetry {
         if let Some(sample) = self.sample.filter(|sample| !(0.0..=1.0).contains(sample)) {
             return Err(format!("sample: {sample} is not between 0 and 1"));
         }
-        match &self.otlp {
-            Some(otlp) if !(otlp.starts_with("http://") || otlp.starts_with("https://")) => {
-                Err(format!("otlp: `{otlp}` is no URL (expected like `http://127.0.0.1:4317`)"))
-            }
-            _ => Ok(()),
-        }
+        self.otlp.as_deref().map_or(Ok(()), check_otlp).map_err(|problem| format!("otlp: {problem}"))
     }
 }
 
@@ -368,6 +363,31 @@ pub enum AccessLog {
     Text,
     /// A JSON object a line.
     Json,
+}
+
+/// Is this where spans can go over OTLP?
+///
+/// # Errors
+/// What is wrong, and what to write instead.
+pub fn check_otlp(url: &str) -> Result<(), String> {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url.trim_start_matches('/')));
+    // What may hold a password is not shown.
+    let shown = |text: String| if url.contains('@') { None } else { Some(text) };
+    let like = "write it like `http://127.0.0.1:4317`".to_owned();
+    match scheme {
+        "http" | "https" => match url.parse::<http::Uri>() {
+            Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => Ok(()),
+            _ => Err(format!("{} is no URL; {like}", shown(format!("`{url}`")).unwrap_or_else(|| "this".into()))),
+        },
+        "" => {
+            let instead = shown(format!("write `http://{rest}`")).unwrap_or(like);
+            Err(format!("{} has no scheme; {instead}", shown(format!("`{url}`")).unwrap_or_else(|| "this".into())))
+        }
+        _ => {
+            let instead = shown(format!("write `http://{rest}` or `https://{rest}`")).unwrap_or(like);
+            Err(format!("`{scheme}` is no scheme that spans are sent by; {instead}"))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,16 +2,17 @@
 //! a connection with or without it.
 
 pub mod client;
+pub mod problem;
 pub mod server;
 mod socket;
 
 pub use socket::Socket;
 
+use crate::base::files;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
@@ -38,15 +39,9 @@ const FILE_BYTES: u64 = 1 << 20;
 /// What computes.
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
 
-/// A file's bytes, unless it is far too long.
+/// A file's bytes. Waits for it, but not for long.
 pub(crate) fn read(file: &Path) -> Result<Vec<u8>, String> {
-    let read = |file: &Path| {
-        let mut bytes = Vec::new();
-        std::fs::File::open(file)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
-        std::io::Result::Ok(bytes)
-    };
-    let bytes = read(file).map_err(|error| format!("{}: cannot be read: {error}", file.display()))?;
-    if bytes.len() as u64 > FILE_BYTES { Err(format!("{}: longer than 1 MiB", file.display())) } else { Ok(bytes) }
+    files::read(file, FILE_BYTES).map_err(|error| format!("{}: cannot be read: {error}", file.display()))
 }
 
 /// The certificates in a file's bytes, which are at least one.
@@ -63,7 +58,10 @@ pub(crate) fn key(file: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, S
 }
 
 fn does_not_go_with(pair: &Pair, error: &rustls::Error) -> String {
-    format!("{}: does not go with {}: {error}", pair.key.display(), pair.chain.display())
+    match problem::of(error) {
+        Some(problem) => format!("{}: {problem}", pair.chain.display()),
+        None => format!("{}: does not go with {}: {error}", pair.key.display(), pair.chain.display()),
+    }
 }
 
 /// Who is trusted to say who somebody is.

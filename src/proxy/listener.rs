@@ -1,6 +1,7 @@
 //! Accepting clients, finding out what they speak, and handing their requests to the proxy.
 
 use crate::base::local::LocalExec;
+use crate::base::seldom::Seldom;
 use crate::http::downstream::clients::{Clients, Share};
 use crate::http::downstream::clock::Clock;
 use crate::http::downstream::opening::{Opened, Opening, Unopened};
@@ -10,6 +11,7 @@ use crate::http::request::Peer;
 use crate::http::request::client;
 use crate::http::settings::Gateway;
 use crate::http::tls::Socket;
+use crate::http::tls::problem::in_words;
 use crate::http::tls::server::subject;
 use crate::proxy::worker::Worker;
 use http::StatusCode;
@@ -53,7 +55,10 @@ pub async fn accept(worker: Rc<Worker>, listener: TcpListener, opening: Opening)
             Ok((stream, peer)) => admit(&worker, stream, peer, &opening),
             Err(error) => {
                 // EMFILE and friends pass when connections end; spinning would not help them.
-                tracing::warn!(%error, "cannot accept");
+                static SAID: Seldom = Seldom::each(Duration::from_secs(10));
+                if let Some(left_out) = SAID.may() {
+                    tracing::warn!(%error, left_out, "cannot accept");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -91,19 +96,10 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, opening: &Ope
 /// A connection is closed at once, since as many as `key` allows are open.
 fn turn_away(worker: &Worker, peer: SocketAddr, key: &str) {
     worker.recorder.turned_away();
-    if may_complain(worker) {
-        tracing::warn!(%peer, "closed: as many connections as {key} allows are open");
+    static SAID: Seldom = Seldom::each(COMPLAINT);
+    if let Some(left_out) = SAID.may() {
+        tracing::warn!(%peer, left_out, "closed: as many connections as {key} allows are open");
     }
-}
-
-/// Whoever opens too many connections, or bad ones, must not fill the log as well.
-fn may_complain(worker: &Worker) -> bool {
-    let now = Instant::now();
-    let may = worker.complained.get().is_none_or(|then| now.duration_since(then) >= COMPLAINT);
-    if may {
-        worker.complained.set(Some(now));
-    }
-    may
 }
 
 /// Serves what other workers hand over.
@@ -157,8 +153,9 @@ async fn serve(
         Err(Unopened::Refused(bad)) => worker.recorder.refused(*bad),
         Err(Unopened::Handshake(error)) => {
             worker.recorder.handshake_failed();
-            if may_complain(&worker) {
-                tracing::info!(%peer, %error, "TLS handshake failed");
+            static SAID: Seldom = Seldom::each(COMPLAINT);
+            if let Some(left_out) = SAID.may() {
+                tracing::info!(%peer, error = in_words(error), left_out, "TLS handshake failed");
             }
         }
         _ => {}
@@ -232,8 +229,9 @@ async fn serve(
     match clock.refused() {
         Some(bad) => {
             worker.recorder.refused(bad);
-            if may_complain(&worker) {
-                tracing::info!(peer = %address, kind = bad.name(), "refused: {}", bad.reason());
+            static SAID: Seldom = Seldom::each(COMPLAINT);
+            if let Some(left_out) = SAID.may() {
+                tracing::info!(peer = %address, kind = bad.name(), left_out, "refused: {}", bad.reason());
             }
             Err(format!("refused: {}", bad.name()))
         }

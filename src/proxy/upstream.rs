@@ -129,8 +129,13 @@ pub async fn send(
             }
             Err(Failure { error, cause }) => {
                 exchange.attempted(Err(error), cause);
-                if error.is_unsent() && error.blames_endpoint() && endpoint.live.connect_failed(COOL_OFF) {
-                    tracing::warn!(service = %service.name, endpoint = %endpoint.address, "unhealthy: three connects failed in a row");
+                // Each time that it gets another chance in vain, it is put aside once more.
+                if error.is_unsent()
+                    && error.blames_endpoint()
+                    && endpoint.live.connect_failed(COOL_OFF)
+                    && let Some(left_out) = endpoint.live.put_aside.may()
+                {
+                    tracing::warn!(left_out, service = %service.name, endpoint = %endpoint.address, "unhealthy: three connects failed in a row");
                 }
                 match body.failed() {
                     // The connection knows better why it broke off.

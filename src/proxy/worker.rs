@@ -12,7 +12,6 @@ use crate::telemetry::{Recorder, Telemetry};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::watch;
 
 /// What all workers see.
@@ -49,8 +48,6 @@ pub struct Worker {
     pub chance: RefCell<Chance>,
     /// As it was looked at within the last second.
     pub calendar: Cell<Calendar>,
-    /// When it last told that something is wrong with connections.
-    pub complained: Cell<Option<Instant>>,
     /// Its way to tell.
     pub recorder: Recorder,
 }

@@ -1,5 +1,6 @@
 //! One address of a service: what was declared about it, and how it is doing.
 
+use crate::base::seldom::Seldom;
 use crate::discovery::Metadata;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,6 +44,8 @@ pub struct Live {
     /// Without an active check, an endpoint made unhealthy by failed connects is tried again from then on, in ms
     /// since the process started.
     pub retry_at_ms: AtomicU64,
+    /// That it was put aside is told so often.
+    pub put_aside: Seldom,
     /// When it (re)appeared.
     pub born: Instant,
 }
@@ -55,6 +58,7 @@ impl Default for Live {
             healthy: AtomicBool::new(true),
             failed_connects: AtomicU32::new(0),
             retry_at_ms: AtomicU64::new(0),
+            put_aside: Seldom::each(Duration::from_secs(60)),
             born: Instant::now(),
         }
     }

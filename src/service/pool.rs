@@ -6,6 +6,7 @@ mod wire;
 pub use wire::Wire;
 
 use crate::base::local::LocalExec;
+use crate::base::seldom::Seldom;
 use crate::base::time::Alarm;
 use crate::http::request::body::RequestBody;
 use crate::http::tls::client::{self, Connector};
@@ -282,7 +283,12 @@ async fn open(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<
     let socket = client::connect(address, tls).await.map_err(|error| {
         // With TLS it may well be the configuration's fault, which nothing else would tell.
         match tls {
-            Some(_) => tracing::warn!(endpoint = %address, %error, "cannot connect"),
+            Some(_) => {
+                static SAID: Seldom = Seldom::each(Duration::from_secs(1));
+                if let Some(left_out) = SAID.may() {
+                    tracing::warn!(endpoint = %address, %error, left_out, "cannot connect");
+                }
+            }
             None => tracing::debug!(endpoint = %address, %error, "cannot connect"),
         }
         match client::out_of_sockets(&error) {

@@ -1,99 +1,11 @@
-//! The access log: one line on standard output for each exchange, from a bounded queue, written by a thread of its own.
+//! The access log: what is told of each exchange, in one line on standard output.
 
 use super::safe::{self, Quoted, Value, cut};
 use super::spans::protocol;
 use crate::http::settings::AccessLog;
 use crate::service::record::Record;
 use serde::Serialize;
-use std::io::{BufWriter, Write};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-/// Lines that wait for the writer.
-const QUEUE: usize = 8192;
-/// How long the last lines may take, should nobody read them.
-const LAST_LINES: Duration = Duration::from_secs(2);
-
-/// The running log.
-#[derive(Debug)]
-pub(super) struct Log {
-    lines: Mutex<Option<SyncSender<String>>>,
-    dropped: Arc<AtomicU64>,
-    /// Disconnected when the writer has ended.
-    ended: Mutex<Receiver<()>>,
-}
-
-/// A worker's end of it.
-#[derive(Debug)]
-pub(super) struct Queue {
-    /// None: the log has ended.
-    lines: Option<SyncSender<String>>,
-    dropped: Arc<AtomicU64>,
-}
-
-impl Queue {
-    /// Queues a line, or counts it as dropped.
-    pub(super) fn push(&self, line: impl FnOnce() -> String) {
-        let sent = self.lines.as_ref().is_some_and(|lines| lines.try_send(line()).is_ok());
-        if !sent {
-            self.dropped.fetch_add(1, Relaxed);
-        }
-    }
-}
-
-impl Log {
-    /// Starts the writer.
-    ///
-    /// # Errors
-    /// The thread cannot be started.
-    pub(super) fn start(to: impl Write + Send + 'static) -> std::io::Result<Self> {
-        let (lines, queued) = mpsc::sync_channel(QUEUE);
-        let (alive, ended) = mpsc::channel();
-        let dropped = Arc::new(AtomicU64::new(0));
-        let count = Arc::clone(&dropped);
-        std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            write(&queued, to, &count);
-            drop(alive);
-        })?;
-        Ok(Log { lines: Mutex::new(Some(lines)), dropped, ended: Mutex::new(ended) })
-    }
-
-    /// For a worker.
-    pub(super) fn queue(&self) -> Queue {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        Queue { lines: lines.clone(), dropped: Arc::clone(&self.dropped) }
-    }
-
-    /// Lines that were not written.
-    pub(super) fn dropped(&self) -> u64 {
-        self.dropped.load(Relaxed)
-    }
-
-    /// Waits until all lines are written, but not for long. The workers' ends of the queue are gone by now.
-    pub(super) fn stop(&self) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(LAST_LINES);
-    }
-}
-
-/// Writes until the last sender is gone, in one piece what is there at once.
-fn write(queued: &Receiver<String>, to: impl Write, dropped: &AtomicU64) {
-    let mut to = BufWriter::with_capacity(64 << 10, to);
-    while let Ok(first) = queued.recv() {
-        let mut lines = 0;
-        let mut written = Ok(());
-        for line in std::iter::once(first).chain(queued.try_iter()).take(QUEUE) {
-            lines += 1;
-            written = written.and_then(|()| to.write_all(line.as_bytes()));
-        }
-        if written.and_then(|()| to.flush()).is_err() {
-            // Nobody reads any more; somebody may later.
-            dropped.fetch_add(lines, Relaxed);
-        }
-    }
-}
 
 /// What a line says. As JSON, fields that say nothing are left out.
 #[derive(Serialize)]

@@ -1,10 +1,10 @@
 //! The way of spans out of the process: a bounded queue, and a thread that sends what is in it over OTLP.
 
 mod settings;
+mod variables;
 
 pub(super) use settings::Settings;
 
-use anyhow::Context as _;
 use crossbeam_queue::ArrayQueue;
 use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
@@ -101,10 +101,7 @@ impl Traces {
         let queue = Arc::new(Queue::new(settings.queue));
         // tonic and reqwest need a runtime that outlives all others.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let exporter = {
-            let _entered = runtime.enter();
-            settings.exporter().with_context(|| format!("telemetry: cannot export to {}", settings.endpoint))?
-        };
+        let exporter = settings.build(&runtime)?;
         let mut sender = Sender::new(Arc::clone(&queue), settings);
         let work = move || runtime.block_on(sender.run(exporter));
         let thread = std::thread::Builder::new().name("otlp".into()).spawn(work)?;

@@ -1,6 +1,7 @@
 //! One query to the health endpoint: what is sent, what is refused, and what is said when it fails.
 
 use super::{Settings, Token, answer};
+use crate::base::files;
 use crate::base::secret::Secret;
 use crate::discovery::Lookup;
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -13,6 +14,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(5);
 /// How much of an error's body is shown, bytes.
 const SHOWN: usize = 160;
+/// No token is longer, bytes.
+const TOKEN_BYTES: u64 = 64 << 10;
 /// How long an error's body is waited for.
 const SAYING: Duration = Duration::from_secs(1);
 
@@ -131,7 +134,7 @@ impl Client {
             None => Ok(None),
             Some(Token::Value(token)) => Ok(Some(token.clone())),
             Some(Token::File(file)) => {
-                let text = tokio::fs::read_to_string(file).await;
+                let text = files::read_text_beside(file, TOKEN_BYTES).await;
                 let text = text.map_err(|e| format!("token_file {}: cannot be read: {e}", file.display()))?;
                 match text.trim() {
                     // To ask without a token would be answered with an empty list, not with an error.

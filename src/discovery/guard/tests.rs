@@ -124,3 +124,42 @@ proptest! {
         }
     }
 }
+
+fn whole(services: &[(&str, &[u16])]) -> BTreeMap<Arc<str>, Observed> {
+    services.iter().map(|(name, ports)| (Arc::from(*name), observed(ports))).collect()
+}
+
+#[test]
+fn a_service_that_is_no_longer_named_is_held_and_then_gone() {
+    let now = Instant::now();
+    let mut guards = Guards::new(LATER, ["gone".into()].into(), BTreeMap::new());
+    let all = whole(&[("users", &[1, 2]), ("gone", &[3]), ("none", &[])]);
+    assert_eq!(guards.offer(all.clone(), now), all);
+    // One that may be empty, and one that was, are gone at once; the other one's endpoints stay for a while.
+    let report = guards.offer(BTreeMap::new(), now);
+    assert_eq!(report.keys().map(|name| &**name).collect::<Vec<_>>(), ["users"]);
+    assert_eq!((ports(&report["users"]), report["users"].held.is_some()), (vec![1, 2], true));
+    assert_eq!(guards.confirm_at(), Some(now + LATER));
+    // A service that is new meanwhile is no matter of doubt.
+    let report = guards.offer(whole(&[("new", &[7])]), now + LATER / 2);
+    assert_eq!((report.len(), ports(&report["new"])), (2, vec![7]));
+    let report = guards.offer(whole(&[("new", &[7])]), now + LATER);
+    assert_eq!(report, whole(&[("new", &[7])]));
+    assert_eq!(guards.confirm_at(), None);
+}
+
+#[test]
+fn a_half_written_list_takes_nothing_away_and_is_forgotten_once_it_is_whole() {
+    let now = Instant::now();
+    let all = whole(&[("users", &[1, 2, 3, 4, 5, 6, 7, 8])]);
+    let mut guards = Guards::new(LATER, BTreeSet::new(), BTreeMap::new());
+    guards.offer(all.clone(), now);
+    for (part, after) in [(whole(&[]), 0), (whole(&[("users", &[1])]), 1), (whole(&[("users", &[1, 2, 3])]), 2)] {
+        let report = guards.offer(part, now + Duration::from_secs(after));
+        assert_eq!(ports(&report["users"]).len(), 8);
+    }
+    assert_eq!(guards.offer(all.clone(), now + Duration::from_secs(3)), all);
+    // What counted outlives the watch.
+    let mut guards = Guards::new(LATER, BTreeSet::new(), guards.accepted());
+    assert!(guards.offer(whole(&[]), now)["users"].held.is_some());
+}

@@ -5,6 +5,7 @@ use crate::base::time::Alarm;
 use crate::http::error::Error;
 use crate::http::malformed::Malformed;
 use crate::http::tls::Socket;
+use crate::http::tls::problem::in_words;
 use crate::http::tls::server::Acceptor;
 use ppp::{HeaderResult, v1, v2};
 use std::future::poll_fn;
@@ -53,7 +54,7 @@ pub(crate) enum Unopened {
     Io(#[from] io::Error),
     #[error("{}", .0.reason())]
     Refused(Malformed),
-    #[error("TLS handshake: {0}")]
+    #[error("TLS handshake: {}", in_words(.0))]
     Handshake(#[source] io::Error),
     #[error("plain HTTP on a port of TLS")]
     Plain,
@@ -69,7 +70,12 @@ impl Opening {
             None => Socket::Plain(stream),
             Some(tls) => {
                 let mut first = [0];
-                if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+                let said = stream.peek(&mut first).await?;
+                // A load balancer that looks whether somebody listens says nothing: no handshake has failed.
+                if said == 0 {
+                    return Ok(Opened { socket: Socket::Plain(stream), seen: Vec::new(), http2: false, peer });
+                }
+                if first[0].is_ascii_uppercase() {
                     return refuse_plain(stream).await;
                 }
                 tls.accept(stream).await.map_err(Unopened::Handshake)?

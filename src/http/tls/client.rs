@@ -1,6 +1,6 @@
 //! TLS with endpoints: who they must prove to be, and who the gateway says that it is.
 
-use super::{PROVIDER, Pair, Socket};
+use super::{PROVIDER, Pair, Socket, problem};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use std::io;
@@ -112,7 +112,7 @@ pub async fn connect(address: SocketAddr, tls: Option<&Connector>) -> io::Result
     match tls {
         None => Ok(Socket::Plain(stream)),
         Some(tls) => {
-            let told = |error| io::Error::other(format!("TLS handshake: {error}"));
+            let told = |error| io::Error::other(format!("TLS handshake: {}", problem::in_words(&error)));
             tls.handshake(stream, address).await.map_err(told)
         }
     }

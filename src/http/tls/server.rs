@@ -1,13 +1,16 @@
 //! TLS with clients: a certificate for the name that they ask for, files that are watched and swapped, and who a client
 //! proved to be.
 
-use super::{PROVIDER, Pair, Socket};
+use super::{PROVIDER, Pair, Socket, problem};
+use crate::base::digest;
+use crate::base::watch::{self, Changes};
 use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use x509_cert::der::Decode;
@@ -23,11 +26,22 @@ pub struct Settings {
     pub client_required: bool,
 }
 
+/// Certificates that are renewed one after the other are taken over together, unless that goes on for longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was made of the files.
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    /// Of the files' content.
+    digest: String,
+}
+
 /// What a listener answers handshakes with. All workers share it.
 #[derive(Debug, Clone)]
 pub struct Acceptor {
     settings: Arc<Settings>,
-    config: Arc<ArcSwap<ServerConfig>>,
+    loaded: Arc<ArcSwap<Loaded>>,
 }
 
 impl Acceptor {
@@ -37,8 +51,8 @@ impl Acceptor {
     /// Which file is wrong, and why.
     pub fn new(settings: &Settings) -> Result<Self, String> {
         let tickets = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
-        let config = load(settings, tickets)?;
-        Ok(Acceptor { settings: Arc::new(settings.clone()), config: Arc::new(ArcSwap::from_pointee(config)) })
+        let loaded = load(settings, tickets)?;
+        Ok(Acceptor { settings: Arc::new(settings.clone()), loaded: Arc::new(ArcSwap::from_pointee(loaded)) })
     }
 
     /// The handshake with one client.
@@ -46,29 +60,39 @@ impl Acceptor {
     /// # Errors
     /// Why it failed.
     pub async fn accept(&self, stream: TcpStream) -> std::io::Result<Socket> {
-        let stream = TlsAcceptor::from(self.config.load_full()).accept(stream).await?;
+        let stream = TlsAcceptor::from(Arc::clone(&self.loaded.load().config)).accept(stream).await?;
         Ok(Socket::Tls(Box::new(stream.into())))
     }
 
-    /// Reads the files again whenever one of them changes. Connections that are open go on as they are; what cannot be
-    /// used is told, and the last good files stay.
+    /// Reads the files again whenever one of them changes, all that change together at once. Connections that are open go on
+    /// as they are; what cannot be used is told, and the last good files stay. Wants a runtime around it.
     pub fn watch(&self) {
         let pairs = self.settings.certificates.iter().flat_map(|pair| [&pair.chain, &pair.key]);
-        for file in pairs.chain(&self.settings.client_ca) {
-            let (acceptor, changed) = (self.clone(), file.clone());
-            crate::base::watch::each_change(file, move || acceptor.reload(&changed));
-        }
+        let files = pairs.chain(&self.settings.client_ca).cloned();
+        tokio::spawn(self.clone().follow(watch::files(files).patient(PATIENCE)));
     }
 
-    fn reload(&self, changed: &Path) {
-        // Tickets outlive the certificate that they were given under, as they do the connection.
-        let tickets = Arc::clone(&self.config.load().ticketer);
-        match load(&self.settings, tickets) {
-            Ok(config) => {
-                self.config.store(Arc::new(config));
-                tracing::info!(file = %changed.display(), "certificates read again");
+    async fn follow(self, mut changes: Changes) {
+        let mut problem = None;
+        loop {
+            changes.next().await;
+            // Tickets outlive the certificate that they were given under, as they do the connection.
+            let (settings, tickets) = (Arc::clone(&self.settings), Arc::clone(&self.loaded.load().config.ticketer));
+            let loaded = tokio::task::spawn_blocking(move || load(&settings, tickets)).await;
+            match loaded.unwrap_or_else(|error| Err(error.to_string())) {
+                Ok(loaded) => {
+                    let changed = self.loaded.load().digest != loaded.digest;
+                    if changed || problem.take().is_some() {
+                        self.loaded.store(Arc::new(loaded));
+                        tracing::info!(certificates = self.settings.certificates.len(), "certificates read again");
+                    }
+                }
+                Err(new) if problem.as_ref() == Some(&new) => {}
+                Err(new) => {
+                    tracing::warn!(problem = new, "certificates not changed");
+                    problem = Some(new);
+                }
             }
-            Err(problem) => tracing::warn!(problem, "certificates not changed"),
         }
     }
 }
@@ -80,12 +104,23 @@ pub fn subject(stream: &tokio_rustls::TlsStream<TcpStream>) -> Option<Arc<str>> 
     Some(certificate.tbs_certificate().subject().to_string().into())
 }
 
-fn load(settings: &Settings, tickets: Arc<dyn ProducesTickets>) -> Result<ServerConfig, String> {
+fn load(settings: &Settings, tickets: Arc<dyn ProducesTickets>) -> Result<Loaded, String> {
+    let mut digests = String::new();
+    let mut read = |file: &PathBuf| {
+        let bytes = super::read(file)?;
+        digests.push_str(&digest::full(&bytes));
+        Ok::<_, String>(bytes)
+    };
     let keys = settings.certificates.iter().map(|pair| {
-        let chain = super::certificates(&pair.chain, &super::read(&pair.chain)?)?;
-        let key = super::key(&pair.key, &super::read(&pair.key)?)?;
+        let chain = super::certificates(&pair.chain, &read(&pair.chain)?)?;
+        let key = super::key(&pair.key, &read(&pair.key)?)?;
+        let foreseen = chain.first().and_then(|certificate| problem::foreseen(certificate));
         let certified = CertifiedKey::from_der(chain, key, &PROVIDER);
-        certified.map(Arc::new).map_err(|error| super::does_not_go_with(pair, &error))
+        let certified = certified.map_err(|error| super::does_not_go_with(pair, &error))?;
+        if let Some(problem) = foreseen {
+            tracing::warn!(file = %pair.chain.display(), problem, "most clients will refuse it");
+        }
+        Ok(Arc::new(certified))
     });
     let keys = keys.collect::<Result<Vec<_>, String>>()?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(&PROVIDER));
@@ -93,7 +128,7 @@ fn load(settings: &Settings, tickets: Arc<dyn ProducesTickets>) -> Result<Server
     let builder = match &settings.client_ca {
         None => builder.with_no_client_auth(),
         Some(file) => {
-            let roots = super::authorities(file, &super::read(file)?)?;
+            let roots = super::authorities(file, &read(file)?)?;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&PROVIDER));
             let verifier = if settings.client_required { verifier } else { verifier.allow_unauthenticated() };
             let verifier = verifier.build().map_err(|error| format!("{}: {error}", file.display()))?;
@@ -103,7 +138,7 @@ fn load(settings: &Settings, tickets: Arc<dyn ProducesTickets>) -> Result<Server
     let mut config = builder.with_cert_resolver(Arc::new(ByName(keys)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = tickets;
-    Ok(config)
+    Ok(Loaded { config: Arc::new(config), digest: digest::short(digests.as_bytes()) })
 }
 
 /// The first certificate that is for the name, and that the client can verify; else the first one.

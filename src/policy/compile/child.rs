@@ -6,6 +6,7 @@ use crate::policy::refusal::Error;
 use crate::policy::rooms::Space;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit};
 use std::fs::Permissions;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -109,7 +110,8 @@ pub fn child_main(input: &Path, output: &Path) -> ExitCode {
     match compile(space, input, output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            // Nobody may be listening any more.
+            let _ = writeln!(std::io::stderr(), "{error}");
             ExitCode::from(match error {
                 Error::Component(_) => COMPONENT as u8,
                 Error::System(_) => SYSTEM as u8,

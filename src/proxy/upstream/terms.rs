@@ -1,5 +1,6 @@
 //! How often and how long: the plan, else the service's settings, within the gateway's bounds.
 
+use crate::base::duration;
 use crate::http::grpc;
 use crate::http::request::Head;
 use crate::http::settings::Gateway;
@@ -42,7 +43,8 @@ impl<'a> Terms<'a> {
         let asked = if grpc::is_call(head) { grpc::timeout(head) } else { None };
         let earliest = |timeout: Option<Duration>| {
             let timeout = timeout.filter(|timeout| !timeout.is_zero());
-            timeout.into_iter().chain(asked).min().map(|timeout| started + timeout)
+            // A client may ask for more than a clock can add.
+            timeout.into_iter().chain(asked).min().map(|timeout| started + timeout.min(duration::MOST))
         };
         let silence = named.is_none().then_some(UNNAMED_TIMEOUT);
         let (deadline, whole) = (earliest(named.or(silence)), earliest(named));

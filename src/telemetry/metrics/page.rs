@@ -69,6 +69,8 @@ pub(in crate::telemetry) fn page(
     text.sample(lost, &[("reason", "queue_full")], full);
     text.sample(lost, &[("reason", "not_taken")], get(|counts| &counts.not_taken));
     text.single("wayside_access_log_dropped_total", "counter", "Lines of the access log that were lost.", lines);
+    let lost = super::super::log::dropped();
+    text.single("wayside_log_dropped_total", "counter", "Lines of the process log that were lost.", lost);
     let started = registry.started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let help = "When the gateway started, in seconds since 1970-01-01 UTC.";
     text.single("process_start_time_seconds", "gauge", help, started.as_secs_f64());

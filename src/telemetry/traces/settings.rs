@@ -1,9 +1,13 @@
 //! Where spans go and how: the configuration's `otlp`, else OpenTelemetry's environment variables.
 
+use super::variables::Variables;
+use crate::base::duration;
+use crate::http::settings::check_otlp;
 use crate::http::tls;
+use anyhow::Context as _;
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::tonic_types::transport::{Certificate, ClientTlsConfig, Identity};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
+use opentelemetry_otlp::{Compression, Protocol, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::resource::{EnvResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::SpanExporter as _;
@@ -16,6 +20,7 @@ pub(in crate::telemetry) struct Settings {
     /// The collector's URL; with the path where it is spoken to over HTTP.
     pub(super) endpoint: String,
     http: bool,
+    compression: Option<Compression>,
     /// How long a span waits for others.
     pub(super) delay: Duration,
     /// For one export.
@@ -49,80 +54,95 @@ impl Pem {
 
 impl Settings {
     /// None: nothing says where spans go, or that they shall go nowhere. `env` reads an environment variable.
-    pub(in crate::telemetry) fn of(otlp: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Option<Self> {
-        // The specification calls an empty variable unset.
-        let env = |name: &str| env(name).filter(|value| !value.is_empty());
-        let off = env("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            || env("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
+    ///
+    /// # Errors
+    /// What is wrong with one of the variables, and what to write.
+    pub(in crate::telemetry) fn of(
+        otlp: Option<&str>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, String> {
+        let env = Variables(env);
+        let off = env.get("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+            || env.get("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
         if off {
-            return None;
+            return Ok(None);
         }
-        let first = |names: [&str; 2]| names.into_iter().find_map(&env);
-        let pem = |names: [&'static str; 2]| {
-            names.into_iter().find_map(|variable| env(variable).map(|file| Pem { variable, file: file.into() }))
-        };
         // Only the variable for traces alone holds the whole URL.
-        let (base, whole) = match (otlp, env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")) {
-            (Some(otlp), _) => (otlp.to_owned(), false),
-            (None, Some(whole)) => (whole, true),
-            (None, None) => match env("OTEL_EXPORTER_OTLP_ENDPOINT") {
-                Some(base) => (base, false),
-                None => return None,
+        let whole = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        let (key, base) = match otlp {
+            Some(otlp) => ("telemetry.otlp", otlp.to_owned()),
+            None => match env.first([whole, "OTEL_EXPORTER_OTLP_ENDPOINT"]) {
+                Some(given) => given,
+                None => return Ok(None),
             },
         };
-        let protocol = first(["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"]);
-        let http = match protocol.as_deref() {
-            None | Some("grpc") => false,
-            Some("http/protobuf") => true,
-            Some(other) => {
-                // A collector that takes JSON takes protobuf at the same URL.
-                let http = other.starts_with("http/");
-                let instead = if http { "http/protobuf" } else { "grpc" };
-                tracing::warn!(protocol = other, instead, "OTEL_EXPORTER_OTLP_PROTOCOL: not supported");
-                http
-            }
-        };
+        check_otlp(&base).map_err(|problem| format!("{key}: {problem}"))?;
+        let protocol = ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"];
+        let protocols = [("grpc", false), ("http/protobuf", true)];
+        let http = env.one_of(protocol, &protocols)?.unwrap_or(false);
+        let compression = ["OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "OTEL_EXPORTER_OTLP_COMPRESSION"];
+        let compressions = [("gzip", Some(Compression::Gzip)), ("none", None)];
         let endpoint = match base.trim_end_matches('/') {
-            base if http && !whole && !base.ends_with("/v1/traces") => format!("{base}/v1/traces"),
+            base if http && key != whole && !base.ends_with("/v1/traces") => format!("{base}/v1/traces"),
             _ => base,
         };
-        let number = |name: &str, default: u64| env(name).and_then(|value| value.parse().ok()).unwrap_or(default);
-        let timeout = first(["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"]);
-        let timeout = timeout.and_then(|value| value.parse().ok()).unwrap_or(10_000);
-        Some(Settings {
+        env.check_headers(["OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS"])?;
+        env.tell_of_others();
+        let timeout = ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"];
+        // OpenTelemetry's default is 5 s; who looks at a trace of just now does not want to wait for it.
+        let delay = env.number(["OTEL_BSP_SCHEDULE_DELAY"])?.unwrap_or(1000).max(1);
+        let queue = env.number(["OTEL_BSP_MAX_QUEUE_SIZE"])?.unwrap_or(2048);
+        let pem = |names| env.first(names).map(|(variable, file)| Pem { variable, file: file.into() });
+        Ok(Some(Settings {
             endpoint,
             http,
-            // OpenTelemetry's default is 5 s; who looks at a trace of just now does not want to wait for it.
-            delay: Duration::from_millis(number("OTEL_BSP_SCHEDULE_DELAY", 1000).max(1)),
-            timeout: Duration::from_millis(timeout),
-            queue: usize::try_from(number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)).unwrap_or(2048).min(1 << 20),
-            service_name: env("OTEL_SERVICE_NAME"),
+            compression: env.one_of(compression, &compressions)?.flatten(),
+            delay: Duration::from_millis(delay).min(duration::MOST),
+            timeout: Duration::from_millis(env.number(timeout)?.unwrap_or(10_000)).min(duration::MOST),
+            queue: usize::try_from(queue).unwrap_or(usize::MAX).min(1 << 20),
+            service_name: env.get("OTEL_SERVICE_NAME"),
             certificate: pem(["OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"]),
             client_certificate: pem([
                 "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
                 "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
             ]),
             client_key: pem(["OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"]),
-        })
+        }))
     }
 
-    /// The exporter; headers and compression are as their own variables say. Wants a runtime around it.
+    /// Can the exporter be made?
+    pub(in crate::telemetry) fn check(&self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        self.build(&runtime).map(drop)
+    }
+
+    /// The exporter, on this runtime.
+    pub(super) fn build(&self, runtime: &tokio::runtime::Runtime) -> anyhow::Result<SpanExporter> {
+        let _entered = runtime.enter();
+        self.exporter().with_context(|| format!("telemetry: cannot export to {}", self.endpoint))
+    }
+
+    /// The exporter; headers are as their own variables say. Wants a runtime around it.
     ///
     /// # Errors
     /// The endpoint is no URL, or one of those variables is wrong, or names a file that is.
-    pub(super) fn exporter(&self) -> anyhow::Result<SpanExporter> {
+    fn exporter(&self) -> anyhow::Result<SpanExporter> {
         // Err: there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut exporter = if self.http {
-            SpanExporter::builder()
-                .with_http()
-                .with_http_client(self.client()?)
-                .with_protocol(Protocol::HttpBinary)
-                .with_endpoint(&self.endpoint)
-                .with_timeout(self.timeout)
-                .build()?
+            let builder = SpanExporter::builder().with_http().with_http_client(self.client()?);
+            let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint(&self.endpoint);
+            let builder = builder.with_timeout(self.timeout);
+            match self.compression {
+                Some(compression) => builder.with_compression(compression).build()?,
+                None => builder.build()?,
+            }
         } else {
             let builder = SpanExporter::builder().with_tonic().with_endpoint(&self.endpoint).with_timeout(self.timeout);
+            let builder = match self.compression {
+                Some(compression) => builder.with_compression(compression),
+                None => builder,
+            };
             match self.endpoint.starts_with("https:") {
                 true => builder.with_tls_config(self.tls()?).build()?,
                 false => builder.build()?,
@@ -203,7 +223,7 @@ mod tests {
 
     fn of(otlp: Option<&str>, variables: &[(&str, &str)]) -> Option<(String, bool)> {
         let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-        Settings::of(otlp, env).map(|settings| (settings.endpoint, settings.http))
+        Settings::of(otlp, env).unwrap().map(|settings| (settings.endpoint, settings.http))
     }
 
     #[test]
@@ -224,8 +244,58 @@ mod tests {
         for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
             assert_eq!(of(Some("http://a:1"), &[off]), None);
         }
-        let json = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json");
-        assert_eq!(of(Some("http://a:1"), &[json]), some("http://a:1/v1/traces", true));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_in_words() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1");
+        let base = "OTEL_EXPORTER_OTLP_";
+        let cases = [
+            ("ENDPOINT", "a:4317", "`a:4317` has no scheme; write `http://a:4317`"),
+            ("ENDPOINT", "//a:4317", "has no scheme; write `http://a:4317`"),
+            ("ENDPOINT", "grpc://a:4317", "write `http://a:4317` or `https://a:4317`"),
+            ("ENDPOINT", "http://", "is no URL"),
+            ("ENDPOINT", "user:secret@a:4317", "has no scheme; write it like `http://127.0.0.1:4317`"),
+            ("TRACES_ENDPOINT", "localhost", "`localhost` has no scheme; write `http://localhost`"),
+            ("PROTOCOL", "http/json", "`http/json` is not supported; write `grpc` or `http/protobuf`"),
+            ("TRACES_PROTOCOL", "thrift", "`thrift` is not supported"),
+            ("COMPRESSION", "zstd", "`zstd` is not supported; write `gzip` or `none`"),
+            ("TRACES_COMPRESSION", "best", "`best` is not supported"),
+            ("TIMEOUT", "10s", "`10s` is no whole number"),
+            ("TRACES_TIMEOUT", "-1", "`-1` is no whole number"),
+            ("HEADERS", "a=b,authorization secret", "number 2 is no header, like `name=value`"),
+        ];
+        for (variable, value, expected) in cases {
+            let variable = format!("{base}{variable}");
+            let env = |name: &str| match name {
+                _ if name == variable => Some(value.to_owned()),
+                _ => (name == endpoint.0).then(|| endpoint.1.to_owned()),
+            };
+            let problem = Settings::of(None, env).unwrap_err();
+            assert!(problem.starts_with(&format!("{variable}: ")) && problem.contains(expected), "{problem}");
+            assert!(!problem.contains("secret"), "{problem}");
+        }
+        for variable in ["OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_MAX_QUEUE_SIZE"] {
+            let env = |name: &str| (name == variable).then(|| "many".to_owned());
+            assert!(
+                Settings::of(Some("http://a:1"), env).unwrap_err().starts_with(&format!("{variable}: `many` is no"))
+            );
+        }
+        // No clock is asked for more than it can.
+        let env = |name: &str| name.contains("TIMEOUT").then(|| u64::MAX.to_string());
+        assert_eq!(Settings::of(Some("http://a:1"), env).unwrap().unwrap().timeout, duration::MOST);
+    }
+
+    #[test]
+    fn compression_is_as_asked() {
+        let compression = |value: &str| {
+            let env = |name: &str| (name == "OTEL_EXPORTER_OTLP_COMPRESSION").then(|| value.to_owned());
+            Settings::of(Some("http://a:1"), env).unwrap().unwrap().compression
+        };
+        assert_eq!(
+            ["gzip", "GZIP", "none", ""].map(compression),
+            [Some(Compression::Gzip), Some(Compression::Gzip), None, None]
+        );
     }
 
     #[test]
@@ -238,7 +308,7 @@ mod tests {
             let find = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, v)| (*v).to_owned());
             let env =
                 |name: &str| if name == "OTEL_EXPORTER_OTLP_PROTOCOL" { Some(protocol.into()) } else { find(name) };
-            let settings = Settings::of(Some("https://127.0.0.1:4317"), env).unwrap();
+            let settings = Settings::of(Some("https://127.0.0.1:4317"), env).unwrap().unwrap();
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let _entered = runtime.enter();
             format!("{:#}", settings.exporter().unwrap_err())

@@ -57,7 +57,7 @@ fn a_collector_that_hangs_or_is_down_costs_spans_and_nothing_else() {
                 "OTEL_BSP_MAX_QUEUE_SIZE" => Some("8".to_owned()),
                 _ => None,
             };
-            let settings = Settings::of(Some(&format!("http://{address}")), env).unwrap();
+            let settings = Settings::of(Some(&format!("http://{address}")), env).unwrap().unwrap();
             let traces = Traces::start(settings).unwrap();
             let queue = traces.queue();
             let counts = traces.counts();
