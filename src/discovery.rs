@@ -4,7 +4,9 @@ pub mod backoff;
 pub mod consul;
 pub mod file;
 pub mod guard;
+pub mod left_out;
 
+use left_out::LeftOut;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -121,6 +123,8 @@ pub struct Observed {
     pub revision: String,
     /// Entries that were bad, and were left out.
     pub skipped: u32,
+    /// The first of them, each with what is wrong with it.
+    pub left_out: Vec<LeftOut>,
     /// Why the newest answer is held back, while it is; then `endpoints` is what counted before.
     pub held: Option<String>,
 }

@@ -2,6 +2,7 @@
 
 mod misbehaving;
 
+use crate::support::program::{Program, until};
 use crate::support::servers::{Consul, MANAGEMENT};
 use crate::support::watched::{Watched, lookup};
 use serde_json::{Value, json};
@@ -77,22 +78,92 @@ async fn a_critical_check_takes_an_endpoint_out_or_makes_it_unhealthy() {
     let consul = Consul::start().await;
     consul.register(&checked("a", 9001)).await;
     consul.register(&checked("b", 9002)).await;
-    let mut passing = Watched::start(&table(&consul, ""), vec![lookup("users")]);
+    let mut usable = Watched::start(&table(&consul, ""), vec![lookup("users")]);
+    let mut passing = Watched::start(&table(&consul, "passing_only = true"), vec![lookup("users")]);
     let mut all = Watched::start(&table(&consul, "passing = false"), vec![lookup("users")]);
     let healthy = |seen: &Observed| seen.endpoints.iter().filter(|entry| entry.healthy).count();
+    usable.until(PATIENCE, |seen| seen.endpoints.len() == 2).await;
     passing.until(PATIENCE, |seen| seen.endpoints.len() == 2).await;
     all.until(PATIENCE, |seen| healthy(seen) == 2).await;
     consul.check("a", "fail").await;
+    usable.until(SOON, |seen| ports(seen) == [9002]).await;
     passing.until(SOON, |seen| ports(seen) == [9002]).await;
     let seen = all.until(SOON, |seen| healthy(seen) == 1).await;
     assert_eq!(ports(&seen), [9001, 9002]);
+    // A warning does not pass, but it is usable, as Consul's own DNS has it.
+    consul.check("a", "warn").await;
+    let seen = usable.until(SOON, |seen| seen.endpoints.len() == 2).await;
+    assert_eq!((ports(&seen), healthy(&seen)), (vec![9001, 9002], 2));
+    all.until(SOON, |seen| healthy(seen) == 2).await;
     consul.check("a", "pass").await;
     passing.until(SOON, |seen| seen.endpoints.len() == 2).await;
-    all.until(SOON, |seen| healthy(seen) == 2).await;
-    // A warning does not pass, but is no reason to call it unhealthy.
+    usable.fewest = None;
     consul.check("b", "warn").await;
     passing.until(SOON, |seen| ports(seen) == [9001]).await;
-    assert_eq!(all.fewest, Some(2));
+    consul.check("b", "pass").await;
+    passing.until(SOON, |seen| seen.endpoints.len() == 2).await;
+    assert_eq!((all.fewest, usable.fewest.unwrap_or(2)), (Some(2), 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_out_is_named_with_its_reason() {
+    let consul = Consul::start().await;
+    consul.register(&json!({"ID": "named", "Name": "users", "Address": "db.local", "Port": 9001})).await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[sources.prod]\nkind = \"consul\"\naddress = \"{}\"\n[services.users]\nsource = \"prod\"\n",
+        consul.url()
+    );
+    let gateway = Program::start(folder, &config, &[]);
+    let shown = |ports: &[&str]| {
+        let services: Value = serde_json::from_str(&gateway.ask("/services")).unwrap();
+        let users = services["services"][0].clone();
+        let addresses = users["endpoints"].as_array().unwrap().iter().map(|endpoint| endpoint["address"].as_str());
+        let left_out = json!([{"entry": "named (db.local:9001)", "reason": "`db.local` is no IP address"}]);
+        addresses.eq(ports.iter().map(|port| Some(*port))) && users["left_out"] == left_out && users["skipped"] == 1
+    };
+    // An answer of nothing but such entries is applied no more than any other bad one, but they are named all the same.
+    let nothing = || shown(&[]);
+    tokio::task::block_in_place(|| until("it is named", nothing));
+    let line = tokio::task::block_in_place(|| gateway.logged("an entry is left out"));
+    assert!(line.contains("named (db.local:9001)") && line.contains("is no IP address"), "{line}");
+    consul.register(&service("good", 9002)).await;
+    tokio::task::block_in_place(|| until("the rest stands", || shown(&["127.0.0.1:9002"])));
+}
+
+#[tokio::test]
+async fn more_services_than_the_agent_takes_connections_are_followed_all_the_same() {
+    let consul = Consul::with_connections(8).await;
+    let names: Vec<String> = (0..20).map(|number| format!("s{number}")).collect();
+    let register = async |port: u16| {
+        for name in &names {
+            consul.register(&json!({"ID": name, "Name": name, "Address": "127.0.0.1", "Port": port})).await;
+        }
+    };
+    register(9001).await;
+    let lookups = || names.iter().map(|name| lookup(name)).collect();
+    let mut watched = Watched::start(&table(&consul, "max_connections = 4"), lookups());
+    for port in [9001, 9002] {
+        register(port).await;
+        // One service at a time is looked at, whichever it is: all of them come by.
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < names.len() {
+            let (service, observed) = watched.any(PATIENCE).await;
+            if ports(&observed) == [port] {
+                seen.insert(service);
+            }
+        }
+    }
+    assert_eq!(watched.problems, [""; 0]);
+
+    // Where the agent takes fewer than the source may have, the log says what to do.
+    let mut greedy = Watched::start(&table(&consul, ""), lookups());
+    loop {
+        let problem = greedy.problem(PATIENCE).await;
+        if problem.contains("limits.http_max_conns_per_client") && problem.contains("max_connections") {
+            break;
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What the admin answers, as types: the server writes them, and whoever asks can read them.
 
 use crate::discovery::Metadata;
+use crate::discovery::left_out::LeftOut;
 use crate::policy::{Scope, Standing};
 use crate::service::Service;
 use crate::snapshot::Snapshot;
@@ -67,6 +68,9 @@ pub struct ServiceState {
     pub revision: String,
     /// Entries that were bad, and were left out.
     pub skipped: u32,
+    /// The first of them, each with what is wrong with it.
+    #[serde(default)]
+    pub left_out: Vec<LeftOut>,
     /// Why the source's newest answer is held back, while it is.
     pub held: Option<String>,
     /// Time since the source last confirmed the list, ms.
@@ -173,6 +177,7 @@ fn service(service: &Arc<Service>) -> ServiceState {
         source: service.settings.source.to_string(),
         revision: service.reported.revision.clone(),
         skipped: service.reported.skipped,
+        left_out: service.reported.left_out.clone(),
         held: service.reported.held.clone(),
         age_ms: u64::try_from(service.age().as_millis()).unwrap_or(u64::MAX),
         stale: service.live.stale.load(Relaxed),

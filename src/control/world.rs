@@ -1,6 +1,7 @@
 //! The world as control knows it: what is declared, what was observed, and who is who. Snapshots are built from it.
 
 use crate::control::config::{Config, Declared};
+use crate::discovery::left_out::LeftOut;
 use crate::discovery::{Entry, Observed, Report};
 use crate::policy::Scope;
 use crate::service::catalog::Catalog;
@@ -109,8 +110,13 @@ impl World {
             None => confirm(live),
             Some(_) => live.stale.store(false, Relaxed),
         }
-        if self.observed.get(&service).is_some_and(|(from, known)| from == source && **known == observed) {
+        let known = self.observed.get(&service).filter(|(from, _)| from == source).map(|(_, known)| known);
+        if known.is_some_and(|known| **known == observed) {
             return false;
+        }
+        let told = known.map_or(&[][..], |known| &known.left_out);
+        for LeftOut { entry, reason } in observed.left_out.iter().filter(|left_out| !told.contains(left_out)) {
+            tracing::warn!(%service, %source, entry, reason, "an entry is left out");
         }
         self.observed.insert(service, (Arc::clone(source), Arc::new(observed)));
         true

@@ -1,12 +1,12 @@
 //! The `consul` source: the health endpoint of a Consul agent, with one blocking query for each declared service.
 //!
 //! Semantics follow developer.hashicorp.com/consul/api-docs: `features/blocking` and `health#list-service-instances`.
-//! Each watch keeps one connection; an agent allows 200 per client address (`limits.http_max_conns_per_client`), so a
-//! gateway with more declared services than that needs a higher limit there.
+//! Each watch keeps one connection, as long as there are as many as services; see `share`.
 
 mod answer;
 mod client;
 mod index;
+mod share;
 mod watch;
 
 use super::{Lookup, Observed, Report, Reports, Source};
@@ -30,8 +30,8 @@ pub struct Settings {
     pub token: Option<Token>,
     /// Whose services; none: the agent's own datacenter.
     pub datacenter: Option<String>,
-    /// Only endpoints whose checks all pass. Otherwise all are reported, and a critical check makes one unhealthy.
-    pub passing: bool,
+    /// Which endpoints count, by the state of their checks.
+    pub states: States,
     /// Only endpoints with all these tags, beside those of the service.
     pub tags: Vec<String>,
     /// How long one query waits for a change: 1 s to 10 min.
@@ -40,6 +40,19 @@ pub struct Settings {
     pub confirm_after: Duration,
     /// The largest answer that is read, bytes.
     pub max_answer: usize,
+    /// Connections to the agent at once: 1 to 10,000. With more services than that, they take turns.
+    pub max_connections: usize,
+}
+
+/// Which endpoints count, by the state of their checks and their node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum States {
+    /// Those without a critical check, as Consul's own DNS has it.
+    NotCritical,
+    /// Those whose checks all pass: `passing_only`.
+    Passing,
+    /// All; a critical check makes one unhealthy: `passing = false`.
+    All,
 }
 
 /// Where an ACL token comes from.
@@ -77,8 +90,8 @@ struct Raw {
     token: Option<Secret>,
     token_file: Option<PathBuf>,
     datacenter: Option<String>,
-    #[serde(default = "yes")]
-    passing: bool,
+    passing_only: Option<bool>,
+    passing: Option<bool>,
     #[serde(default)]
     tags: Vec<String>,
     #[serde(default = "wait", with = "crate::base::duration")]
@@ -87,11 +100,10 @@ struct Raw {
     confirm_after: Duration,
     #[serde(default = "max_answer")]
     max_answer: usize,
+    #[serde(default = "max_connections")]
+    max_connections: usize,
 }
 
-fn yes() -> bool {
-    true
-}
 fn wait() -> Duration {
     Duration::from_secs(60)
 }
@@ -100,6 +112,10 @@ fn confirm_after() -> Duration {
 }
 fn max_answer() -> usize {
     16 << 20
+}
+/// An agent takes 200 of one address, which others on this machine may need, too.
+fn max_connections() -> usize {
+    150
 }
 
 impl TryFrom<Raw> for Settings {
@@ -119,16 +135,28 @@ impl TryFrom<Raw> for Settings {
             (None, Some(file)) => Some(Token::File(file)),
             (None, None) => None,
         };
+        let states = match (raw.passing_only, raw.passing) {
+            (Some(_), Some(_)) => {
+                return Err("`passing` and `passing_only` exclude each other (`passing` is the older one)".to_owned());
+            }
+            (Some(true), None) | (None, Some(true)) => States::Passing,
+            (None, Some(false)) => States::All,
+            (Some(false) | None, None) => States::NotCritical,
+        };
+        if !(1..=10_000).contains(&raw.max_connections) {
+            return Err(format!("`max_connections`: {} is not between 1 and 10000", raw.max_connections));
+        }
         Ok(Settings {
             address: Address(url),
             token,
             datacenter: raw.datacenter,
-            passing: raw.passing,
+            states,
             tags: raw.tags,
             // Consul's own limit; less than a second would be polling.
             wait: raw.wait.clamp(Duration::from_secs(1), Duration::from_secs(600)),
             confirm_after: raw.confirm_after,
             max_answer: raw.max_answer,
+            max_connections: raw.max_connections,
         })
     }
 }
@@ -166,18 +194,20 @@ impl Source for Consul {
         Box::pin(async move {
             let keys: Vec<Key> = lookups.iter().map(key).collect();
             known.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| keys.contains(key));
+            if client.share.watch(lookups.len()) {
+                let (services, most) = (lookups.len(), client.settings.max_connections);
+                tracing::info!(source = %reports.source, services, most, "more services than connections: they take turns");
+            }
             // The set ends its tasks when this future is dropped.
             let mut watches = tokio::task::JoinSet::new();
             for lookup in lookups {
                 watches.spawn(watch::run(Arc::clone(&client), Arc::clone(&known), lookup, reports.clone()));
             }
-            // None of them ends by itself, so this is a bug of ours. The others go on, and it shows.
-            while let Some(ended) = watches.join_next().await {
-                let problem = ended.err().map_or_else(String::new, |e| e.to_string());
-                tracing::error!(source = %reports.source, %problem, "a watch ended");
-                reports.send(Report::Failed(None, format!("a watch ended: {problem}"))).await;
+            // None of them ends by itself, so this is a bug of ours: all begin anew. What was applied is known.
+            match watches.join_next().await {
+                Some(ended) => tracing::error!(source = %reports.source, problem = ?ended.err(), "a watch ended"),
+                None => std::future::pending().await,
             }
-            std::future::pending::<()>().await;
         })
     }
 }

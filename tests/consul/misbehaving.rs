@@ -18,7 +18,10 @@ fn good(index: u64, endpoints: u16) -> Turn {
 }
 
 fn table(fake: &Fake, more: &str) -> String {
-    format!("kind = \"consul\"\naddress = \"http://me:hunter2@{}\"\ntoken = \"s3cret\"\n{more}", fake.address)
+    let address = fake.address;
+    format!(
+        "kind = \"consul\"\naddress = \"http://me:hunter2@{address}\"\ntoken = \"s3cret\"\npassing_only = true\n{more}"
+    )
 }
 
 /// What has to be told.

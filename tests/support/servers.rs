@@ -139,6 +139,12 @@ impl Consul {
         .await
     }
 
+    /// In memory only, and with so many connections of one address at once.
+    pub async fn with_connections(most: usize) -> Self {
+        let limit = format!("limits {{ http_max_conns_per_client = {most} }}");
+        Self::with(|_| vec!["-dev".to_owned(), "-hcl".to_owned(), limit], false).await
+    }
+
     /// Keeps its data on disk, so that it can be started again; ready after 2 s.
     pub async fn durable() -> Self {
         let arguments = "-server -bootstrap-expect 1 -advertise 127.0.0.1 -disable-host-node-id -data-dir data";

@@ -65,6 +65,19 @@ impl Watched {
         }
     }
 
+    /// The next report of any service, problems noted.
+    pub async fn any(&mut self, within: Duration) -> (Arc<str>, Observed) {
+        loop {
+            let report = tokio::time::timeout(within, self.reports.recv()).await;
+            let Ok(report) = report else { panic!("no report within {within:?}; problems: {:?}", self.problems) };
+            match report.unwrap().1 {
+                Report::Service(service, observed) => return (service, observed),
+                Report::All(_) => panic!("a report about one service was expected"),
+                Report::Failed(_, problem) => self.problems.push(problem),
+            }
+        }
+    }
+
     /// The first report that fits, which has to come within this time; problems in between are noted.
     pub async fn until(&mut self, within: Duration, fits: impl Fn(&Observed) -> bool) -> Observed {
         let all = async {

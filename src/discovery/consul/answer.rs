@@ -7,8 +7,8 @@
 //! - Metadata: `Service.Meta`; `tags`, joined by commas, where there are any and the meta has no such key; `zone` from
 //!   `Node.Meta` where the service's has none.
 
-use crate::discovery::Entry;
-use crate::discovery::Metadata;
+use crate::discovery::left_out::{self, LeftOut};
+use crate::discovery::{Entry, Metadata};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +18,15 @@ use std::net::{IpAddr, SocketAddr};
 pub(super) struct Answer {
     pub(super) endpoints: Vec<Entry>,
     pub(super) skipped: u32,
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+impl Answer {
+    /// What is wrong with it, where all of its entries are bad: to apply it would remove what works.
+    pub(super) fn problem(&self) -> Option<String> {
+        let LeftOut { entry, reason } = self.left_out.first().filter(|_| self.endpoints.is_empty())?;
+        Some(format!("none of the {} entries can be used; the first, {entry}: {reason}", self.skipped))
+    }
 }
 
 // Go writes empty lists and maps as null, hence the options.
@@ -59,48 +68,54 @@ struct Check {
     status: String,
 }
 
-/// Reads an answer. Bad entries are left out and counted; an answer of nothing but bad entries is a bad answer, since
-/// to apply it would remove what works.
+/// Reads an answer. Bad entries are left out, counted and named.
 ///
 /// # Errors
 /// What is wrong with the answer as a whole.
 pub(super) fn parse(body: &[u8]) -> Result<Answer, String> {
     let raw: Vec<serde_json::Value> =
         serde_json::from_slice(body).map_err(|e| format!("the answer is no JSON list ({e})"))?;
-    let all = raw.len();
-    let (mut endpoints, mut skipped, mut reason) = (Vec::<Entry>::with_capacity(all), 0, None);
+    let mut answer = Answer { endpoints: Vec::with_capacity(raw.len()), skipped: 0, left_out: Vec::new() };
     let mut places = BTreeMap::new();
-    for value in raw {
-        match entry(value) {
+    for (number, value) in raw.into_iter().enumerate() {
+        match entry(&value) {
             // Registered twice, under two ids: one endpoint, healthy if either is.
             Ok(entry) => match places.get(&entry.address) {
                 Some(place) => {
-                    let first: &mut Entry = &mut endpoints[*place];
+                    let first: &mut Entry = &mut answer.endpoints[*place];
                     if entry.healthy && !first.healthy {
                         *first = entry;
                     }
                 }
                 None => {
-                    places.insert(entry.address, endpoints.len());
-                    endpoints.push(entry);
+                    places.insert(entry.address, answer.endpoints.len());
+                    answer.endpoints.push(entry);
                 }
             },
             Err(problem) => {
-                skipped += 1;
-                reason.get_or_insert(problem);
+                answer.skipped += 1;
+                left_out::note(&mut answer.left_out, &name(&value, number), &problem);
             }
         }
     }
-    match reason {
-        Some(reason) if endpoints.is_empty() => {
-            Err(format!("none of the {all} entries can be used; the first: {reason}"))
-        }
-        _ => Ok(Answer { endpoints, skipped }),
+    Ok(answer)
+}
+
+/// What a bad entry is called: its id, else its place in the list, and its address as far as there is one.
+fn name(entry: &serde_json::Value, number: usize) -> String {
+    let service = &entry["Service"];
+    let text = |value: &serde_json::Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let id = text(&service["ID"]).unwrap_or_else(|| format!("number {}", number + 1));
+    let address = text(&service["Address"]).or_else(|| text(&entry["Node"]["Address"]));
+    match (address, &service["Port"]) {
+        (Some(address), serde_json::Value::Null) => format!("{id} ({address})"),
+        (Some(address), port) => format!("{id} ({address}:{port})"),
+        (None, _) => id,
     }
 }
 
-fn entry(value: serde_json::Value) -> Result<Entry, String> {
-    let raw: Raw = serde_json::from_value(value).map_err(|e| e.to_string())?;
+fn entry(value: &serde_json::Value) -> Result<Entry, String> {
+    let raw = Raw::deserialize(value).map_err(|e| e.to_string())?;
     let node = raw.node.unwrap_or(Node { address: None, meta: None });
     let own = raw.service.address.filter(|address| !address.is_empty());
     let written = own.or(node.address).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! One query to the health endpoint: what is sent, what is refused, and what is said when it fails.
 
-use super::{Settings, Token, answer};
+use super::share::Share;
+use super::{Settings, States, Token, answer};
 use crate::base::files;
 use crate::base::secret::Secret;
 use crate::discovery::Lookup;
@@ -19,11 +20,16 @@ const TOKEN_BYTES: u64 = 64 << 10;
 /// How long an error's body is waited for.
 const SAYING: Duration = Duration::from_secs(1);
 
+/// What to do where an agent turns connections away.
+const RAISE: &str = "the agent takes no more connections: raise its `limits.http_max_conns_per_client` (200 by default), or \
+                     lower `max_connections` of the source (150)";
+
 /// Asks one agent.
 #[derive(Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
     pub(super) settings: Settings,
+    pub(super) share: Share,
 }
 
 /// A good answer.
@@ -32,6 +38,8 @@ pub(super) struct Reply {
     /// Consul's index; 0: there was none.
     pub(super) index: u64,
     pub(super) answer: answer::Answer,
+    /// What is wrong with all of its entries.
+    pub(super) unusable: Option<String>,
 }
 
 impl Client {
@@ -49,33 +57,42 @@ impl Client {
             .user_agent(concat!("wayside/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| reason(&e))?;
-        Ok(Client { http, settings })
+        let share = Share::new(settings.max_connections);
+        Ok(Client { http, settings, share })
     }
 
-    /// Asks for a service: at once with index 0, else when something changed or `wait` is over.
+    /// Asks for a service when it has its turn: at once with index 0, else when something changed or `wait` is over.
     ///
     /// # Errors
     /// What went wrong, in one line without secrets.
     pub(super) async fn query(&self, lookup: &Lookup, index: u64) -> Result<Reply, String> {
+        let _turn = self.share.turn().await;
         let token = self.token().await?;
-        let outcome = self.ask(lookup, index, token.as_ref()).await;
-        outcome.map_err(|problem| {
+        let told = |problem: String| {
             let problem = format!("{}: {problem}", self.settings.address);
             token.as_ref().map_or_else(|| problem.clone(), |token| token.redact(&problem))
-        })
+        };
+        let mut reply = self.ask(lookup, index, token.as_ref()).await.map_err(told)?;
+        reply.unusable = reply.answer.problem().map(told);
+        Ok(reply)
     }
 
     async fn ask(&self, lookup: &Lookup, index: u64, token: Option<&Secret>) -> Result<Reply, String> {
         // Consul adds up to a sixteenth to spread its clients.
-        let wait = if index == 0 { Duration::ZERO } else { self.settings.wait };
-        let mut request = self.http.get(self.url(lookup, index)?).timeout(wait + wait / 16 + ANSWER);
+        let wait = if index == 0 { Duration::ZERO } else { self.share.wait(self.settings.wait) };
+        let mut request = self.http.get(self.url(lookup, index, wait)?).timeout(wait + wait / 16 + ANSWER);
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(token.expose())
                 .map_err(|_| "the token holds characters that no header can carry".to_owned())?;
             value.set_sensitive(true);
             request = request.header("x-consul-token", value);
         }
-        let mut response = request.send().await.map_err(|e| reason(&e))?;
+        let turned_away = |error: &reqwest::Error| !error.is_connect() && !error.is_timeout() && self.share.is_shared();
+        let mut response = request.send().await.map_err(|error| match reason(&error) {
+            // Some agents just close.
+            reason if turned_away(&error) => format!("{reason}; if others are still answered, {RAISE}"),
+            reason => reason,
+        })?;
         let status = response.status();
         if status != StatusCode::OK {
             // What Consul says about it helps, but is no reason to wait or to read much.
@@ -83,7 +100,9 @@ impl Client {
             let (body, _) = body.unwrap_or_else(|_| Ok(Default::default())).unwrap_or_default();
             let said: String = String::from_utf8_lossy(&body).split_whitespace().collect::<Vec<_>>().join(" ");
             let said: String = said.chars().filter(|c| !c.is_control()).collect();
-            return Err(format!("answered {}: {said}", status.as_u16()).trim_end_matches([':', ' ']).to_owned());
+            let problem = format!("answered {}: {said}", status.as_u16()).trim_end_matches([':', ' ']).to_owned();
+            let turned_away = status == StatusCode::TOO_MANY_REQUESTS;
+            return Err(if turned_away { format!("{problem}; {RAISE}") } else { problem });
         }
         let headers = response.headers().clone();
         let limit = self.settings.max_answer;
@@ -91,15 +110,18 @@ impl Client {
         if !whole {
             return Err(format!("the answer is larger than {limit} bytes (`max_answer`)"));
         }
-        let answer = answer::parse(&body)?;
+        let mut answer = answer::parse(&body)?;
+        if self.settings.states == States::NotCritical {
+            answer.endpoints.retain(|entry| entry.healthy);
+        }
         if answer.endpoints.is_empty() && header(&headers, "x-consul-results-filtered-by-acls") == Some("true") {
             return Err("the answer is empty because the token may not read the service or its nodes".to_owned());
         }
         let index = header(&headers, "x-consul-index").and_then(|text| text.parse().ok()).unwrap_or(0);
-        Ok(Reply { index, answer })
+        Ok(Reply { index, answer, unusable: None })
     }
 
-    fn url(&self, lookup: &Lookup, index: u64) -> Result<Url, String> {
+    fn url(&self, lookup: &Lookup, index: u64, wait: Duration) -> Result<Url, String> {
         let settings = &self.settings;
         let name = lookup.registered_as.as_str();
         // As path segments, dots would be dropped.
@@ -112,7 +134,7 @@ impl Client {
             .pop_if_empty()
             .extend(["v1", "health", "service", name]);
         let mut query = url.query_pairs_mut();
-        if settings.passing {
+        if settings.states == States::Passing {
             query.append_pair("passing", "1");
         }
         if let Some(datacenter) = &settings.datacenter {
@@ -123,9 +145,12 @@ impl Client {
         }
         if index > 0 {
             query.append_pair("index", &index.to_string());
-            query.append_pair("wait", &format!("{}ms", settings.wait.as_millis()));
+            query.append_pair("wait", &format!("{}ms", wait.as_millis()));
         }
         drop(query);
+        if url.query() == Some("") {
+            url.set_query(None);
+        }
         Ok(url)
     }
 

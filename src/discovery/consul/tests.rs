@@ -13,7 +13,7 @@ fn parse(text: &str) -> Result<super::Settings, String> {
 #[test]
 fn defaults() {
     let settings = parse("address = \"http://127.0.0.1:8500\"").unwrap();
-    assert!(settings.passing && settings.tags.is_empty() && settings.token.is_none());
+    assert!(settings.states == super::States::NotCritical && settings.tags.is_empty() && settings.token.is_none());
     assert_eq!((settings.wait, settings.confirm_after), (Duration::from_secs(60), Duration::from_secs(5)));
     assert_eq!(settings.address.to_string(), "http://127.0.0.1:8500");
     assert_eq!(SourceSettings::Consul(settings).build().map(|_| ()), Ok(()));
@@ -26,7 +26,14 @@ fn bounds_and_relative_paths() {
     assert_eq!(settings.wait, Duration::from_secs(600));
     assert_eq!(settings.token, Some(super::Token::File("/etc/wayside/token".into())));
     assert_eq!(settings.address.to_string(), "https://consul/base");
-    assert!(!settings.passing);
+    assert_eq!(settings.states, super::States::All);
+    for (key, states) in [
+        ("passing = true", super::States::Passing),
+        ("passing_only = true", super::States::Passing),
+        ("passing_only = false", super::States::NotCritical),
+    ] {
+        assert_eq!(parse(&format!("address = \"http://c\"\n{key}")).unwrap().states, states, "{key}");
+    }
 }
 
 #[test]
@@ -42,6 +49,8 @@ fn problems_are_told_without_secrets() {
         (format!("{good}token = \" \""), "`token` is empty"),
         (format!("{good}token = [\"hunter2\"]"), "must be a string"),
         (format!("{good}tokn = \"hunter2\""), "unknown field `tokn`"),
+        (format!("{good}passing = true\npassing_only = true"), "exclude each other"),
+        (format!("{good}max_connections = 0"), "0 is not between 1 and 10000"),
         (format!("{good}wait = 5"), "expected a string"),
     ];
     for (text, expected) in cases {

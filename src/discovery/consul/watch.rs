@@ -1,6 +1,7 @@
 //! The watch of one service: ask, report, wait, for ever.
 
-use super::client::Client;
+use super::answer::Answer;
+use super::client::{Client, Reply};
 use super::index::Index;
 use super::{Known, key};
 use crate::discovery::backoff::Backoff;
@@ -27,12 +28,25 @@ pub(super) async fn run(client: Arc<Client>, known: Known, lookup: Lookup, repor
                 Err(_) => continue,
             },
         };
+        let outcome = match outcome {
+            Ok(Reply { unusable: Some(problem), answer, .. }) => Err((problem, Some(answer))),
+            Ok(reply) => Ok(reply),
+            Err(problem) => Err((problem, None)),
+        };
         let reply = match outcome {
             Ok(reply) => reply,
-            Err(problem) => {
+            Err((problem, unusable)) => {
                 // Once for each new problem; control knows that the rest is silence.
                 if failed.as_ref() != Some(&problem) {
                     failed = Some(problem.clone());
+                    // To apply it would remove what works, but what is wrong with its entries is told.
+                    if let Some(Answer { skipped, left_out, .. }) = unusable {
+                        let before = known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+                        let held = Some(problem.clone());
+                        let told = Observed { skipped, left_out, held, ..before.unwrap_or_default() };
+                        reported = Some(told.clone());
+                        reports.send(Report::Service(Arc::clone(service), told)).await;
+                    }
                     reports.send(Report::Failed(Some(Arc::clone(service)), problem)).await;
                 }
                 // The first answer afterwards shall come at once, whatever happened in between.
@@ -48,6 +62,7 @@ pub(super) async fn run(client: Arc<Client>, known: Known, lookup: Lookup, repor
             endpoints: reply.answer.endpoints,
             revision: reply.index.to_string(),
             skipped: reply.answer.skipped,
+            left_out: reply.answer.left_out,
             held: None,
         };
         let was_held = guard.confirm_at().is_some();

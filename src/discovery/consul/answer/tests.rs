@@ -114,14 +114,33 @@ fn a_bad_entry_is_counted_and_the_rest_stands() {
     for entry in &bad {
         let answer = read(&[entry.clone(), entry_with(json!({}))]).unwrap();
         assert_eq!((answer.endpoints.len(), answer.skipped), (1, 1), "{entry}");
-        assert!(read(std::slice::from_ref(entry)).unwrap_err().starts_with("none of the 1 entries can be used"));
+        assert!(
+            read(std::slice::from_ref(entry))
+                .unwrap()
+                .problem()
+                .unwrap()
+                .starts_with("none of the 1 entries can be used")
+        );
+    }
+    let named = |entry: Value| read(&[entry]).unwrap().left_out.remove(0);
+    for (entry, name, reason) in [
+        (entry_with(json!({"Address": "db.internal"})), "i1 (db.internal:9001)", "`db.internal` is no IP address"),
+        (entry_with(json!({"Port": 0})), "i1 (10.0.0.2:0)", "port 0"),
+        (entry_with(json!({"Address": "", "ID": null, "Port": 0})), "number 1 (10.0.0.1:0)", "port 0"),
+        (json!({"Service": {"ID": "i2"}}), "i2", "missing field `Port`"),
+        (json!(7), "number 1", "invalid type: integer `7`, expected struct Raw"),
+    ] {
+        assert_eq!(named(entry), LeftOut { entry: name.to_owned(), reason: reason.to_owned() });
     }
     let mut no_node = entry_with(json!({"Address": ""}));
     no_node["Node"] = json!(null);
-    assert!(read(&[no_node]).unwrap_err().contains("`` is no IP address"));
+    assert!(read(&[no_node]).unwrap().problem().unwrap().contains("`` is no IP address"));
     assert_eq!(
-        read(&bad).unwrap_err(),
-        format!("none of the {} entries can be used; the first: invalid type: null, expected struct Raw", bad.len())
+        read(&bad).unwrap().problem().unwrap(),
+        format!(
+            "none of the {} entries can be used; the first, number 1: invalid type: null, expected struct Raw",
+            bad.len()
+        )
     );
 }
 
@@ -147,7 +166,7 @@ fn garbage_is_an_error() {
     }
     assert!(parse(&[b'['; 100_000]).is_err());
     assert!(parse(b"[\xff]").is_err());
-    assert_eq!(parse(b" [ ] ").unwrap(), Answer { endpoints: vec![], skipped: 0 });
+    assert_eq!(parse(b" [ ] ").unwrap(), Answer { endpoints: vec![], skipped: 0, left_out: vec![] });
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

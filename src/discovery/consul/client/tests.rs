@@ -12,15 +12,19 @@ fn lookup(name: &str, tags: &[&str]) -> Lookup {
 #[test]
 fn the_url_says_what_is_asked() {
     let plain = client("address = \"http://c:8500\"");
-    let url = |client: &Client, lookup: &Lookup, index| client.url(lookup, index).map(|url| url.to_string());
-    assert_eq!(url(&plain, &lookup("users", &[]), 0).unwrap(), "http://c:8500/v1/health/service/users?passing=1");
+    let url = |client: &Client, lookup: &Lookup, index| {
+        client.url(lookup, index, client.settings.wait).map(|url| url.to_string())
+    };
+    assert_eq!(url(&plain, &lookup("users", &[]), 0).unwrap(), "http://c:8500/v1/health/service/users");
     assert_eq!(
         url(&plain, &lookup("a/b?c d", &[]), 7).unwrap(),
-        "http://c:8500/v1/health/service/a%2Fb%3Fc%20d?passing=1&index=7&wait=60000ms"
+        "http://c:8500/v1/health/service/a%2Fb%3Fc%20d?index=7&wait=60000ms"
     );
     for name in ["", ".", ".."] {
-        assert!(plain.url(&lookup(name, &[]), 0).is_err(), "{name:?}");
+        assert!(plain.url(&lookup(name, &[]), 0, Duration::ZERO).is_err(), "{name:?}");
     }
+    let passing = client("address = \"http://c\"\npassing_only = true");
+    assert_eq!(url(&passing, &lookup("users", &[]), 0).unwrap(), "http://c/v1/health/service/users?passing=1");
     let full =
         client("address = \"http://c/base/\"\npassing = false\ndatacenter = \"d&1\"\ntags = [\"a\"]\nwait = \"90s\"");
     assert_eq!(
