@@ -4,13 +4,14 @@ pub mod backoff;
 pub mod consul;
 pub mod file;
 pub mod guard;
+pub mod kinds;
 pub mod left_out;
 
+pub use kinds::SourceSettings;
 use left_out::LeftOut;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -24,71 +25,6 @@ pub trait Source: std::fmt::Debug + Send + Sync {
     /// again with the new list; what was known until then stays until the new run reports.
     fn watch(&self, lookups: Vec<Lookup>, reports: Reports) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
-
-/// A source as the configuration declares it. A new registry is a file in this folder, a case here and an arm in each
-/// of the two functions below.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceSettings {
-    /// A watched file.
-    File(file::Settings),
-    /// A Consul agent.
-    Consul(consul::Settings),
-}
-
-impl SourceSettings {
-    /// Reads a `[sources.NAME]` table. Relative paths are relative to `folder`.
-    ///
-    /// # Errors
-    /// The key that is wrong, and what was expected.
-    pub fn parse(mut table: toml::Table, folder: &Path) -> Result<Self, String> {
-        let kind = match table.remove("kind") {
-            Some(toml::Value::String(kind)) => kind,
-            _ => return Err(format!("`kind` is missing (expected one of {KINDS})")),
-        };
-        let problem = |e: toml::de::Error| crate::base::place::value_problem(&e);
-        match kind.as_str() {
-            "file" => {
-                let mut settings: file::Settings = table.try_into().map_err(problem)?;
-                settings.path = folder.join(settings.path);
-                Ok(SourceSettings::File(settings))
-            }
-            "consul" => {
-                let mut settings: consul::Settings = table.try_into().map_err(problem)?;
-                if let Some(consul::Token::File(file)) = &mut settings.token {
-                    *file = folder.join(&*file);
-                }
-                Ok(SourceSettings::Consul(settings))
-            }
-            other => Err(format!("`kind`: `{other}` is none of {KINDS}")),
-        }
-    }
-
-    /// Builds the source.
-    ///
-    /// # Errors
-    /// What in the settings cannot be used.
-    pub fn build(&self) -> Result<Arc<dyn Source>, String> {
-        match self {
-            SourceSettings::File(settings) => Ok(Arc::new(file::File::new(settings))),
-            SourceSettings::Consul(settings) => Ok(Arc::new(consul::Consul::new(settings)?)),
-        }
-    }
-
-    /// May report services that nobody declared.
-    pub fn names_services(&self) -> bool {
-        matches!(self, SourceSettings::File(_))
-    }
-
-    /// As `kind` names it.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            SourceSettings::File(_) => "file",
-            SourceSettings::Consul(_) => "consul",
-        }
-    }
-}
-
-const KINDS: &str = "`consul`, `file`";
 
 /// A declared service that a source shall look up.
 #[derive(Debug, Clone, PartialEq, Eq)]

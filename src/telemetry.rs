@@ -4,6 +4,7 @@
 //! readers have threads of their own. What does not fit is dropped and counted.
 
 mod access_log;
+mod counter;
 mod guest_log;
 pub mod log;
 mod metrics;
@@ -12,6 +13,8 @@ mod spans;
 #[cfg(test)]
 mod tests;
 mod traces;
+
+pub use counter::{Counter, Counters};
 
 use crate::base::chance::Chance;
 use crate::base::lines::{self, Lines};
@@ -23,7 +26,6 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::vitals::Vitals;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// How long the last lines of a log may take, should nobody read them.
@@ -70,6 +72,7 @@ impl Telemetry {
             traces: self.traces.as_ref().map(traces::Traces::queue),
             sampler: self.sampler,
             metrics: metrics::Recorder::new(&self.metrics),
+            counters: Arc::clone(&self.metrics.counters),
             access_log: Arc::clone(&self.access_log),
             chance: RefCell::new(Chance::seeded()),
         }
@@ -96,6 +99,7 @@ pub struct Recorder {
     traces: Option<Arc<traces::Queue>>,
     sampler: Sampler,
     metrics: metrics::Recorder,
+    counters: Arc<Counters>,
     access_log: Arc<Lines>,
     /// For the ids of policies' spans.
     chance: RefCell<Chance>,
@@ -117,19 +121,14 @@ impl Recorder {
         self.metrics.refused(bad);
     }
 
-    /// A connection was closed at once, since too many are open.
-    pub fn turned_away(&self) {
-        self.metrics.turned_away();
+    /// One more of these.
+    pub fn count(&self, counter: Counter) {
+        self.counters.count(counter);
     }
 
-    /// A client did not get through its TLS handshake.
-    pub fn handshake_failed(&self) {
-        self.metrics.handshake_failed();
-    }
-
-    /// How many interim responses with status 103 were not passed on.
-    pub fn early_hints(&self) -> &Arc<AtomicU64> {
-        self.metrics.early_hints()
+    /// For whoever counts elsewhere.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// Takes in an exchange that is over.

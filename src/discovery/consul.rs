@@ -9,13 +9,14 @@ mod index;
 mod share;
 mod watch;
 
-use super::{Lookup, Observed, Report, Reports, Source};
+use super::kinds::{self, Build};
+use super::{Lookup, Observed, Reports, Source};
 use crate::base::secret::Secret;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -175,6 +176,20 @@ type Key = (Arc<str>, String, Vec<String>);
 
 fn key(lookup: &Lookup) -> Key {
     (Arc::clone(&lookup.service), lookup.registered_as.clone(), lookup.tags.clone())
+}
+
+/// Reads a table of this kind.
+pub(super) fn read(table: toml::Table, folder: &Path) -> Result<Build, String> {
+    let settings = settings(table, folder)?;
+    Ok(Arc::new(move || Ok(Arc::new(Consul::new(&settings)?))))
+}
+
+fn settings(table: toml::Table, folder: &Path) -> Result<Settings, String> {
+    let mut settings: Settings = kinds::settings(table)?;
+    if let Some(Token::File(file)) = &mut settings.token {
+        *file = folder.join(&*file);
+    }
+    Ok(settings)
 }
 
 impl Consul {

@@ -2,6 +2,7 @@
 //! moment, takes no endpoint away: what lacks much is read again a while later.
 
 use super::guard::Guards;
+use super::kinds::{self, Build};
 use super::{Entry, Lookup, Metadata, Observed, Report, Reports, Source};
 use crate::base::{duration, files, watch};
 use serde::Deserialize;
@@ -45,6 +46,13 @@ const CONFIRM: Duration = Duration::from_secs(10);
 /// The largest file that is read, bytes.
 const MAX_BYTES: u64 = 16 << 20;
 
+/// Reads a table of this kind.
+pub(super) fn read(table: toml::Table, folder: &Path) -> Result<Build, String> {
+    let mut settings: Settings = kinds::settings(table)?;
+    settings.path = folder.join(settings.path);
+    Ok(Arc::new(move || Ok(Arc::new(File::new(&settings)))))
+}
+
 impl File {
     /// A source that reads this file.
     pub fn new(settings: &Settings) -> Self {
@@ -66,7 +74,7 @@ async fn run(settings: Settings, known: Known, lookups: Vec<Lookup>, reports: Re
     let mut changes = watch::file(&settings.path);
     changes.begun().await;
     loop {
-        match read(&settings.path).await {
+        match look(&settings.path).await {
             Ok(services) => {
                 failed = None;
                 let report = guards.offer(services, Instant::now());
@@ -106,7 +114,7 @@ fn tell(told: &mut BTreeSet<Arc<str>>, report: &BTreeMap<Arc<str>, Observed>) {
     }
 }
 
-async fn read(path: &Path) -> Result<BTreeMap<Arc<str>, Observed>, String> {
+async fn look(path: &Path) -> Result<BTreeMap<Arc<str>, Observed>, String> {
     let text = files::read_text_beside(path, MAX_BYTES).await;
     let text = text.map_err(|error| format!("{}: cannot be read: {error}", path.display()))?;
     parse(&text).map_err(|problem| format!("{}: {problem}", path.display()))

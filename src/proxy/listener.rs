@@ -14,6 +14,7 @@ use crate::http::tls::Socket;
 use crate::http::tls::problem::in_words;
 use crate::http::tls::server::subject;
 use crate::proxy::worker::Worker;
+use crate::telemetry::Counter;
 use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
@@ -95,7 +96,7 @@ fn admit(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, opening: &Ope
 
 /// A connection is closed at once, since as many as `key` allows are open.
 fn turn_away(worker: &Worker, peer: SocketAddr, key: &str) {
-    worker.recorder.turned_away();
+    worker.recorder.count(Counter::TurnedAway);
     static SAID: Seldom = Seldom::each(COMPLAINT);
     if let Some(left_out) = SAID.may() {
         tracing::warn!(%peer, left_out, "closed: as many connections as {key} allows are open");
@@ -152,7 +153,7 @@ async fn serve(
     match &opened {
         Err(Unopened::Refused(bad)) => worker.recorder.refused(*bad),
         Err(Unopened::Handshake(error)) => {
-            worker.recorder.handshake_failed();
+            worker.recorder.count(Counter::HandshakeFailed);
             static SAID: Seldom = Seldom::each(COMPLAINT);
             if let Some(left_out) = SAID.may() {
                 tracing::info!(%peer, error = in_words(error), left_out, "TLS handshake failed");

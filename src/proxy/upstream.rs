@@ -85,7 +85,7 @@ pub async fn send(
         return Err(Error::Malformed(Malformed::BodyTooLarge));
     }
     let key = key(service, plan, &head);
-    let outgoing = Outgoing::new(&head, forward, gateway, worker.recorder.early_hints())?;
+    let outgoing = Outgoing::new(&head, forward, gateway, worker.recorder.counters())?;
     let mut tried: SmallVec<[u32; 4]> = SmallVec::new();
     let mut attempts = Attempts::new(&terms);
     let pick = |tried: &[u32], now: Instant| {

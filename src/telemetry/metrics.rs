@@ -6,6 +6,7 @@ mod text;
 
 pub(super) use page::page;
 
+use super::counter::Counters;
 use crate::base::time::process_ms;
 use crate::http::malformed::Malformed;
 use crate::policy::Scope;
@@ -81,9 +82,7 @@ pub(super) struct Registry {
     started: SystemTime,
     /// By kind. All workers', since it is no common thing.
     refused: [AtomicU64; Malformed::ALL.len()],
-    early_hints: Arc<AtomicU64>,
-    turned_away: AtomicU64,
-    handshakes_failed: AtomicU64,
+    pub(super) counters: Arc<Counters>,
     lists: Mutex<Lists>,
 }
 
@@ -100,9 +99,7 @@ impl Default for Registry {
         Registry {
             started: SystemTime::now(),
             refused: Default::default(),
-            early_hints: Arc::default(),
-            turned_away: AtomicU64::new(0),
-            handshakes_failed: AtomicU64::new(0),
+            counters: Arc::default(),
             lists: Mutex::default(),
         }
     }
@@ -225,18 +222,6 @@ impl Recorder {
 
     pub(super) fn refused(&self, bad: Malformed) {
         self.registry.refused[bad as usize].fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn turned_away(&self) {
-        self.registry.turned_away.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn handshake_failed(&self) {
-        self.registry.handshakes_failed.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn early_hints(&self) -> &Arc<AtomicU64> {
-        &self.registry.early_hints
     }
 
     pub(super) fn finish(&self, record: &Record, took: Duration) {

@@ -3,11 +3,7 @@ use std::path::Path;
 use std::time::Duration;
 
 fn parse(text: &str) -> Result<super::Settings, String> {
-    let table = toml::from_str(&format!("kind = \"consul\"\n{text}")).unwrap();
-    match SourceSettings::parse(table, Path::new("/etc/wayside"))? {
-        SourceSettings::Consul(settings) => Ok(settings),
-        other => Err(format!("{other:?}")),
-    }
+    super::settings(toml::from_str(text).unwrap(), Path::new("/etc/wayside"))
 }
 
 #[test]
@@ -16,7 +12,7 @@ fn defaults() {
     assert!(settings.states == super::States::NotCritical && settings.tags.is_empty() && settings.token.is_none());
     assert_eq!((settings.wait, settings.confirm_after), (Duration::from_secs(60), Duration::from_secs(5)));
     assert_eq!(settings.address.to_string(), "http://127.0.0.1:8500");
-    assert_eq!(SourceSettings::Consul(settings).build().map(|_| ()), Ok(()));
+    assert!(super::Consul::new(&settings).is_ok());
 }
 
 #[test]
@@ -62,9 +58,12 @@ fn problems_are_told_without_secrets() {
 
 #[test]
 fn nothing_that_is_shown_holds_a_secret() {
-    let settings = parse("address = \"http://me:hunter2@[::1]:8500/\"\ntoken = \"s3cret\"").unwrap();
+    let text = "address = \"http://me:hunter2@[::1]:8500/\"\ntoken = \"s3cret\"";
+    let settings = parse(text).unwrap();
+    let declared = toml::from_str(&format!("kind = \"consul\"\n{text}")).unwrap();
+    let declared = SourceSettings::parse(declared, Path::new("/")).unwrap();
     let source = super::Consul::new(&settings).unwrap();
-    let shown = format!("{settings:?} {} {source:?} {:?}", settings.address, SourceSettings::Consul(settings.clone()));
+    let shown = format!("{settings:?} {} {source:?} {:?}", settings.address, declared);
     assert!(!shown.contains("hunter2") && !shown.contains("s3cret"), "{shown}");
     assert!(shown.contains("http://[::1]:8500"), "{shown}");
 }

@@ -2,16 +2,16 @@
 //! and dropped, since hyper cannot send it on.
 
 use crate::http::request::body::gate::Gate;
+use crate::telemetry::{Counter, Counters};
 use http::{HeaderMap, Request, StatusCode, Version, header};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Listens for what comes before the response to this request.
-pub(super) fn listen<B>(request: &mut Request<B>, gate: Option<&Gate>, early_hints: &Arc<AtomicU64>) {
-    let (asked, early_hints) = (gate.map(Gate::asked), Arc::clone(early_hints));
+pub(super) fn listen<B>(request: &mut Request<B>, gate: Option<&Gate>, counters: &Arc<Counters>) {
+    let (asked, counters) = (gate.map(Gate::asked), Arc::clone(counters));
     hyper::ext::on_informational(request, move |response| match (response.status(), &asked) {
         (StatusCode::CONTINUE, Some(asked)) => asked.go_on(),
-        (StatusCode::EARLY_HINTS, _) => drop(early_hints.fetch_add(1, Relaxed)),
+        (StatusCode::EARLY_HINTS, _) => counters.count(Counter::EarlyHint),
         _ => {}
     });
 }

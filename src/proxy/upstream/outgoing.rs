@@ -12,12 +12,12 @@ use crate::http::request::body::{RequestBody, Source};
 use crate::http::settings::Gateway;
 use crate::service::Endpoint;
 use crate::service::decision::{Edits, Forward};
+use crate::telemetry::Counters;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// The request's head as it is sent. Each time it is made anew: hyper keeps what it sends, and each attempt has a trace
 /// parent of its own.
@@ -33,7 +33,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) upgrade: Option<&'a HeaderValue>,
     /// HTTP/1, from end to end: the body waits until the endpoint asks for it.
     pub(super) waits: bool,
-    early_hints: &'a Arc<AtomicU64>,
+    counters: &'a Arc<Counters>,
 }
 
 impl<'a> Outgoing<'a> {
@@ -43,7 +43,7 @@ impl<'a> Outgoing<'a> {
         head: &'a Head,
         forward: &'a Forward,
         gateway: &'a Gateway,
-        early_hints: &'a Arc<AtomicU64>,
+        counters: &'a Arc<Counters>,
     ) -> Result<Self, Error> {
         let Forward { service, edits, .. } = forward;
         let own = || service.settings.host.clone();
@@ -53,7 +53,7 @@ impl<'a> Outgoing<'a> {
         if !service.settings.http2() {
             let (uri, version, upgrade) = (Uri::from(target), Version::HTTP_11, head.upgrade.as_ref());
             let waits = interim::waits(head.parts.version, &head.parts.headers);
-            return Ok(Outgoing { head, gateway, edits, uri, version, host, upgrade, waits, early_hints });
+            return Ok(Outgoing { head, gateway, edits, uri, version, host, upgrade, waits, counters });
         }
         // `:authority` carries the host (RFC 9113 §8.3.1).
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
@@ -61,7 +61,7 @@ impl<'a> Outgoing<'a> {
         let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build();
         let uri = uri.map_err(|_| Error::Malformed(Malformed::Target))?;
         let version = Version::HTTP_2;
-        Ok(Outgoing { head, gateway, edits, uri, version, host: None, upgrade: None, waits: false, early_hints })
+        Ok(Outgoing { head, gateway, edits, uri, version, host: None, upgrade: None, waits: false, counters })
     }
 
     /// Its client wants to speak WebSocket.
@@ -109,7 +109,7 @@ impl<'a> Outgoing<'a> {
         }
         let mut request = Request::new(());
         if self.version == Version::HTTP_11 {
-            interim::listen(&mut request, gate.as_ref(), self.early_hints);
+            interim::listen(&mut request, gate.as_ref(), self.counters);
         }
         let body = body.reader(gate);
         if self.version == Version::HTTP_11 && body.size_hint().exact().is_none() {

@@ -1,5 +1,6 @@
 //! `/metrics`: the workers' numbers added up, and how the world looks now.
 
+use super::super::counter::Counter;
 use super::super::traces::Counts;
 use super::numbers::Total;
 use super::text::Text;
@@ -39,15 +40,9 @@ pub(in crate::telemetry) fn page(
     for (kind, count) in Malformed::ALL.into_iter().zip(&registry.refused) {
         text.sample(refused, &[("kind", kind.name())], count.load(Relaxed));
     }
-    let turned_away = "wayside_connections_turned_away_total";
-    text.family(turned_away, "counter", "Connections that were closed at once, since as many as may be were open.");
-    text.sample(turned_away, &[], registry.turned_away.load(Relaxed));
-    let handshakes = "wayside_tls_handshakes_failed_total";
-    text.family(handshakes, "counter", "Clients that did not get through their TLS handshake.");
-    text.sample(handshakes, &[], registry.handshakes_failed.load(Relaxed));
-    let early_hints = "wayside_early_hints_dropped_total";
-    text.family(early_hints, "counter", "Interim responses with status 103 from endpoints, which are not passed on.");
-    text.sample(early_hints, &[], registry.early_hints.load(Relaxed));
+    for (counter, name, help) in Counter::ALL {
+        text.single(name, "counter", help, registry.counters.get(counter));
+    }
     attempts(&mut text, &pairs);
     decisions(&mut text, &policies);
     live_policies(&mut text, snapshot);

@@ -1,0 +1,93 @@
+//! The kinds of sources that there are: one row each.
+
+use super::{Source, consul, file};
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A kind of source.
+struct Kind {
+    /// As `kind` names it.
+    name: &'static str,
+    /// May report services that nobody declared.
+    names_services: bool,
+    /// Reads what else its table says; relative paths are relative to the folder. Gives what builds the source.
+    read: fn(toml::Table, &Path) -> Result<Build, String>,
+}
+
+const KINDS: [Kind; 2] = [
+    Kind { name: "consul", names_services: false, read: consul::read },
+    Kind { name: "file", names_services: true, read: file::read },
+];
+
+/// Builds a source from settings that were read. An error: what in them cannot be used.
+pub(super) type Build = Arc<dyn Fn() -> Result<Arc<dyn Source>, String> + Send + Sync>;
+
+/// A source as the configuration declares it. Equal to another one that says the same.
+#[derive(Clone)]
+pub struct SourceSettings {
+    kind: &'static Kind,
+    /// What was written; may hold secrets.
+    table: toml::Table,
+    build: Build,
+}
+
+impl SourceSettings {
+    /// Reads a `[sources.NAME]` table. Relative paths are relative to `folder`.
+    ///
+    /// # Errors
+    /// The key that is wrong, and what was expected.
+    pub fn parse(mut table: toml::Table, folder: &Path) -> Result<Self, String> {
+        let named = match table.remove("kind") {
+            Some(toml::Value::String(named)) => named,
+            _ => return Err(format!("`kind` is missing (expected one of {})", names())),
+        };
+        let kind = KINDS.iter().find(|kind| kind.name == named);
+        let kind = kind.ok_or_else(|| format!("`kind`: `{named}` is none of {}", names()))?;
+        let build = (kind.read)(table.clone(), folder)?;
+        Ok(SourceSettings { kind, table, build })
+    }
+
+    /// Builds the source.
+    ///
+    /// # Errors
+    /// What in the settings cannot be used.
+    pub fn build(&self) -> Result<Arc<dyn Source>, String> {
+        (self.build)()
+    }
+
+    /// May report services that nobody declared.
+    pub fn names_services(&self) -> bool {
+        self.kind.names_services
+    }
+
+    /// As `kind` names it.
+    pub fn kind(&self) -> &'static str {
+        self.kind.name
+    }
+}
+
+impl PartialEq for SourceSettings {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind.name == other.kind.name && self.table == other.table
+    }
+}
+
+impl fmt::Debug for SourceSettings {
+    /// Without what was written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SourceSettings").field("kind", &self.kind.name).finish_non_exhaustive()
+    }
+}
+
+fn names() -> String {
+    KINDS.map(|kind| format!("`{}`", kind.name)).join(", ")
+}
+
+/// What a table says, as a kind's own settings.
+///
+/// # Errors
+/// The key that is wrong, and what was expected.
+pub(super) fn settings<T: serde::de::DeserializeOwned>(table: toml::Table) -> Result<T, String> {
+    table.try_into().map_err(|error| crate::base::place::value_problem(&error))
+}

@@ -1,0 +1,67 @@
+//! What is counted beside exchanges: one row each.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Something that is counted, all workers together: no common thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// A connection was closed at once, since too many are open.
+    TurnedAway,
+    /// A client did not get through its TLS handshake.
+    HandshakeFailed,
+    /// An interim response with status 103 was not passed on.
+    EarlyHint,
+}
+
+impl Counter {
+    /// Each once, in the order of their declaration: its name on the page, and what that says.
+    pub(super) const ALL: [(Counter, &'static str, &'static str); 3] = [
+        (
+            Counter::TurnedAway,
+            "wayside_connections_turned_away_total",
+            "Connections that were closed at once, since as many as may be were open.",
+        ),
+        (
+            Counter::HandshakeFailed,
+            "wayside_tls_handshakes_failed_total",
+            "Clients that did not get through their TLS handshake.",
+        ),
+        (
+            Counter::EarlyHint,
+            "wayside_early_hints_dropped_total",
+            "Interim responses with status 103 from endpoints, which are not passed on.",
+        ),
+    ];
+}
+
+/// How often each of them was.
+#[derive(Debug, Default)]
+pub struct Counters([AtomicU64; Counter::ALL.len()]);
+
+impl Counters {
+    /// Once more.
+    pub fn count(&self, counter: Counter) {
+        self.0[counter as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize].load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_its_own_place() {
+        let counters = Counters::default();
+        for (place, (counter, ..)) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counter as usize, place);
+            (0..=place).for_each(|_| counters.count(counter));
+        }
+        for (place, (counter, ..)) in Counter::ALL.into_iter().enumerate() {
+            assert_eq!(counters.get(counter), place as u64 + 1);
+        }
+    }
+}
