@@ -125,6 +125,9 @@ fn a_configuration_that_says_nothing_or_has_lost_much_changes_nothing() {
         ("[gateway]\n", "no listeners any more"),
         (table, "no sources any more"),
         (no_routes, "no routes any more"),
+        // Half a table, and all but the end of the last line.
+        (&good[..good.find("match =").unwrap()], "missing field"),
+        (good.trim_end(), "it ends early"),
     ] {
         write(&gateway, "wayside.toml", bad);
         until(why, || config_error(&gateway).contains(why));

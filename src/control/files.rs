@@ -27,10 +27,12 @@ pub(super) struct Files {
     /// When to read without a change.
     read_at: Option<Instant>,
     doubt: Doubt,
+    /// What the file said when it was last taken over; none: not read yet by this.
+    text: Option<String>,
 }
 
-/// What was read, and all files that it names, so that also those that are missing are watched.
-type Reading = (Result<Config, String>, BTreeSet<PathBuf>);
+/// What was read with the text that it was read from, and all files that it names, so that also those that are missing are watched.
+type Reading = (Result<(Config, String), String>, BTreeSet<PathBuf>);
 
 impl Files {
     /// Watches what `config` was read from.
@@ -44,6 +46,7 @@ impl Files {
             reading: None,
             read_at: None,
             doubt: Doubt::default(),
+            text: None,
         }
     }
 
@@ -88,13 +91,20 @@ impl Files {
         }
     }
 
-    fn judge(&mut self, read: Result<Config, String>, running: &Config) -> Result<Config, String> {
+    fn judge(&mut self, read: Result<(Config, String), String>, running: &Config) -> Result<Config, String> {
         let now = Instant::now();
-        let judged = read.and_then(|new| match self.doubt.about(running, &new, now) {
-            None => Ok(new),
-            Some((problem, confirm_at)) => {
-                self.read_at = Some(confirm_at);
-                Err(format!("{}: {problem}", self.file.display()))
+        let judged = read.and_then(|(new, text)| {
+            let cut_off = self.text.as_ref().is_some_and(|whole| text.len() < whole.len() && whole.starts_with(&text));
+            let lost = if cut_off { Some("it ends early".to_owned()) } else { lost(running, &new) };
+            match self.doubt.about(lost, &new.digest, now) {
+                None => {
+                    self.text = Some(text);
+                    Ok(new)
+                }
+                Some((problem, confirm_at)) => {
+                    self.read_at = Some(confirm_at);
+                    Err(format!("{}: {problem}", self.file.display()))
+                }
             }
         });
         if judged.is_ok() {
@@ -115,7 +125,10 @@ impl Files {
 /// Reads the configuration, and finds what files it names, as far as it can be read. Blocks.
 fn read(file: &Path) -> Reading {
     match Config::text(file) {
-        Ok(text) => (Config::parse(file, &text).map_err(|error| error.to_string()), named(file, &text)),
+        Ok(text) => {
+            let files = named(file, &text);
+            (Config::parse(file, &text).map(|config| (config, text)).map_err(|error| error.to_string()), files)
+        }
         Err(error) => (Err(error.to_string()), BTreeSet::new()),
     }
 }
@@ -142,32 +155,36 @@ fn named(file: &Path, text: &str) -> BTreeSet<PathBuf> {
 struct Doubt(Option<(String, Instant)>);
 
 impl Doubt {
-    /// Some: why `new` is doubted, and when to look whether it is still the same.
-    fn about(&mut self, running: &Config, new: &Config, now: Instant) -> Option<(String, Instant)> {
-        let Some(lost) = lost(running, new) else {
+    /// Some: why the configuration of this digest is doubted, which lacks what is `lost`, and when to look whether it is
+    /// still the same.
+    fn about(&mut self, lost: Option<String>, digest: &str, now: Instant) -> Option<(String, Instant)> {
+        let Some(lost) = lost else {
             self.0 = None;
             return None;
         };
         let confirm_at = match &self.0 {
-            Some((digest, confirm_at)) if *digest == new.digest && *confirm_at <= now => {
+            Some((doubted, confirm_at)) if doubted == digest && *confirm_at <= now => {
                 self.0 = None;
                 return None;
             }
-            Some((digest, confirm_at)) if *digest == new.digest => *confirm_at,
+            Some((doubted, confirm_at)) if doubted == digest => *confirm_at,
             _ => now + CONFIRM_AFTER,
         };
-        self.0 = Some((new.digest.clone(), confirm_at));
+        self.0 = Some((digest.to_owned(), confirm_at));
         let after = humantime::format_duration(CONFIRM_AFTER);
         Some((format!("{lost}; this is taken over if the file still says so {after} later"), confirm_at))
     }
 }
 
-/// Which part of what is declared would be lost, if it is much.
+/// What of that which is declared would be lost, if it is much, or if nothing comes in its place.
 fn lost(running: &Config, new: &Config) -> Option<String> {
     // What there is without `[gateway]`.
     let default = crate::http::settings::Gateway::default().listen;
     if new.gateway.listen == default && running.gateway.listen != default {
         return Some("it declares no listeners any more".to_owned());
+    }
+    if new.policies.is_none() && running.policies.is_some() {
+        return Some("it declares no policies any more".to_owned());
     }
     let names = |config: &Config| {
         [
@@ -181,7 +198,8 @@ fn lost(running: &Config, new: &Config) -> Option<String> {
         if now.is_empty() && gone > 0 {
             return Some(format!("it declares no {what} any more"));
         }
-        if before.len() >= MANY && gone * 2 > before.len() {
+        let only_gone = gone > 0 && now.is_subset(&before);
+        if only_gone || before.len() >= MANY && gone * 2 > before.len() {
             return Some(format!("it lacks {gone} of {} {what}", before.len()));
         }
     }

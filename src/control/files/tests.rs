@@ -18,7 +18,10 @@ fn only_a_configuration_that_lacks_much_is_doubted() {
     let listens = |text: &str| config(&format!("{text}{}{}", ALL.split_once("1\"]\n").unwrap().1, routes(0..5)));
     let cases = [
         (with(&routes(0..5)), None),
-        (with(&routes(0..3)), None),
+        (with(&routes(0..3)), Some("it lacks 2 of 5 routes")),
+        (with(&routes(2..6)), None),
+        (with(&routes(0..5).replace("/4", "/five")), None),
+        (config(&format!("{ALL}[policies]\ndirectory = \"p\"\n{}", routes(0..5))), None),
         (with(&routes(3..20)), Some("it lacks 3 of 5 routes")),
         (with(&routes(0..2)), Some("it lacks 3 of 5 routes")),
         (with(""), Some("it declares no routes any more")),
@@ -32,6 +35,8 @@ fn only_a_configuration_that_lacks_much_is_doubted() {
     for (new, expected) in cases {
         assert_eq!(lost(&running, &new).as_deref(), expected);
     }
+    let policies = config(&format!("{ALL}[policies]\ndirectory = \"p\"\n{}", routes(0..5)));
+    assert_eq!(lost(&policies, &running).as_deref(), Some("it declares no policies any more"));
     // Where nothing was declared, nothing is lost.
     assert_eq!(lost(&config("[gateway]\n"), &running), None);
     assert_eq!(lost(&config("[gateway]\n"), &config("[gateway]\nforwarded = true\n")), None);
@@ -39,21 +44,20 @@ fn only_a_configuration_that_lacks_much_is_doubted() {
 
 #[test]
 fn what_still_says_so_later_is_taken_over() {
-    let (running, fewer, none) =
-        (config(&format!("{ALL}{}", routes(0..5))), config(&format!("{ALL}{}", routes(0..1))), config(ALL));
+    let lost = |lost: &str| Some(lost.to_owned());
     let mut doubt = Doubt::default();
     let now = Instant::now();
-    let (problem, at) = doubt.about(&running, &fewer, now).unwrap();
+    let (problem, at) = doubt.about(lost("it lacks 4 of 5 routes"), "fewer", now).unwrap();
     assert_eq!(problem, "it lacks 4 of 5 routes; this is taken over if the file still says so 3s later");
     assert_eq!(at, now + CONFIRM_AFTER);
     // Too early; something else in between begins anew; and what is good again is forgotten.
-    assert_eq!(doubt.about(&running, &fewer, now + CONFIRM_AFTER / 2).unwrap().1, at);
+    assert_eq!(doubt.about(lost("a"), "fewer", now + CONFIRM_AFTER / 2).unwrap().1, at);
     let between = now + CONFIRM_AFTER / 2;
-    assert_eq!(doubt.about(&running, &none, between).unwrap().1, between + CONFIRM_AFTER);
-    assert!(doubt.about(&running, &fewer, at).is_some());
-    assert!(doubt.about(&running, &running, at).is_none());
-    let (_, at) = doubt.about(&running, &fewer, at).unwrap();
-    assert!(doubt.about(&running, &fewer, at).is_none());
+    assert_eq!(doubt.about(lost("b"), "none", between).unwrap().1, between + CONFIRM_AFTER);
+    assert!(doubt.about(lost("a"), "fewer", at).is_some());
+    assert!(doubt.about(None, "all", at).is_none());
+    let (_, at) = doubt.about(lost("a"), "fewer", at).unwrap();
+    assert!(doubt.about(lost("a"), "fewer", at).is_none());
 }
 
 #[test]
