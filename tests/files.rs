@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
 use crate::support::certificates::Authority;
-use crate::support::program::{Program, echo, get, until};
+use crate::support::program::{Program, echo, get, terminate, until};
 use serde_json::Value;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
@@ -189,7 +189,7 @@ fn what_is_no_file_is_refused_by_its_kind_and_stops_nothing() {
         }
         put(&path("services.toml"), kind);
         assert!(gateway.logged("source failed").contains(&refused));
-        assert_eq!(shop(&gateway)["stale"], true);
+        until("it is stale", || shop(&gateway)["stale"] == true);
         remove(&path("services.toml"));
         write(&gateway, "services.toml", &services);
         until("it is good again", || shop(&gateway)["stale"] == false);
@@ -288,5 +288,43 @@ fn mounted_files_that_are_swapped_by_a_link_are_seen() {
             std::fs::rename(path("link"), path("wayside.toml")).unwrap();
         }
         until(prefix, || gateway.get(prefix, &[]).starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[test]
+fn without_inotify_files_are_looked_at_and_that_is_told_once() {
+    for limit in ["max_inotify_instances", "max_inotify_watches"] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("services.toml"), endpoints(1)).unwrap();
+        let file = folder.path().join("wayside.toml");
+        let config = format!("[gateway]\nlisten = [\"127.0.0.1:0\"]\nadmin = \"127.0.0.1:0\"\nworkers = 1\n{CONFIG}");
+        std::fs::write(&file, &config).unwrap();
+        // A user of its own, who has none.
+        let limited = format!("echo 0 > /proc/sys/user/{limit} && exec \"$0\" run --config \"$1\"");
+        let mut child = Command::new("unshare")
+            .args(["-Ur", "sh", "-c", &limited, env!("CARGO_BIN_EXE_wayside")])
+            .arg(&file)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("needs unshare: install it (Debian: apt install util-linux)");
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        if ready.is_empty() {
+            // A container may not make users.
+            assert!(!child.wait().unwrap().success());
+            return;
+        }
+        let address = ready.split_whitespace().nth(1).unwrap().trim_start_matches("http://").to_owned();
+        let answers = |path: &str| get(&address, path, &[]).starts_with("HTTP/1.1 200");
+        assert!(answers("/one"));
+        for path in ["/two", "/three"] {
+            std::fs::write(&file, config.replace("\"/\"", &format!("\"{path}\""))).unwrap();
+            until(path, || answers(path) && !answers("/one"));
+        }
+        terminate(&mut child);
+        let mut log = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+        assert_eq!(log.matches("files cannot be watched").count(), 1, "{log}");
     }
 }

@@ -1,7 +1,7 @@
 //! Standard output and standard error in any state: neither traffic nor control nor the end depends on who reads them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-use crate::support::program::{echo, get, until};
+use crate::support::program::{echo, get, get_as, until};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
@@ -95,7 +95,7 @@ impl Gateway {
     }
 
     fn metric(&self, name: &str) -> f64 {
-        let page = get(&self.admin, "/metrics", &[]);
+        let page = get_as(&self.admin, "127.0.0.1", "/metrics", &[]);
         page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).expect(name).parse().unwrap()
     }
 }

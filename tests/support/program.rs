@@ -252,7 +252,8 @@ pub fn get(address: &str, path: &str, headers: &[(&str, &str)]) -> String {
     get_as(address, "shop.example", path, headers)
 }
 
-fn get_as(address: &str, host: &str, path: &str, headers: &[(&str, &str)]) -> String {
+/// The same with another host.
+pub fn get_as(address: &str, host: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(WAIT)).unwrap();
     let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
