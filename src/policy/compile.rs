@@ -6,10 +6,10 @@ mod folder;
 mod program;
 mod scratch;
 
-pub use child::child_main;
+pub use child::{SUBCOMMAND, child_main};
 pub use program::this_program;
 
-use super::Engine;
+use super::engine::Engine;
 pub use super::refusal::Error;
 use crate::base::digest;
 use folder::Folder;
@@ -19,8 +19,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// The hidden subcommand of `wayside` that runs [`child_main`].
-pub const SUBCOMMAND: &str = "compile-policy";
 /// A longer component is refused before it is read. Python's are 18 MB.
 pub const MAX_COMPONENT: u64 = 64 << 20;
 /// An entry that was not used for so long is thrown away.

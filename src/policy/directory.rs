@@ -7,7 +7,9 @@ mod table;
 mod trial;
 
 use super::compile::{Cache, Error, this_program};
-use super::{Engine, Scope, Version};
+use super::engine::Engine;
+use super::scope::Scope;
+use super::version::Version;
 use crate::base::watch::{self, Changes};
 use crate::discovery::backoff::Backoff;
 use found::{Digests, Found};

@@ -3,7 +3,9 @@
 use super::found::{Candidate, Found, Problem, read_component};
 use crate::base::digest;
 use crate::policy::compile::{Cache, Error};
-use crate::policy::{Engine, Identity, PolicyLive, Version};
+use crate::policy::engine::Engine;
+use crate::policy::live::PolicyLive;
+use crate::policy::version::{Identity, Version};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
