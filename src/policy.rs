@@ -1,5 +1,6 @@
 //! Policies: the users' code. What the rest of the gateway may know of it; wasmtime stays inside this folder.
 
+mod aside;
 mod bindings;
 pub mod compile;
 mod component;
