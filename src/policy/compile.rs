@@ -6,10 +6,11 @@ mod folder;
 mod program;
 mod scratch;
 
-pub use child::child_main;
+pub use child::{SUBCOMMAND, child_main};
 pub use program::this_program;
 
-use super::Engine;
+use super::aside::aside;
+use super::engine::Engine;
 pub use super::refusal::Error;
 use crate::base::digest;
 use folder::Folder;
@@ -17,10 +18,9 @@ use scratch::Scratch;
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// The hidden subcommand of `wayside` that runs [`child_main`].
-pub const SUBCOMMAND: &str = "compile-policy";
 /// A longer component is refused before it is read. Python's are 18 MB.
 pub const MAX_COMPONENT: u64 = 64 << 20;
 /// An entry that was not used for so long is thrown away.
@@ -87,12 +87,16 @@ impl Cache {
         if is_intact(&compiled).await {
             return Ok(compiled);
         }
-        let scratch = Scratch::new(&folder);
+        let scratch = Arc::new(Scratch::new(&folder));
         let refused =
             |path: &Path, error: &io::Error| Error::system(format!("{}: cannot be written", path.display()), error);
-        tokio::fs::write(&scratch.input, component).await.map_err(|e| refused(&scratch.input, &e))?;
+        let (input, bytes) = (scratch.input.clone(), component.to_owned());
+        let written = aside(move || std::fs::write(input, bytes)).await.and_then(|written| written);
+        written.map_err(|e| refused(&scratch.input, &e))?;
         child::run(&self.program, &scratch.input, &scratch.output).await?;
-        keep(&scratch, &compiled).await.map_err(|e| refused(&compiled, &e))?;
+        let (files, to) = (Arc::clone(&scratch), compiled.clone());
+        let kept = aside(move || keep(&files, &to)).await.and_then(|kept| kept);
+        kept.map_err(|e| refused(&compiled, &e))?;
         Ok(compiled)
     }
 
@@ -111,11 +115,11 @@ impl Cache {
 }
 
 /// Moves what the child wrote into its place, the digest first: code without a digest is never loaded.
-async fn keep(scratch: &Scratch, compiled: &Path) -> io::Result<()> {
-    let code = tokio::fs::read(&scratch.output).await?;
-    tokio::fs::write(&scratch.digest, digest::full(&code)).await?;
-    tokio::fs::rename(&scratch.digest, digest_path(compiled)).await?;
-    tokio::fs::rename(&scratch.output, compiled).await
+fn keep(scratch: &Scratch, compiled: &Path) -> io::Result<()> {
+    let code = std::fs::read(&scratch.output)?;
+    std::fs::write(&scratch.digest, digest::full(&code))?;
+    std::fs::rename(&scratch.digest, digest_path(compiled))?;
+    std::fs::rename(&scratch.output, compiled)
 }
 
 /// What every reader of components says about one that is too big.
@@ -143,5 +147,5 @@ async fn is_intact(compiled: &Path) -> bool {
         }
         io::Result::Ok(intact)
     };
-    matches!(tokio::task::spawn_blocking(check).await, Ok(Ok(true)))
+    matches!(aside(check).await, Ok(Ok(true)))
 }

@@ -1,6 +1,7 @@
 //! How a component behaves, whichever version it is in: its calls, its faults, and whether it is asked at all. A good call
 //! only adds to its worker's own count.
 
+use super::cut::cut;
 use super::suspension::{QUIET_MS, Suspension, Why};
 use crate::base::time::{process_ms, unix_ms};
 use crate::service::decision::{Fault, FaultKind};
@@ -168,7 +169,7 @@ impl Conduct {
 
 fn reason(why: Why, Fault { kind, message }: &Fault) -> String {
     let mut message = message.clone();
-    super::host::cut(&mut message, MESSAGE);
+    cut(&mut message, MESSAGE);
     let what = match why {
         Why::Faults { faults, calls } => {
             format!("about {:.0} of its last {:.0} calls went wrong", faults.round(), calls.max(faults).round())

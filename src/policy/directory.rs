@@ -6,8 +6,11 @@ mod last_good;
 mod table;
 mod trial;
 
+use super::aside::aside;
 use super::compile::{Cache, Error, this_program};
-use super::{Engine, Scope, Version};
+use super::engine::Engine;
+use super::scope::Scope;
+use super::version::Version;
 use crate::base::watch::{self, Changes};
 use crate::discovery::backoff::Backoff;
 use found::{Digests, Found};
@@ -140,7 +143,8 @@ impl Directory {
                     None => std::future::pending().await,
                 }
             };
-            let due = [self.table.due(), self.look_at].into_iter().flatten().min();
+            // As long as nothing can be read, nothing else is due.
+            let due = self.look_at.or_else(|| self.table.due());
             let due = async {
                 match due {
                     Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -166,7 +170,7 @@ impl Directory {
         let mut digests = std::mem::take(&mut self.digests);
         let folder = self.folder.clone();
         let scan = move || (found::scan(&folder, &mut digests), digests);
-        let scan = match tokio::task::spawn_blocking(scan).await {
+        let scan = match aside(scan).await {
             Ok((scan, digests)) => {
                 self.digests = digests;
                 scan.map_err(|error| format!("it cannot be read: {error}"))
@@ -215,12 +219,15 @@ impl Directory {
             };
             (last_good, kept)
         };
-        let kept = match tokio::task::spawn_blocking(keep).await {
+        let kept = match aside(keep).await {
             Ok((last_good, kept)) => {
                 self.last_good = last_good;
                 kept
             }
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                self.last_good = LastGood::open(self.cache.folder().unwrap_or_default(), &self.folder);
+                Err(error.to_string())
+            }
         };
         let failed = kept.is_err();
         match kept {

@@ -3,6 +3,7 @@
 use super::bindings::PolicyPre;
 use super::bindings::exports::wayside::policy::routing::Decision;
 use super::context::{Call, Context, Deadline};
+use super::cut::cut;
 use super::host;
 use super::limits::Limits;
 use super::live::PolicyLive;
@@ -205,7 +206,7 @@ fn fault(kind: FaultKind, message: String) -> Outcome {
 }
 
 fn short(mut message: String) -> String {
-    host::cut(&mut message, MESSAGE);
+    cut(&mut message, MESSAGE);
     message
 }
 

@@ -1,6 +1,7 @@
 //! The sidecar `NAME.toml`: which requests a policy is asked about, its configuration, and what it may use up.
 
-use super::{Limits, OnFault};
+use super::limits::Limits;
+use super::scope::OnFault;
 use crate::base::digest;
 use crate::service::route::{Match, RawMatch};
 use serde::{Deserialize, Deserializer, Serialize};

@@ -10,7 +10,7 @@ use crate::service::decision::{Called, FaultKind, Forward, Outcome};
 use crate::service::{Endpoint, Live, Service, ServiceLive};
 use guest::Guest;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 const WORKERS: usize = 2;

@@ -1,6 +1,7 @@
 //! What the log is told of faults: each shape of request that goes wrong once, and the rest in one line now and then, so
 //! that a policy that fails each request does not fill the disk.
 
+use super::cut::cut;
 use crate::service::decision::{Fault, FaultKind};
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -72,7 +73,7 @@ impl Told {
         match self.telling(now_ms, version, *kind, method, headers) {
             Telling::Shape => {
                 let mut names = headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>().join(" ");
-                super::host::cut(&mut names, NAMES);
+                cut(&mut names, NAMES);
                 tracing::warn!(
                     policy,
                     version,

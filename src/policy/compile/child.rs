@@ -1,7 +1,6 @@
 //! The compiler's process: started, bounded, and what its end means.
 
-use super::SUBCOMMAND;
-use crate::policy::Engine;
+use crate::policy::engine::Engine;
 use crate::policy::refusal::Error;
 use crate::policy::rooms::Space;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit};
@@ -15,6 +14,8 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
+/// The hidden subcommand of `wayside` that runs [`child_main`].
+pub const SUBCOMMAND: &str = "compile-policy";
 /// JavaScript and Python components take 5 to 11 s, small ones 30 ms.
 const MAX_TIME: Duration = Duration::from_secs(60);
 /// Address space of the child. JavaScript and Python components need about 400 MiB of real memory, and twice that is

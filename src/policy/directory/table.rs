@@ -6,7 +6,9 @@ use super::last_good::{LastGood, Wanted};
 use crate::discovery::backoff::Backoff;
 use crate::policy::compile::Error;
 use crate::policy::conduct::Kept;
-use crate::policy::{OnFault, PolicyLive, Scope, Standing, Version};
+use crate::policy::live::PolicyLive;
+use crate::policy::scope::{OnFault, Scope, Standing};
+use crate::policy::version::Version;
 use crate::service::route::Match;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -235,7 +237,9 @@ impl Table {
             self.replaced.push((version, now));
         }
         // A copy of the same component is not a better one.
-        self.absent.insert(Arc::clone(name), suspended);
+        if !suspended.is_empty() {
+            self.absent.insert(Arc::clone(name), suspended);
+        }
     }
 
     /// The directory cannot be read. True: that is news.

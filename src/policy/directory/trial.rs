@@ -2,8 +2,11 @@
 
 use super::found::{Candidate, Found, Problem, read_component};
 use crate::base::digest;
+use crate::policy::aside::aside;
 use crate::policy::compile::{Cache, Error};
-use crate::policy::{Engine, Identity, PolicyLive, Version};
+use crate::policy::engine::Engine;
+use crate::policy::live::PolicyLive;
+use crate::policy::version::{Identity, Version};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -55,7 +58,7 @@ impl fmt::Debug for Trial {
 async fn load(cache: &Cache, engine: Engine, found: &Found, live: Arc<PolicyLive>) -> Result<Arc<Version>, Error> {
     let Candidate { component, component_digest, sidecar, .. } = found.candidate.clone()?;
     let read = move || read_component(&component).map(|bytes| (digest::full(&bytes), bytes));
-    let read = tokio::task::spawn_blocking(read).await.map_err(|e| Error::System(e.to_string()))?;
+    let read = aside(read).await.map_err(|e| Error::system("reading the component", &e))?;
     let (read_digest, bytes) = read.map_err(|problem| match problem {
         Problem::Gone => Error::System(format!("{}.wasm: it is gone", found.name)),
         Problem::Bad(error) => error,
@@ -66,5 +69,5 @@ async fn load(cache: &Cache, engine: Engine, found: &Found, live: Arc<PolicyLive
     let compiled = cache.compiled(&bytes, &read_digest).await?;
     let identity = Identity { name: found.name.clone(), version: found.key.clone(), component: component_digest };
     let load = move || engine.load(&compiled, identity, sidecar.config, sidecar.limits, live);
-    tokio::task::spawn_blocking(load).await.map_err(|e| Error::System(format!("loading failed: {e}")))?
+    aside(load).await.map_err(|e| Error::system("loading the component", &e))?
 }

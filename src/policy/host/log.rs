@@ -1,8 +1,8 @@
 //! `log`: lines for people. Works during `init` too.
 
-use super::cut;
 use crate::policy::bindings::wayside::policy::log::Host;
 use crate::policy::context::Context;
+use crate::policy::cut::cut;
 use crate::service::decision::LogLine;
 use tracing::Level;
 

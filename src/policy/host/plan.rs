@@ -1,8 +1,8 @@
 //! `plan`: how a forward is done.
 
-use super::cut;
 use crate::policy::bindings::wayside::policy::plan::Host;
 use crate::policy::context::Context;
+use crate::policy::cut::cut;
 use crate::service::plan::Strategy;
 use std::time::Duration;
 

@@ -1,0 +1,60 @@
+//! A policy as the data path sees it: which requests it is asked about, and who answers for it.
+
+use super::live::PolicyLive;
+use super::version::Version;
+use crate::service::route::Match;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// What follows when a policy faults or cannot be asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFault {
+    /// 503.
+    #[default]
+    Unavailable,
+    /// As if it had said `next`.
+    Next,
+    /// Straight to the declared routes.
+    Routes,
+}
+
+/// One policy of a snapshot: which requests it is asked about, and the version that answers.
+#[derive(Debug)]
+pub struct Scope {
+    /// The file name without `.wasm`.
+    pub name: Arc<str>,
+    /// From its sidecar.
+    pub matcher: Match,
+    /// From its sidecar.
+    pub on_fault: OnFault,
+    /// Who answers.
+    pub standing: Standing,
+    /// What belongs to its name.
+    pub live: Arc<PolicyLive>,
+    /// The newest file is being compiled or readied.
+    pub loading: bool,
+    /// Why the newest file was rejected.
+    pub error: Option<String>,
+}
+
+/// Who answers for a policy.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    /// This version.
+    Live(Arc<Version>),
+    /// Nobody: it was bad when the gateway started, so its requests get `on_fault`.
+    Broken,
+    /// Nobody yet: it came while the gateway ran and never loaded, so it is not asked.
+    Pending,
+}
+
+impl Standing {
+    /// The version that answers, if there is one.
+    pub fn live(&self) -> Option<&Arc<Version>> {
+        match self {
+            Standing::Live(version) => Some(version),
+            Standing::Broken | Standing::Pending => None,
+        }
+    }
+}
