@@ -26,6 +26,17 @@ pub trait Source: std::fmt::Debug + Send + Sync {
     fn watch(&self, lookups: Vec<Lookup>, reports: Reports) -> Pin<Box<dyn Future<Output = ()> + Send>>;
 }
 
+/// Builds a source from settings that were read. An error: what in them cannot be used.
+type Build = Arc<dyn Fn() -> Result<Arc<dyn Source>, String> + Send + Sync>;
+
+/// What a table says, as a kind's own settings.
+///
+/// # Errors
+/// The key that is wrong, and what was expected.
+fn settings<T: serde::de::DeserializeOwned>(table: toml::Table) -> Result<T, String> {
+    table.try_into().map_err(|error| crate::base::place::value_problem(&error))
+}
+
 /// A declared service that a source shall look up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookup {

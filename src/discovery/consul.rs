@@ -9,8 +9,7 @@ mod index;
 mod share;
 mod watch;
 
-use super::kinds::{self, Build};
-use super::{Lookup, Observed, Reports, Source};
+use super::{Build, Lookup, Observed, Reports, Source};
 use crate::base::secret::Secret;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -185,7 +184,7 @@ pub(super) fn read(table: toml::Table, folder: &Path) -> Result<Build, String> {
 }
 
 fn settings(table: toml::Table, folder: &Path) -> Result<Settings, String> {
-    let mut settings: Settings = kinds::settings(table)?;
+    let mut settings: Settings = super::settings(table)?;
     if let Some(Token::File(file)) = &mut settings.token {
         *file = folder.join(&*file);
     }

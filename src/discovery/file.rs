@@ -2,8 +2,7 @@
 //! moment, takes no endpoint away: what lacks much is read again a while later.
 
 use super::guard::Guards;
-use super::kinds::{self, Build};
-use super::{Entry, Lookup, Metadata, Observed, Report, Reports, Source};
+use super::{Build, Entry, Lookup, Metadata, Observed, Report, Reports, Source};
 use crate::base::{duration, files, watch};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +47,7 @@ const MAX_BYTES: u64 = 16 << 20;
 
 /// Reads a table of this kind.
 pub(super) fn read(table: toml::Table, folder: &Path) -> Result<Build, String> {
-    let mut settings: Settings = kinds::settings(table)?;
+    let mut settings: Settings = super::settings(table)?;
     settings.path = folder.join(settings.path);
     Ok(Arc::new(move || Ok(Arc::new(File::new(&settings)))))
 }

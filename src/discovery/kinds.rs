@@ -1,6 +1,6 @@
 //! The kinds of sources that there are: one row each.
 
-use super::{Source, consul, file};
+use super::{Build, Source, consul, file};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,9 +19,6 @@ const KINDS: [Kind; 2] = [
     Kind { name: "consul", names_services: false, read: consul::read },
     Kind { name: "file", names_services: true, read: file::read },
 ];
-
-/// Builds a source from settings that were read. An error: what in them cannot be used.
-pub(super) type Build = Arc<dyn Fn() -> Result<Arc<dyn Source>, String> + Send + Sync>;
 
 /// A source as the configuration declares it. Equal to another one that says the same.
 #[derive(Clone)]
@@ -82,12 +79,4 @@ impl fmt::Debug for SourceSettings {
 
 fn names() -> String {
     KINDS.map(|kind| format!("`{}`", kind.name)).join(", ")
-}
-
-/// What a table says, as a kind's own settings.
-///
-/// # Errors
-/// The key that is wrong, and what was expected.
-pub(super) fn settings<T: serde::de::DeserializeOwned>(table: toml::Table) -> Result<T, String> {
-    table.try_into().map_err(|error| crate::base::place::value_problem(&error))
 }
