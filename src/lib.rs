@@ -1,25 +1,37 @@
 //! Wayside: an HTTP gateway that is scripted in WebAssembly. This is the map, in reading order.
 //!
 //! **A request**: [`proxy::listener`] → [`proxy::handle`] → one [`snapshot`] → [`proxy::exchange`] (span, clock) →
-//! [`http::request`] → [`policy`] decides → else the declared [`service::route`]s → [`service`] → [`service::balance`]
-//! picks an endpoint → [`proxy::upstream`] attempts → [`proxy::response`] → the exchange finishes, exactly once.
+//! [`http::request`] → [`proxy::decide`]: a [`policy`], else a declared [`service::route`] → [`service`] →
+//! [`service::balance`] picks an endpoint → [`proxy::upstream`] attempts → [`proxy::response`] → the exchange finishes,
+//! exactly once, as a [`service::record`] that [`telemetry`] tells.
 //!
-//! **A change**: a source ([`discovery`]), the configuration or the watched directory ([`policy`]) reports its whole
-//! state → [`control`], the only writer → build aside → publish one immutable snapshot.
+//! **A change**: a source ([`discovery`]), the configuration ([`control::config`]) or the watched directory
+//! ([`policy::directory`]) reports its whole state → [`control`], the only writer → build aside → publish one immutable
+//! snapshot.
 //!
-//! **Where new things go.** A registry: a file in `discovery/` and a case of [`discovery::SourceSettings`]. A strategy:
-//! a file in `service/balance/` and a case of [`service::plan::Strategy`]. A host function: `wit/policy.wit` and its interface's file in
-//! `policy/host/`.
+//! **The wings** stand below in order, from the top down: each file imports from its own wing and from those below it,
+//! `control` and `telemetry` not from each other, and inside a wing nothing goes round. A test reads the imports.
+//!
+//! **Where new things go**, with all that each touches:
+//! - a registry: a folder of its own in `discovery/`, and its row in [`discovery::kinds`];
+//! - a strategy: a file in `service/balance/` with its arm in [`service::balance`], and its name in [`service::plan`];
+//!   one that policies can name also `wit/policy.wit` and `policy/host/plan.rs`;
+//! - a key of a service: a field of [`service::Settings`] with its default and bounds; of the gateway:
+//!   [`http::settings::Gateway`];
+//! - something to count: its row in [`telemetry::Counter`];
+//! - a host function: `wit/policy.wit` and its interface's file in `policy/host/`;
+//! - something to ask the admin: its type in [`admin::api`] and its route in [`admin`].
 //!
 //! **What always holds**
 //! 1. A request loads the snapshot once and never looks again.
-//! 2. One place publishes, and nothing that was not validated.
+//! 2. One place publishes ([`snapshot::Publisher`]), and nothing that was not validated.
 //! 3. Live state (in flight, latency, health, what policies count) belongs to an endpoint's or a policy's identity and
 //!    survives snapshots, reloads and new versions.
 //! 4. The data path never waits for the control path; no lock is held across an await.
 //! 5. A guest has a deadline and a memory limit; its fault is a value and costs one request at most.
 //! 6. No task outlives the shutdown; the drain is a named sequence with a deadline.
 //! 7. wasmtime's types stay inside `policy/`; a registry's JSON stays inside its file of `discovery/`.
+//! 8. The last good state stays: of the configuration, of a source, of a policy, whatever comes after it.
 
 // Tests and benches share fixtures, which call this crate by its name.
 #[cfg(test)]
