@@ -41,3 +41,22 @@ fn what_is_no_listener_is_named() {
         assert!(told.contains(problem), "{listen}: {told}");
     }
 }
+
+#[test]
+fn what_is_read_of_a_path_and_taken_from_whom_has_a_default_and_is_named_where_it_is_wrong() {
+    let default = config("").unwrap();
+    assert_eq!((default.paths, default.remove_from_untrusted), (Paths::Normal, Untrusted::default()));
+    let chosen = config("paths = 'as-sent'\nremove_from_untrusted = ['X-Client-IP', 'x-my-*']").unwrap();
+    assert_eq!(chosen.paths, Paths::AsSent);
+    let names = ["x-client-ip", "x_client_ip", "x-my-own", "x_forwarded_for", "x-real-ip"];
+    let removed = names.map(|name| chosen.remove_from_untrusted.has(&name.parse().unwrap()));
+    assert_eq!(removed, [true, true, true, true, false]);
+    for (text, problem) in [
+        ("paths = 'loose'", "unknown variant `loose`, expected one of `normal`, `strict`, `as-sent`"),
+        ("remove_from_untrusted = ['*']", "`*` is no name of a header, like `x-real-ip` or `x-forwarded-*`"),
+        ("remove_from_untrusted = 'x-a'", "expected a sequence"),
+    ] {
+        let told = config(text).unwrap_err();
+        assert!(told.contains(problem), "{text}: {told}");
+    }
+}

@@ -34,7 +34,8 @@ fn introduce(headers: &mut HeaderMap, head: &Head, gateway: &Gateway) {
     let scheme = HeaderValue::from_static(head.scheme());
     if head.peer_is_trusted {
         // From the head as it came: `Connection` must not take away what it names of these.
-        let chain: Vec<&[u8]> = head.parts.headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+        let lines = head.parts.headers.get_all(X_FORWARDED_FOR).iter().map(|line| without_commas(line.as_bytes()));
+        let chain: Vec<&[u8]> = lines.filter(|line| !line.is_empty()).collect();
         let chain = [chain, vec![head.peer.forwarded_for.as_bytes()]].concat().join(&b", "[..]);
         let chain = HeaderValue::from_bytes(&chain).unwrap_or_else(|_| head.peer.forwarded_for.clone());
         headers.insert(X_FORWARDED_FOR, chain);
@@ -56,6 +57,14 @@ fn introduce(headers: &mut HeaderMap, head: &Head, gateway: &Gateway) {
     {
         headers.append(header::FORWARDED, element);
     }
+}
+
+/// The same without empty elements at its ends (RFC 9110 §5.6.1).
+fn without_commas(mut list: &[u8]) -> &[u8] {
+    while let [b',' | b' ' | b'\t', rest @ ..] | [rest @ .., b',' | b' ' | b'\t'] = list {
+        list = rest;
+    }
+    list
 }
 
 /// This hop in `Forwarded` (RFC 7239 §4).

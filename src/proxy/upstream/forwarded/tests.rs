@@ -85,6 +85,13 @@ fn the_word_of_a_trusted_proxy_is_taken_and_nobody_elses() {
 }
 
 #[test]
+fn a_list_of_hops_goes_on_without_empty_elements_at_its_ends() {
+    let said = [("x-forwarded-for", ", 7.7.7.7,"), ("x-forwarded-for", " ,\t"), ("x-forwarded-for", "10.0.0.2 , ")];
+    let left = upstream(&said, "10.0.0.0/8", false);
+    assert!(left.contains(&"x-forwarded-for: 7.7.7.7, 10.0.0.2, 10.0.0.1".to_owned()), "{left:?}");
+}
+
+#[test]
 fn what_only_a_proxy_says_comes_from_a_trusted_one() {
     let said = [("host", "a"), ("x-real-ip", "7.7.7.7"), ("x-forwarded-port", "443"), ("x-forwarded-prefix", "/a")];
     assert_eq!(upstream(&said, "", false).len(), 4);
