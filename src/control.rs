@@ -39,7 +39,7 @@ struct Control {
     vitals: Arc<Vitals>,
     world: World,
     sources: Sources,
-    policies: Watched,
+    policies: PolicyWatch,
     checks: Checks,
     /// Where sources report.
     reports: mpsc::Receiver<(Arc<str>, Report)>,
@@ -53,7 +53,7 @@ struct Control {
 
 /// The policies' directory, if one is declared.
 #[derive(Default)]
-struct Watched {
+struct PolicyWatch {
     engine: Option<Engine>,
     declared: Option<Policies>,
     lists: Option<mpsc::Receiver<Vec<Arc<Scope>>>>,
@@ -61,11 +61,11 @@ struct Watched {
     waiting: bool,
 }
 
-impl Watched {
+impl PolicyWatch {
     /// Follows this directory.
     fn follow(declared: &Policies, engine: Engine) -> Result<Self, String> {
         let lists = Directory::follow(&declared.directory, &declared.cache, engine.clone())?;
-        Ok(Watched { engine: Some(engine), declared: Some(declared.clone()), lists: Some(lists), waiting: true })
+        Ok(PolicyWatch { engine: Some(engine), declared: Some(declared.clone()), lists: Some(lists), waiting: true })
     }
 }
 
@@ -88,7 +88,7 @@ pub async fn start(config: Config, publisher: Publisher, vitals: Arc<Vitals>) ->
     let mut control = Control {
         world: World::new(config.clone()),
         sources: Sources::new(to),
-        policies: Watched::default(),
+        policies: PolicyWatch::default(),
         checks: Checks::default(),
         reports,
         files: Files::new(&config),
@@ -218,7 +218,7 @@ impl Control {
     }
 }
 
-impl Watched {
+impl PolicyWatch {
     /// The next list of policies; none ever where no directory is declared.
     async fn list(&mut self) -> Vec<Arc<Scope>> {
         match &mut self.lists {
@@ -238,7 +238,7 @@ impl Watched {
             let (Some(declared), Some(engine)) = (&self.declared, &self.engine) else {
                 return std::future::pending().await;
             };
-            match Watched::follow(declared, engine.clone()) {
+            match PolicyWatch::follow(declared, engine.clone()) {
                 Ok(watched) => *self = watched,
                 Err(problem) => tracing::error!(problem, "the policies' directory cannot be watched"),
             }
@@ -256,7 +256,7 @@ impl Watched {
             return Ok(());
         }
         let Some(declared) = &config.policies else {
-            *self = Watched { engine: self.engine.take(), ..Watched::default() };
+            *self = PolicyWatch { engine: self.engine.take(), ..PolicyWatch::default() };
             return Ok(());
         };
         let engine = match &self.engine {
@@ -267,7 +267,7 @@ impl Watched {
                 Engine::new(settings).map_err(|e| e.to_string())?
             }
         };
-        *self = Watched::follow(declared, engine)?;
+        *self = PolicyWatch::follow(declared, engine)?;
         Ok(())
     }
 }

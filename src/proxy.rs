@@ -10,7 +10,7 @@ pub mod worker;
 
 use crate::http::downstream::clock::Active;
 use crate::http::error::Error;
-use crate::http::request::body::Source;
+use crate::http::request::body::Upload;
 use crate::http::request::check::{check, ends_at_this_hop};
 use crate::http::request::{Head, Peer};
 use decide::{Decided, decide};
@@ -53,7 +53,7 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     };
     exchange.record.service = Some(Arc::clone(&forward.service));
     let most = forward.service.settings.max_body_bytes.unwrap_or(u64::MAX);
-    let body = Source::new(body, &head, most, &snapshot.gateway);
+    let body = Upload::new(body, &head, most, &snapshot.gateway);
     let arrived = upstream::send(&mut exchange, &forward, &snapshot.gateway, &body).await;
     exchange.record.request_bytes = body.bytes();
     let edits = &forward.edits.response;

@@ -71,7 +71,7 @@ impl Telemetry {
         Recorder {
             traces: self.traces.as_ref().map(traces::Traces::queue),
             sampler: self.sampler,
-            metrics: metrics::Recorder::new(&self.metrics),
+            metrics: metrics::Tally::new(&self.metrics),
             counters: Arc::clone(&self.metrics.counters),
             access_log: Arc::clone(&self.access_log),
             chance: RefCell::new(Chance::seeded()),
@@ -98,7 +98,7 @@ impl Telemetry {
 pub struct Recorder {
     traces: Option<Arc<traces::Queue>>,
     sampler: Sampler,
-    metrics: metrics::Recorder,
+    metrics: metrics::Tally,
     counters: Arc<Counters>,
     access_log: Arc<Lines>,
     /// For the ids of policies' spans.

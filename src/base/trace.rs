@@ -13,7 +13,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// An exchange's place in its trace.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct TraceContext {
     /// 16 bytes, not 0.
     pub trace_id: u128,
     /// Of the exchange's own span.
@@ -29,7 +29,7 @@ pub struct Context {
     pub state: Option<HeaderValue>,
 }
 
-impl Context {
+impl TraceContext {
     /// Continues the caller's trace, or starts one. No sampler: no spans are exported.
     pub fn begin(headers: &HeaderMap, sampler: Option<Sampler>, chance: &mut Chance) -> Self {
         let takes_part = sampler.is_some();
@@ -40,11 +40,11 @@ impl Context {
         {
             let sampled = sampler.map_or(sampled, |sampler| sampler.samples(trace_id, Some(sampled)));
             let state = state::read(headers);
-            return Context { trace_id, span_id, parent: Some(parent), sampled, takes_part, state };
+            return TraceContext { trace_id, span_id, parent: Some(parent), sampled, takes_part, state };
         }
         let trace_id = (u128::from(chance.next_u64().max(1)) << 64) | u128::from(chance.next_u64());
         let sampled = sampler.is_some_and(|sampler| sampler.samples(trace_id, None));
-        Context { trace_id, span_id, parent: None, sampled, takes_part, state: None }
+        TraceContext { trace_id, span_id, parent: None, sampled, takes_part, state: None }
     }
 
     /// Puts the context into a request that goes upstream, with the attempt's span as its parent.
@@ -98,9 +98,9 @@ mod tests {
 
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-    fn begin(line: &str) -> Context {
+    fn begin(line: &str) -> TraceContext {
         let headers = [(TRACEPARENT, HeaderValue::from_str(line).unwrap())].into_iter().collect();
-        Context::begin(&headers, Some(Sampler::of_new_traces(0.0)), &mut Chance(1))
+        TraceContext::begin(&headers, Some(Sampler::of_new_traces(0.0)), &mut Chance(1))
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
         headers.insert(TRACEPARENT, HeaderValue::from_static(GOOD));
         headers.insert(TRACESTATE, HeaderValue::from_static("a=1"));
         let sent = headers.clone();
-        Context::begin(&headers, None, &mut Chance(1)).inject(7, &mut headers);
+        TraceContext::begin(&headers, None, &mut Chance(1)).inject(7, &mut headers);
         assert_eq!(headers, sent);
     }
 

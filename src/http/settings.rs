@@ -211,7 +211,7 @@ pub struct Listen {
 /// A listener that is more than an address.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Table {
+struct ListenTable {
     #[serde(deserialize_with = "address")]
     address: SocketAddr,
     #[serde(default)]
@@ -236,10 +236,10 @@ impl Listen {
     }
 }
 
-impl TryFrom<Table> for Listen {
+impl TryFrom<ListenTable> for Listen {
     type Error = &'static str;
 
-    fn try_from(table: Table) -> Result<Self, Self::Error> {
+    fn try_from(table: ListenTable) -> Result<Self, Self::Error> {
         if table.certificates.is_empty() && (table.client_ca.is_some() || table.client_certificates.is_some()) {
             return Err("`client_ca` and `client_certificates` need `certificates`");
         }
@@ -267,7 +267,7 @@ impl<'de> Deserialize<'de> for Listen {
                 read_address(text).map(Listen::at)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Listen, A::Error> {
-                let table = Table::deserialize(MapAccessDeserializer::new(map))?;
+                let table = ListenTable::deserialize(MapAccessDeserializer::new(map))?;
                 Listen::try_from(table).map_err(de::Error::custom)
             }
         }

@@ -3,7 +3,7 @@
 
 use super::decide::Ask;
 use super::worker::Worker;
-use crate::base::trace::Context;
+use crate::base::trace::TraceContext;
 use crate::http::downstream::clock::Active;
 use crate::http::request::{Head, Peer};
 use crate::http::settings::Telemetry;
@@ -37,7 +37,7 @@ impl Exchange {
         telemetry: &Telemetry,
     ) -> Box<Self> {
         worker.recorder.begin();
-        let trace = Context::begin(headers, worker.recorder.sampler(telemetry), &mut worker.chance.borrow_mut());
+        let trace = TraceContext::begin(headers, worker.recorder.sampler(telemetry), &mut worker.chance.borrow_mut());
         let record = Record::new(Instant::now(), worker.calendar.get(), trace, telemetry.access_log, peer);
         Box::new(Exchange { worker: Rc::clone(worker), active, record })
     }

@@ -99,8 +99,8 @@ pub fn switching(
     gateway: &Arc<Gateway>,
 ) -> (Response<Body>, Tunnel) {
     let endpoint = match arrived.lease {
-        Some(lease) => upgrade::Endpoint::Http1(lease),
-        None => upgrade::Endpoint::Http2(hyper::upgrade::on(&mut arrived.response)),
+        Some(lease) => upgrade::FarSide::Http1(lease),
+        None => upgrade::FarSide::Http2(hyper::upgrade::on(&mut arrived.response)),
     };
     let (mut parts, _) = arrived.response.into_parts();
     let protocol = parts.headers.remove(header::UPGRADE);

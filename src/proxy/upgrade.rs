@@ -27,29 +27,29 @@ pub struct Tunnel {
     /// Counts it at its endpoint.
     pub in_flight: InFlight,
     /// The way to the endpoint.
-    pub endpoint: Endpoint,
+    pub endpoint: FarSide,
     /// Its times.
     pub gateway: Arc<Gateway>,
 }
 
 /// Where a tunnel leads to.
 #[derive(Debug)]
-pub enum Endpoint {
+pub enum FarSide {
     /// A whole connection.
     Http1(Lease),
     /// A stream of one.
     Http2(OnUpgrade),
 }
 
-impl Endpoint {
+impl FarSide {
     /// What carries the bytes, and what was read of them already. None: it has closed instead.
     async fn switched(self) -> Option<(Box<dyn Duplex>, Bytes)> {
         match self {
-            Endpoint::Http1(lease) => {
+            FarSide::Http1(lease) => {
                 let Switched { io, read } = lease.switched().await?;
                 Some((Box::new(io), read))
             }
-            Endpoint::Http2(stream) => Some((Box::new(TokioIo::new(stream.await.ok()?)), Bytes::new())),
+            FarSide::Http2(stream) => Some((Box::new(TokioIo::new(stream.await.ok()?)), Bytes::new())),
         }
     }
 }

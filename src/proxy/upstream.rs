@@ -9,11 +9,11 @@ mod outgoing;
 mod terms;
 mod websocket;
 
-use crate::base::trace::Context;
+use crate::base::trace::TraceContext;
 use crate::http::error::Error;
 use crate::http::headers;
 use crate::http::malformed::Malformed;
-use crate::http::request::body::Source;
+use crate::http::request::body::Upload;
 use crate::http::settings::Gateway;
 use crate::proxy::exchange::Exchange;
 use crate::service::balance::Wanted;
@@ -74,7 +74,7 @@ pub async fn send(
     exchange: &mut Exchange,
     forward: &Forward,
     gateway: &Gateway,
-    body: &Rc<Source>,
+    body: &Rc<Upload>,
 ) -> Result<Arrived, Error> {
     let worker = Rc::clone(&exchange.worker);
     let Forward { service, plan, .. } = forward;
@@ -209,7 +209,7 @@ async fn in_time<T>(
     pools: &Pools,
     mut deadline: Option<Instant>,
     terms: &Terms<'_>,
-    body: &Source,
+    body: &Upload,
     mut sending: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, AttemptError> {
     loop {
@@ -230,8 +230,8 @@ async fn try_once(
     endpoint: &Endpoint,
     service: &Service,
     outgoing: &Outgoing<'_>,
-    trace: (&Context, u64),
-    body: &Rc<Source>,
+    trace: (&TraceContext, u64),
+    body: &Rc<Upload>,
     (began, terms): (Instant, &Terms<'_>),
 ) -> Result<(Response<Incoming>, Option<Lease>), Failure> {
     let mut fresh = false;

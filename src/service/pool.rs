@@ -42,7 +42,7 @@ pub struct Pools {
 #[derive(Debug, Default)]
 struct Pool {
     idle: Vec<Idle>,
-    shared: Shared,
+    shared: SharedLink,
 }
 
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub struct Multiplexed {
 }
 
 #[derive(Debug, Default)]
-enum Shared {
+enum SharedLink {
     #[default]
     None,
     /// Somebody is connecting; the result comes to all who wait.
@@ -107,7 +107,7 @@ pub enum Connection {
         /// It carried a request before, so the endpoint may have closed it meanwhile.
         reused: bool,
     },
-    /// Shared.
+    /// SharedLink.
     Http2(Multiplexed),
 }
 
@@ -218,14 +218,14 @@ impl Pools {
             let mut endpoints = self.endpoints.borrow_mut();
             let pool = endpoints.entry(endpoint.id).or_default();
             match &pool.shared {
-                Shared::Open { connection, tls } if !connection.sender.is_closed() && tls.as_ref() == wanted => {
+                SharedLink::Open { connection, tls } if !connection.sender.is_closed() && tls.as_ref() == wanted => {
                     return Ok(connection.clone());
                 }
-                Shared::Connecting { opened, tls } if tls.as_ref() == wanted => opened.clone(),
+                SharedLink::Connecting { opened, tls } if tls.as_ref() == wanted => opened.clone(),
                 _ => {
                     let (done, waiting) = watch::channel(None);
                     let tls = wanted.cloned();
-                    pool.shared = Shared::Connecting { opened: waiting.clone(), tls: tls.clone() };
+                    pool.shared = SharedLink::Connecting { opened: waiting.clone(), tls: tls.clone() };
                     let pools = Rc::clone(self);
                     let (id, address, live) = (endpoint.id, endpoint.address, endpoint.live.clone());
                     // On its own task: whoever asked first may give up before the others.
@@ -237,8 +237,8 @@ impl Pools {
                         }
                         if let Some(pool) = pools.endpoints.borrow_mut().get_mut(&id) {
                             pool.shared = match &opened {
-                                Ok(connection) => Shared::Open { connection: connection.clone(), tls },
-                                Err(_) => Shared::None,
+                                Ok(connection) => SharedLink::Open { connection: connection.clone(), tls },
+                                Err(_) => SharedLink::None,
                             };
                         }
                         let _ = done.send(Some(opened));
@@ -263,8 +263,8 @@ impl Pools {
             pool.idle.retain(|idle| !idle.link.sender.is_closed() && !self.is_old(idle));
             idle += pool.idle.len();
             // What is in flight on it goes on; the next request opens another.
-            if matches!(&pool.shared, Shared::Open { connection, .. } if self.now.get().saturating_duration_since(connection.opened) >= self.lifetime.get()) {
-                pool.shared = Shared::None;
+            if matches!(&pool.shared, SharedLink::Open { connection, .. } if self.now.get().saturating_duration_since(connection.opened) >= self.lifetime.get()) {
+                pool.shared = SharedLink::None;
             }
             true
         });

@@ -5,7 +5,7 @@ use super::decision::{Decision, Fault, LogLine};
 use super::plan::Strategy;
 use super::{Endpoint, Service};
 use crate::base::time::Calendar;
-use crate::base::trace::Context;
+use crate::base::trace::TraceContext;
 use crate::http::error::Error;
 use crate::http::request::{Head, Peer};
 use crate::http::settings::AccessLog;
@@ -21,7 +21,7 @@ pub struct Record {
     /// What tells the same by the calendar; see [`Record::started_at`].
     pub calendar: Calendar,
     /// Its place in its trace.
-    pub trace: Context,
+    pub trace: TraceContext,
     /// Its line in the access log.
     pub access_log: AccessLog,
     /// Where the client connected from.
@@ -51,7 +51,13 @@ pub struct Record {
 
 impl Record {
     /// Of a request whose head came at `started`.
-    pub fn new(started: Instant, calendar: Calendar, trace: Context, access_log: AccessLog, peer: Arc<Peer>) -> Self {
+    pub fn new(
+        started: Instant,
+        calendar: Calendar,
+        trace: TraceContext,
+        access_log: AccessLog,
+        peer: Arc<Peer>,
+    ) -> Self {
         Record {
             started,
             calendar,

@@ -149,7 +149,7 @@ type ByName<T> = FxHashMap<Arc<str>, T>;
 
 /// By two names, looked up without taking a share in either.
 #[derive(Debug)]
-struct Table<T> {
+struct Rows<T> {
     rows: RefCell<ByName<ByName<Row<T>>>>,
     len: Cell<usize>,
 }
@@ -161,13 +161,13 @@ struct Row<T> {
     named_ms: Cell<u64>,
 }
 
-impl<T> Default for Table<T> {
+impl<T> Default for Rows<T> {
     fn default() -> Self {
-        Table { rows: RefCell::default(), len: Cell::new(0) }
+        Rows { rows: RefCell::default(), len: Cell::new(0) }
     }
 }
 
-impl<T> Table<T> {
+impl<T> Rows<T> {
     /// Calls `count` with the numbers of this pair of names, which `make` makes and lists where they are new.
     fn with(&self, names: (&str, &str), make: impl FnOnce(Arc<str>, Arc<str>) -> Arc<T>, count: impl FnOnce(&T)) {
         let mut rows = self.rows.borrow_mut();
@@ -201,19 +201,19 @@ impl<T> Table<T> {
 
 /// A worker's numbers.
 #[derive(Debug)]
-pub(super) struct Recorder {
+pub(super) struct Tally {
     registry: Arc<Registry>,
     load: Arc<Load>,
-    pairs: Table<Pair>,
-    policies: Table<Policy>,
+    pairs: Rows<Pair>,
+    policies: Rows<Policy>,
 }
 
-impl Recorder {
+impl Tally {
     pub(super) fn new(registry: &Arc<Registry>) -> Self {
         let runtime = tokio::runtime::Handle::try_current().ok().map(|handle| handle.metrics());
         let load = Arc::new(Load { runtime, ..Load::default() });
         registry.lists().workers.push(Arc::downgrade(&load));
-        Recorder { registry: Arc::clone(registry), load, pairs: Table::default(), policies: Table::default() }
+        Tally { registry: Arc::clone(registry), load, pairs: Rows::default(), policies: Rows::default() }
     }
 
     pub(super) fn begin(&self) {

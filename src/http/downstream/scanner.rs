@@ -23,7 +23,7 @@ enum Expect {
 
 /// What was found in some bytes.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct Scanned {
     /// So many bytes are good and may be passed on; what follows is the beginning of a line, or bad.
     pub good: usize,
     /// What is wrong with what follows.
@@ -88,7 +88,7 @@ impl Scanner {
 
     /// Looks at what came next. After something bad, nothing more may be asked. `searched`: of the first line so many
     /// bytes were looked at before, and held no line feed.
-    pub fn scan(&mut self, bytes: &[u8], searched: usize) -> Found {
+    pub fn scan(&mut self, bytes: &[u8], searched: usize) -> Scanned {
         let (mut good, mut searched) = (0, searched);
         while good < bytes.len() {
             let rest = &bytes[good..];
@@ -110,15 +110,15 @@ impl Scanner {
             searched = 0;
             let length = end.map_or(rest.len(), |end| end + 1);
             if let Err(bad) = self.room_for(length) {
-                return Found { good, bad: Some(bad) };
+                return Scanned { good, bad: Some(bad) };
             }
             let Some(end) = end else { break };
             if let Err(bad) = self.line(&rest[..end]) {
-                return Found { good, bad: Some(bad) };
+                return Scanned { good, bad: Some(bad) };
             }
             good += length;
         }
-        Found { good, bad: None }
+        Scanned { good, bad: None }
     }
 
     /// Is there room for a line of this length, or the part of it that has come?
@@ -388,7 +388,7 @@ mod tests {
     fn after_a_wish_for_another_protocol_nothing_is_read_as_http() {
         let request = b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n\x81\x05hello\n";
         let mut scanner = Scanner::new(1000, 5);
-        assert_eq!(scanner.scan(request, 0), Found { good: request.len() - 8, bad: None });
+        assert_eq!(scanner.scan(request, 0), Scanned { good: request.len() - 8, bad: None });
         assert!(scanner.waits() && !scanner.is_inside_body() && !scanner.is_inside_head(true));
         scanner.goes_on();
         assert_eq!(scanner.scan(b"\x81\x05hello\n", 0).bad, Some(Malformed::BareLineFeed));

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 /// The client's body, for all attempts of one exchange.
 #[derive(Debug)]
-pub struct Source {
+pub struct Upload {
     /// None: there is no body, it was read to its end, or nobody wants it any more.
     incoming: RefCell<Option<Incoming>>,
     kept: RefCell<Kept>,
@@ -46,7 +46,7 @@ pub struct Source {
 /// One attempt's hold on the client's body.
 #[derive(Debug)]
 pub struct RequestBody {
-    source: Rc<Source>,
+    source: Rc<Upload>,
     reader: u32,
     gate: Option<Gate>,
     alarm: Alarm,
@@ -54,7 +54,7 @@ pub struct RequestBody {
 
 /// The body cannot be read any more.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum BrokenUpload {
     /// Another attempt took over.
     #[error("another attempt reads the body now")]
     TakenOver,
@@ -69,7 +69,7 @@ pub enum Broken {
     Stalled,
 }
 
-impl Source {
+impl Upload {
     /// Takes the body of the client that sent this head, of so many bytes at most.
     pub fn new(incoming: Incoming, head: &Head, most: u64, limits: &Gateway) -> Rc<Self> {
         let http2 = head.parts.version == Version::HTTP_2;
@@ -77,7 +77,7 @@ impl Source {
         // conversation in which the client is silent for long.
         let watched = http2 && !grpc::is_call(head);
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
-        Rc::new(Source {
+        Rc::new(Upload {
             incoming: RefCell::new(incoming),
             kept: RefCell::default(),
             waiting: RefCell::default(),
@@ -157,13 +157,13 @@ impl Source {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BrokenUpload;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenUpload>>> {
         let this = &mut *self;
         let source = &this.source;
         if source.reader.get() != this.reader {
-            return Poll::Ready(Some(Err(Broken::TakenOver)));
+            return Poll::Ready(Some(Err(BrokenUpload::TakenOver)));
         }
         if let Some(gate) = &mut this.gate {
             source.waiting.replace(Some(cx.waker().clone()));
@@ -183,7 +183,7 @@ impl Body for RequestBody {
             let Some(stall_timeout) = source.stall_timeout else { return Poll::Pending };
             return this.alarm.poll(cx, since + stall_timeout).map(|()| {
                 source.failed.set(Some(Malformed::BodyTimeout));
-                Some(Err(Broken::Stalled))
+                Some(Err(BrokenUpload::Stalled))
             });
         };
         source.owed.set(None);
@@ -192,7 +192,7 @@ impl Body for RequestBody {
             // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
             None if source.http2 && !incoming.is_end_stream() => {
                 source.failed.set(Some(Malformed::Body));
-                Some(Err(Broken::Client(None)))
+                Some(Err(BrokenUpload::Client(None)))
             }
             None => {
                 *whole = None;
@@ -209,13 +209,13 @@ impl Body for RequestBody {
                 }
                 if source.bytes.get() > source.most {
                     source.failed.set(Some(Malformed::BodyTooLarge));
-                    return Poll::Ready(Some(Err(Broken::TooLarge)));
+                    return Poll::Ready(Some(Err(BrokenUpload::TooLarge)));
                 }
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
                 source.failed.set(Some(Malformed::Body));
-                Some(Err(Broken::Client(Some(error))))
+                Some(Err(BrokenUpload::Client(Some(error))))
             }
         })
     }

@@ -4,7 +4,7 @@
 use super::terms::Terms;
 use crate::http::error::Error;
 use crate::http::malformed::Malformed;
-use crate::http::request::body::Source;
+use crate::http::request::body::Upload;
 use crate::service::record::AttemptError;
 use http::Method;
 use std::time::Instant;
@@ -69,7 +69,7 @@ fn answer(error: AttemptError, deadline: Option<Instant>, now: Instant) -> Error
 }
 
 /// It has the same effect when it is sent twice (RFC 9110 §9.2.2), and can be.
-pub(super) fn is_repeatable(method: &Method, body: &Source) -> bool {
+pub(super) fn is_repeatable(method: &Method, body: &Upload) -> bool {
     let idempotent =
         matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE);
     idempotent && !body.spent()

@@ -1,6 +1,6 @@
 //! How long a response's body may take once its head is here.
 
-use crate::http::request::body::Source;
+use crate::http::request::body::Upload;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,14 @@ pub struct Limit {
     /// How long neither side may send anything.
     pub silence: Option<Duration>,
     /// The request's body, which may still be on its way up.
-    up: Weak<Source>,
+    up: Weak<Upload>,
     /// Since when the next piece of the response is waited for.
     waiting: Option<Instant>,
 }
 
 impl Limit {
     /// Of an exchange with this request's body.
-    pub fn new(whole: Option<Instant>, silence: Option<Duration>, up: &Rc<Source>) -> Self {
+    pub fn new(whole: Option<Instant>, silence: Option<Duration>, up: &Rc<Upload>) -> Self {
         Limit { whole, silence, up: Rc::downgrade(up), waiting: None }
     }
 

@@ -2,13 +2,13 @@
 
 use super::websocket;
 use super::{forwarded, interim};
-use crate::base::trace::Context;
+use crate::base::trace::TraceContext;
 use crate::http::error::Error;
 use crate::http::headers::edit;
 use crate::http::malformed::Malformed;
 use crate::http::request::Head;
 use crate::http::request::body::gate::Gate;
-use crate::http::request::body::{RequestBody, Source};
+use crate::http::request::body::{RequestBody, Upload};
 use crate::http::settings::Gateway;
 use crate::service::Endpoint;
 use crate::service::decision::{Edits, Forward};
@@ -82,8 +82,8 @@ impl<'a> Outgoing<'a> {
     pub(super) fn request(
         &self,
         endpoint: &Endpoint,
-        (trace, span_id): (&Context, u64),
-        body: &Rc<Source>,
+        (trace, span_id): (&TraceContext, u64),
+        body: &Rc<Upload>,
         tunnel: bool,
     ) -> Request<RequestBody> {
         let mut headers = forwarded::for_upstream(self.head, self.gateway);

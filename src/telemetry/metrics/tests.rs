@@ -137,7 +137,7 @@ fn more_routes_than_there_is_room_for_are_counted_together() {
 #[test]
 fn numbers_of_what_is_gone_go_after_a_while() {
     let registry = std::sync::Arc::<super::Registry>::default();
-    let recorder = super::Recorder::new(&registry);
+    let recorder = super::Tally::new(&registry);
     for route in ["stays", "goes"] {
         recorder.pairs.with((route, "none"), |route, service| recorder.new_pair(route, service), |_| ());
     }
