@@ -95,7 +95,7 @@ impl Files {
         let now = Instant::now();
         let judged = read.and_then(|(new, text)| {
             let cut_off = self.text.as_ref().is_some_and(|whole| text.len() < whole.len() && whole.starts_with(&text));
-            let lost = if cut_off { Some("it ends early".to_owned()) } else { lost(running, &new) };
+            let lost = lost(running, &new).or_else(|| cut_off.then(|| "it ends early".to_owned()));
             match self.doubt.about(lost, &new.digest, now) {
                 None => {
                     self.text = Some(text);
