@@ -122,14 +122,16 @@ impl Directory {
         }
         self.restore().await;
         self.table.started();
+        // What answers is kept before anybody hears of it.
+        self.keep().await;
         while out.send(self.table.scopes()).await.is_ok() {
             self.begin();
-            self.keep().await;
             match self.event().await {
                 Event::Changed => self.scan().await,
                 Event::Tried(tried) => self.conclude(tried),
                 Event::Suspended | Event::Room => {}
             }
+            self.keep().await;
         }
     }
 
@@ -211,10 +213,10 @@ impl Directory {
     async fn keep(&mut self) {
         let wanted = self.table.wanted();
         let mut last_good = std::mem::take(&mut self.last_good);
-        let cache = Arc::clone(&self.cache);
+        let (cache, trying) = (Arc::clone(&self.cache), self.trial.is_some());
         let keep = move || {
             let kept = match cache.folder() {
-                Ok(folder) => last_good.keep(folder, wanted).map_err(|error| error.to_string()),
+                Ok(folder) => last_good.keep(folder, wanted, trying).map_err(|error| error.to_string()),
                 Err(problem) => Err(problem),
             };
             (last_good, kept)

@@ -26,8 +26,6 @@ const WIDE: u64 = 4 << 30;
 const POOLED_VERSIONS: usize = 200;
 /// Slots of the pool, at most: 32 TiB of address space, of the 128 that a process has.
 const POOLED: usize = 8192;
-/// Calls that need a stack of their own at a time, beside those of the workers: the first calls of new instances.
-const OTHER_CALLS: usize = 8;
 
 /// How much address space an instance may have. Compiled code is for one of these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,12 +83,13 @@ fn config(strategy: InstanceAllocationStrategy, space: Space) -> Config {
     config
 }
 
-fn pooled(slots: usize, workers: usize) -> wasmtime::Result<wasmtime::Engine> {
+fn pooled(slots: usize) -> wasmtime::Result<wasmtime::Engine> {
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(count(slots))
         .total_memories(count(slots))
-        .total_stacks(count(workers + OTHER_CALLS))
+        // An instance that may wait keeps the stack of its last call.
+        .total_stacks(count(slots))
         // Few components have as many as Python's, and these are only counted.
         .total_core_instances(count(slots).saturating_mul(CORE_INSTANCES))
         .max_core_instances_per_component(CORE_INSTANCES)
@@ -135,7 +134,7 @@ impl Rooms {
         let space = Space::here();
         let instances = settings.instances();
         let wanted = POOLED_VERSIONS.min(settings.versions).saturating_mul(instances).min(POOLED);
-        let pool = if space == Space::Wide { largest(wanted, instances, settings.workers) } else { None };
+        let pool = if space == Space::Wide { largest(wanted, instances) } else { None };
         if pool.is_none() {
             tracing::warn!(
                 "no address space for a pool of policy instances (see `ulimit -v`); new ones are made more slowly"
@@ -164,9 +163,9 @@ impl Rooms {
 }
 
 /// The largest pool that there is address space for.
-fn largest(wanted: usize, least: usize, workers: usize) -> Option<(wasmtime::Engine, usize)> {
+fn largest(wanted: usize, least: usize) -> Option<(wasmtime::Engine, usize)> {
     let sizes = std::iter::successors(Some(wanted), |slots| Some(slots / 2)).take_while(|slots| *slots >= least);
-    sizes.into_iter().find_map(|slots| pooled(slots, workers).ok().map(|engine| (engine, slots)))
+    sizes.into_iter().find_map(|slots| pooled(slots).ok().map(|engine| (engine, slots)))
 }
 
 /// What a version's instances take up, until the last of them is gone.
@@ -231,10 +230,8 @@ mod tests {
             hasher.finish()
         };
         let wide = compiler(Space::Wide).unwrap();
-        for workers in [1, 2, 16, 64] {
-            let (engine, slots) = largest(POOLED, 8, workers).unwrap();
-            assert_eq!((hash(&engine), slots), (hash(&wide), POOLED));
-        }
+        let (engine, slots) = largest(POOLED, 8).unwrap();
+        assert_eq!((hash(&engine), slots), (hash(&wide), POOLED));
         assert_ne!(hash(&wide), hash(&compiler(Space::Narrow).unwrap()));
     }
 

@@ -39,6 +39,21 @@ pub(super) struct LastGood {
     folder: PathBuf,
     directory: PathBuf,
     on_disk: BTreeMap<Arc<str>, Record>,
+    /// There may be components that no record names.
+    untidy: bool,
+}
+
+/// Puts a component where records find it, before it answers: the file that it came from may be another one a moment later.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn put_component(folder: &Path, component_digest: &str, bytes: &[u8]) -> io::Result<()> {
+    let path = component(folder, component_digest);
+    if path.exists() { Ok(()) } else { put(&path, bytes) }
+}
+
+fn component(folder: &Path, component_digest: &str) -> PathBuf {
+    folder.join(format!("{component_digest}.wasm"))
 }
 
 impl LastGood {
@@ -47,7 +62,7 @@ impl LastGood {
         let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
         let ours = records(&folder).filter(|record| record.directory == directory);
         let on_disk = ours.map(|record| (Arc::clone(&record.name), record)).collect();
-        LastGood { folder, directory, on_disk }
+        LastGood { folder, directory, on_disk, untidy: false }
     }
 
     /// What is known of each policy.
@@ -58,21 +73,20 @@ impl LastGood {
     /// The last good version of this policy, if there is one and it is what it was.
     pub(super) fn found(&self, name: &Arc<str>) -> Option<Found> {
         let good = self.on_disk.get(name)?.good.clone()?;
-        let component = self.component(&good.component);
+        let component = component(&self.folder, &good.component);
         let intact = read_component(&component).is_ok_and(|bytes| digest::full(&bytes) == good.component);
         intact.then(|| Found::new(Arc::clone(name), component, good.component, good.sidecar))
     }
 
-    /// Makes the disk say this, in `folder`, which may be another one by now. Components are read from `directory`.
-    /// Blocks.
+    /// Makes the disk say this, in `folder`, which may be another one by now. Components that are not there yet are read
+    /// from the directory; those that nothing names are removed, unless one is being tried. Blocks.
     ///
     /// # Errors
     /// What could not be written; it is tried again the next time.
-    pub(super) fn keep(&mut self, folder: PathBuf, wanted: BTreeMap<Arc<str>, Wanted>) -> io::Result<()> {
+    pub(super) fn keep(&mut self, folder: PathBuf, wanted: BTreeMap<Arc<str>, Wanted>, trying: bool) -> io::Result<()> {
         if folder != self.folder {
             (self.folder, self.on_disk) = (folder, BTreeMap::new());
         }
-        let mut changed = false;
         let mut failed = Ok(());
         for (name, Wanted { good, suspended }) in &wanted {
             let record = Record {
@@ -86,7 +100,7 @@ impl LastGood {
             }
             match self.write(&record) {
                 Ok(true) => {
-                    changed = true;
+                    self.untidy = true;
                     self.on_disk.insert(Arc::clone(name), record);
                 }
                 // Its file is another one by now; what becomes of that will be kept.
@@ -99,13 +113,14 @@ impl LastGood {
             match std::fs::remove_file(self.record(&name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => failed = Err(error),
                 _ => {
-                    changed = true;
+                    self.untidy = true;
                     self.on_disk.remove(&name);
                 }
             }
         }
-        if changed {
+        if self.untidy && !trying {
             self.sweep();
+            self.untidy = false;
         }
         failed
     }
@@ -113,7 +128,7 @@ impl LastGood {
     /// False: the component is not to be had any more.
     fn write(&self, record: &Record) -> io::Result<bool> {
         if let Some(good) = &record.good {
-            let kept = self.component(&good.component);
+            let kept = component(&self.folder, &good.component);
             if !kept.exists() {
                 let Ok(bytes) = read_component(&self.directory.join(format!("{}.wasm", record.name))) else {
                     return Ok(false);
@@ -139,10 +154,6 @@ impl LastGood {
                 let _ = std::fs::remove_file(path);
             }
         }
-    }
-
-    fn component(&self, component_digest: &str) -> PathBuf {
-        self.folder.join(format!("{component_digest}.wasm"))
     }
 
     fn record(&self, name: &str) -> PathBuf {
@@ -194,7 +205,7 @@ mod tests {
         }
 
         fn keep(&self, store: &mut LastGood, wanted: &[(Arc<str>, Wanted)]) {
-            store.keep(self.kept.path().to_owned(), wanted.iter().cloned().collect()).unwrap();
+            store.keep(self.kept.path().to_owned(), wanted.iter().cloned().collect(), false).unwrap();
         }
 
         fn components(&self) -> usize {
@@ -233,6 +244,16 @@ mod tests {
         assert_eq!(folders.components(), 1);
         folders.keep(&mut store, &[]);
         assert_eq!((folders.components(), folders.open().records().count()), (0, 0));
+    }
+
+    #[test]
+    fn a_component_that_was_put_in_time_needs_its_file_no_more() {
+        let folders = Folders::new();
+        let wanted = folders.put("a", "one", None);
+        put_component(folders.kept.path(), &digest::full(b"one"), b"one").unwrap();
+        folders.put("a", "two", None);
+        folders.keep(&mut folders.open(), std::slice::from_ref(&wanted));
+        assert!(folders.open().found(&"a".into()).is_some());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Trying a candidate: compiled, loaded, its instances readied. One at a time; dropping a trial gives it up.
 
 use super::found::{Candidate, Found, Problem, read_component};
+use super::last_good::put_component;
 use crate::base::digest;
 use crate::policy::aside::aside;
 use crate::policy::compile::{Cache, Error};
@@ -69,5 +70,10 @@ async fn load(cache: &Cache, engine: Engine, found: &Found, live: Arc<PolicyLive
     let compiled = cache.compiled(&bytes, &read_digest).await?;
     let identity = Identity { name: found.name.clone(), version: found.key.clone(), component: component_digest };
     let load = move || engine.load(&compiled, identity, sidecar.config, sidecar.limits, live);
-    aside(load).await.map_err(|e| Error::system("loading the component", &e))?
+    let version = aside(load).await.map_err(|e| Error::system("loading the component", &e))??;
+    if let Ok(folder) = cache.folder() {
+        // That it could not be kept is told by whoever misses it.
+        let _ = aside(move || put_component(&folder, &read_digest, &bytes)).await;
+    }
+    Ok(version)
 }

@@ -119,6 +119,18 @@ fn waiting_is_a_fault() {
 }
 
 #[test]
+fn many_versions_that_may_wait_have_room() {
+    let patient = || {
+        let guest = Guest::new().import("wasi:clocks/monotonic-clock", "now", "(result i64)");
+        guest.decide("(drop (call $wasi:clocks/monotonic-clock.now)) (call $next)")
+    };
+    let versions: Vec<_> = (0..10).map(|_| load(patient())).collect();
+    for version in versions.iter().cycle().take(100) {
+        assert!(matches!(ask(version).outcome, Outcome::Next));
+    }
+}
+
+#[test]
 fn waiting_in_a_workers_runtime_is_a_fault_too() {
     let version = load(sleeping());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

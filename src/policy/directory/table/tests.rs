@@ -245,7 +245,7 @@ fn after_a_restart_half_a_delivery_waits_as_it_would_have_before() {
     let (mut table, now) = started();
     tries(&mut table, &[A, FOR_A], now);
     let mut store = LastGood::open(kept.path().to_owned(), folder.path());
-    store.keep(kept.path().to_owned(), table.wanted()).unwrap();
+    store.keep(kept.path().to_owned(), table.wanted(), false).unwrap();
 
     let mut table = Table::default();
     table.remember(&LastGood::open(kept.path().to_owned(), folder.path()));
