@@ -24,7 +24,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Where a listener is, and whether it speaks TLS.
 pub type Listening = (SocketAddr, bool);
@@ -88,6 +88,7 @@ async fn serve(
     let addresses: Vec<Listening> =
         listeners.iter().map(|(group, opening)| (group.address, opening.tls.is_some())).collect();
     let mut workers = Workers::start(listeners, fresh, shared)?;
+    workers.begun().await?;
     shared.vitals.enter(Phase::Serving);
     ready(&addresses, admin);
     let lost = tokio::select! {
@@ -135,6 +136,8 @@ fn start_admin(gateway: &Gateway, shared: &Shared) -> anyhow::Result<SocketAddr>
 /// The threads that carry traffic.
 struct Workers {
     threads: Vec<JoinHandle<()>>,
+    /// Each has begun to accept.
+    begun: Vec<oneshot::Receiver<()>>,
     /// A worker has ended, and why.
     ended: UnboundedReceiver<String>,
 }
@@ -153,11 +156,13 @@ impl Workers {
             }
         }
         let (tell, ended) = unbounded_channel();
-        let mut threads = Vec::new();
+        let (mut threads, mut begun) = (Vec::new(), Vec::new());
         for (index, (sockets, fresh)) in sockets.into_iter().zip(fresh).enumerate() {
             let (shared, tell) = (Arc::clone(shared), tell.clone());
+            let (begins, begin) = oneshot::channel();
+            begun.push(begin);
             let work = move || {
-                let worked = std::panic::AssertUnwindSafe(|| thread::run(index, shared, sockets, fresh));
+                let worked = std::panic::AssertUnwindSafe(|| thread::run(index, shared, sockets, fresh, begins));
                 let problem = match std::panic::catch_unwind(worked) {
                     Ok(Ok(())) => format!("worker {index} has ended"),
                     Ok(Err(error)) => format!("worker {index}: {error:#}"),
@@ -168,7 +173,17 @@ impl Workers {
             };
             threads.push(std::thread::Builder::new().name(format!("worker-{index}")).spawn(work)?);
         }
-        Ok(Workers { threads, ended })
+        Ok(Workers { threads, begun, ended })
+    }
+
+    /// Waits until all of them accept.
+    async fn begun(&mut self) -> anyhow::Result<()> {
+        for begun in std::mem::take(&mut self.begun) {
+            if begun.await.is_err() {
+                bail!(self.ended.recv().await.unwrap_or_else(|| "a worker has not begun".to_owned()));
+            }
+        }
+        Ok(())
     }
 }
 

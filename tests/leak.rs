@@ -117,6 +117,8 @@ impl Kind {
     /// So many, each of a few hundred clients with an address of its own.
     async fn all(self, target: &Target, count: usize) {
         let places = Arc::new(Semaphore::new(CLIENTS));
+        // Each of these waits for the whole time for a head, which must be one in which a busy machine ends a handshake.
+        let count = if matches!(self, Kind::TimedOut) { count / 5 } else { count };
         let mut clients = tokio::task::JoinSet::new();
         for number in 0..count {
             let place = Arc::clone(&places).acquire_owned().await.unwrap();
@@ -211,7 +213,7 @@ async fn nothing_is_left_of_connections_that_are_over() {
     std::fs::write(folder.path().join("services.toml"), services).unwrap();
     let tls = "{ address = \"127.0.0.1:0\", certificates = [{ chain = \"a.pem\", key = \"a.key\" }] }";
     let config = format!(
-        "listen = [\"127.0.0.1:0\", {tls}]\nhead_timeout = \"500ms\"\nupstream_idle_timeout = \"1s\"\n\
+        "listen = [\"127.0.0.1:0\", {tls}]\nhead_timeout = \"3s\"\nupstream_idle_timeout = \"1s\"\n\
          [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.shop]\nsource = \"local\"\n\
          [[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
     );

@@ -12,8 +12,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 
-/// Runs a worker on this thread until the drain is over.
+/// Runs a worker on this thread until the drain is over; tells when it has `begun` to accept.
 ///
 /// # Errors
 /// The runtime or a socket cannot be set up.
@@ -22,6 +23,7 @@ pub(super) fn run(
     shared: Arc<Shared>,
     sockets: Vec<(std::net::TcpListener, Opening)>,
     fresh: UnboundedReceiver<Fresh>,
+    begun: oneshot::Sender<()>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -47,6 +49,8 @@ pub(super) fn run(
         }
         tokio::task::spawn_local(listener::receive(Rc::clone(&worker), fresh));
         tokio::task::spawn_local(tidy_each_second(Rc::clone(&worker)));
+        // Whoever waits for it may have given up.
+        let _ = begun.send(());
         let mut drain = worker.shared.drain.subscribe();
         // An error: the gateway is gone, which ends the worker as well.
         let _ = drain.wait_for(|draining| *draining).await;
