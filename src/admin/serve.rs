@@ -5,6 +5,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -36,10 +37,19 @@ pub fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<JoinHandle<
         let _entered = runtime.enter();
         tokio::net::TcpListener::from_std(listener)?
     };
-    std::thread::Builder::new().name("admin".into()).spawn(move || runtime.block_on(accept(listener, admin)))
+    let work = move || {
+        loop {
+            let accepting = AssertUnwindSafe(|| runtime.block_on(accept(&listener, admin.clone())));
+            // It never ends, so this is a bug of ours, which must not leave the gateway without its admin.
+            if catch_unwind(accepting).is_err() {
+                tracing::error!("the admin panicked and begins anew");
+            }
+        }
+    };
+    std::thread::Builder::new().name("admin".into()).spawn(work)
 }
 
-async fn accept(listener: tokio::net::TcpListener, admin: Admin) {
+async fn accept(listener: &tokio::net::TcpListener, admin: Admin) {
     let service = TowerToHyperService::new(router(admin));
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
