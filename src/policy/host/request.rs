@@ -4,7 +4,6 @@ use crate::http::headers::cookie;
 use crate::policy::bindings::wayside::policy::request::Host;
 use crate::policy::context::Context;
 use http::HeaderMap;
-use std::borrow::Cow;
 
 impl Host for Context {
     fn method(&mut self) -> String {
@@ -78,34 +77,8 @@ fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// The first query parameter of this name, decoded (the URL standard's `application/x-www-form-urlencoded`).
 fn parameter(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (!pair.is_empty() && decode(key) == name).then(|| decode(value).into_owned())
-    })
-}
-
-fn decode(text: &str) -> Cow<'_, str> {
-    if !text.contains(['%', '+']) {
-        return Cow::Borrowed(text);
-    }
-    let bytes = text.as_bytes();
-    let mut decoded = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while at < bytes.len() {
-        let digit = |offset: usize| bytes.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
-        match (bytes[at], digit(1), digit(2)) {
-            (b'%', Some(high), Some(low)) => {
-                // Two hex digits fit a byte.
-                decoded.push((high * 16 + low) as u8);
-                at += 2;
-            }
-            (b'+', ..) => decoded.push(b' '),
-            // A `%` without two digits stands for itself.
-            (byte, ..) => decoded.push(byte),
-        }
-        at += 1;
-    }
-    Cow::Owned(String::from_utf8_lossy(&decoded).into_owned())
+    let mut parameters = form_urlencoded::parse(query.as_bytes());
+    parameters.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
 }
 
 #[cfg(test)]
