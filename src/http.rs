@@ -3,6 +3,7 @@
 pub mod downstream;
 pub mod error;
 pub mod grpc;
+pub mod h1;
 pub mod headers;
 pub mod malformed;
 pub mod request;

@@ -72,6 +72,26 @@ async fn who_cancels_is_not_taken_for_one_that_broke() {
 }
 
 #[tokio::test]
+async fn a_large_head_and_large_trailers_pass() {
+    let origin = origin(move |_, mut respond| {
+        let large = |bytes| http::HeaderValue::try_from("x".repeat(bytes)).unwrap();
+        let mut head = ok();
+        head.headers_mut().insert("x-head", large(20 << 10));
+        head.headers_mut().insert("trailer", "x-sum".parse().unwrap());
+        let mut body = respond.send_response(head, false).unwrap();
+        body.send_trailers([(http::HeaderName::from_static("x-sum"), large(48 << 10))].into_iter().collect()).unwrap();
+    });
+    let gateway = Program::before(origin.await, "", "protocol = \"h2\"");
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut client = Raw::connect(&gateway.address);
+        client.say("GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: close\r\n\r\n");
+        client.rest().unwrap()
+    });
+    let answer = answer.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.len() > 68 << 10 && answer.contains("\r\nx-sum: x"));
+}
+
+#[tokio::test]
 async fn half_a_response_never_looks_whole() {
     // RFC 9113 §8.1: NO_ERROR says nothing against a response that has ended, but does not end it either.
     for reason in [Reason::NO_ERROR, Reason::CANCEL, Reason::INTERNAL_ERROR] {

@@ -108,6 +108,34 @@ fn early_hints_are_counted_and_not_mistaken_for_the_response() {
 }
 
 #[test]
+fn the_head_of_a_response_has_bounds() {
+    let (origin, gateway) = start();
+    let lines = |count| "x: 1\r\n".repeat(count);
+    let long = |bytes| format!("x: {}\r\n", "x".repeat(bytes));
+    for (fields, good) in [(lines(250), true), (lines(300), false), (long(200 << 10), true), (long(256 << 10), false)] {
+        let (mut client, mut upstream, _) = carry(&gateway, &origin, GET);
+        upstream.say(&format!("HTTP/1.1 200 OK\r\n{fields}content-length: 2\r\nconnection: close\r\n\r\nok"));
+        let (head, body) = client.response();
+        assert_eq!(head.starts_with("HTTP/1.1 200 "), good, "{}", fields.len());
+        if !good {
+            assert!(head.starts_with("HTTP/1.1 502 ") && body.contains("upstream_protocol"), "{head}{body}");
+        }
+    }
+}
+
+#[test]
+fn a_head_that_comes_byte_by_byte_is_one() {
+    let (origin, gateway) = start();
+    let (mut client, mut upstream, _) = carry(&gateway, &origin, GET);
+    for byte in "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n".chars() {
+        upstream.say(&byte.to_string());
+    }
+    upstream.end();
+    assert!(client.head().starts_with("HTTP/1.1 200 "));
+    assert_eq!(client.bytes(11), "1\r\na\r\n0\r\n\r\n");
+}
+
+#[test]
 fn an_early_answer_reaches_a_client_that_still_sends() {
     let (origin, gateway) = start();
     let (mut client, mut upstream, _) =

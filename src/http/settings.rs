@@ -2,6 +2,7 @@
 //! is a field here, with its default and its bounds, and nowhere else.
 
 use crate::base::duration;
+use crate::http::h1::reply::Most;
 use crate::http::headers::Via;
 use crate::http::headers::untrusted::Untrusted;
 use crate::http::tls::{Pair, server};
@@ -76,6 +77,10 @@ pub struct Gateway {
     pub max_head_bytes: usize,
     /// Headers of a request.
     pub max_headers: usize,
+    /// Bytes of a response's head, and of its trailers.
+    pub max_response_head_bytes: usize,
+    /// Headers of a response, and lines of its trailers.
+    pub max_response_headers: usize,
     /// Streams at once on one HTTP/2 connection.
     pub max_streams: u32,
     /// Upstream connections kept idle, all workers together.
@@ -121,6 +126,8 @@ impl Default for Gateway {
             stall_timeout: Duration::from_secs(30),
             max_head_bytes: 64 << 10,
             max_headers: 100,
+            max_response_head_bytes: 256 << 10,
+            max_response_headers: 256,
             max_streams: 256,
             idle_upstream_connections: 1024,
             // Less than the 60 to 75 s after which most servers close theirs.
@@ -137,6 +144,11 @@ impl Default for Gateway {
 pub const MOST_WORKERS: usize = 256;
 
 impl Gateway {
+    /// What the head of a response may be.
+    pub fn most_of_response(&self) -> Most {
+        Most { bytes: self.max_response_head_bytes, headers: self.max_response_headers }
+    }
+
     /// Is every number within its bounds?
     ///
     /// # Errors
@@ -166,6 +178,8 @@ impl Gateway {
             // hyper's smallest buffer is 8 KiB.
             ("max_head_bytes", self.max_head_bytes as u64, 8 << 10, 1 << 20),
             ("max_headers", self.max_headers as u64, 1, 10_000),
+            ("max_response_head_bytes", self.max_response_head_bytes as u64, 8 << 10, 1 << 20),
+            ("max_response_headers", self.max_response_headers as u64, 1, 10_000),
             ("max_streams", self.max_streams.into(), 1, u64::from(u32::MAX)),
         ];
         match bounds.into_iter().find(|(_, value, low, high)| !(low..=high).contains(&value)) {

@@ -28,6 +28,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
 
 /// How long a connection that has said nothing yet is listened to once the drain began: its request may be on its way.
 const GRACE: Duration = Duration::from_millis(500);
@@ -199,7 +200,7 @@ async fn serve(
         builder.max_header_list_size(u32::try_from(limits.max_head_bytes + TOO_LARGE).unwrap_or(u32::MAX));
         builder.enable_connect_protocol();
         let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        match unless_leaving(&worker, &clock, connection.as_mut()).await {
+        match unless_leaving(drain, &worker, &clock, connection.as_mut()).await {
             Some(ended) => ended,
             None => {
                 connection.as_mut().graceful_shutdown();
@@ -214,7 +215,7 @@ async fn serve(
             builder.max_headers(limits.max_headers);
         }
         let mut connection = builder.serve_connection(io, service);
-        let ended = match unless_leaving(&worker, &clock, Pin::new(&mut connection)).await {
+        let ended = match unless_leaving(drain, &worker, &clock, Pin::new(&mut connection)).await {
             Some(ended) => ended,
             None => {
                 Pin::new(&mut connection).graceful_shutdown();
@@ -254,11 +255,11 @@ async fn place(clients: &Arc<Clients>, ip: IpAddr, most: usize) -> Option<Share>
 
 /// What the connection comes to. None: the drain began before, or it takes no further request.
 async fn unless_leaving<T>(
+    mut drain: watch::Receiver<bool>,
     worker: &Worker,
     clock: &Clock,
     mut connection: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let mut drain = worker.shared.drain.subscribe();
     let watched = drain.clone();
     let mut draining = std::pin::pin!(drain.wait_for(|draining| *draining));
     let mut waker: Option<Waker> = None;

@@ -8,15 +8,15 @@ use crate::http::headers::edit::{self, HeaderEdit};
 use crate::http::settings::Gateway;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::upgrade::{self, Tunnel};
+use crate::proxy::upstream::Arrived;
+use crate::proxy::upstream::download::{Download, Lost};
 use crate::proxy::upstream::limit::Limit;
-use crate::proxy::upstream::{Arrived, Lease};
 use crate::service::InFlight;
 use crate::service::decision::Answer;
 use crate::service::record::End;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,13 +39,14 @@ enum Content {
 
 #[derive(Debug)]
 struct Upstream {
-    incoming: Incoming,
+    download: Download,
     /// Held until the last frame: the endpoint's load counts the whole response.
     _in_flight: InFlight,
-    lease: Option<Lease>,
     limit: Limit,
     /// Only set when the body once has to wait.
     alarm: Alarm,
+    /// It broke off: what came before goes out first, which whoever takes it does while it waits.
+    broken: Option<Lost>,
 }
 
 /// The body ends before it is complete, so the client's connection must break off as well.
@@ -53,7 +54,7 @@ struct Upstream {
 pub enum Broken {
     /// The upstream broke off.
     #[error("the upstream broke off in the middle of the body")]
-    Upstream(#[source] Option<hyper::Error>),
+    Upstream(#[source] Lost),
     /// The exchange's time is over.
     #[error("the request took longer than it may")]
     TimedOut,
@@ -61,7 +62,7 @@ pub enum Broken {
 
 /// An upstream's response on its way to the client.
 pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[HeaderEdit]) -> Response<Body> {
-    let (mut parts, incoming) = arrived.response.into_parts();
+    let (mut parts, download) = arrived.response.into_parts();
     headers::end_hop(&mut parts.headers);
     if parts.status == StatusCode::NO_CONTENT {
         // Some say how long nothing is; HTTP/1 forbids it (RFC 9110 §8.6).
@@ -69,19 +70,16 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
     }
     edit::apply(&mut parts.headers, edits);
     exchange.record.status = parts.status.as_u16();
-    let content = if http_body::Body::is_end_stream(&incoming) {
+    let content = if http_body::Body::is_end_stream(&download) {
         exchange.record.end = End::Complete;
-        if let Some(lease) = arrived.lease {
-            lease.end();
-        }
         Content::Empty
     } else {
         Content::Upstream(Box::new(Upstream {
-            incoming,
+            download,
             _in_flight: arrived.in_flight,
-            lease: arrived.lease,
             limit: arrived.limit,
             alarm: Alarm::default(),
+            broken: None,
         }))
     };
     let mut response = Response::new(Body { content, exchange: Some(exchange) });
@@ -94,15 +92,17 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
 /// the response is sent.
 pub fn switching(
     mut exchange: Box<Exchange>,
-    mut arrived: Arrived,
+    arrived: Arrived,
     edits: &[HeaderEdit],
     gateway: &Arc<Gateway>,
 ) -> (Response<Body>, Tunnel) {
-    let endpoint = match arrived.lease {
-        Some(lease) => upgrade::FarSide::Http1(lease),
-        None => upgrade::FarSide::Http2(hyper::upgrade::on(&mut arrived.response)),
+    let mut upstream = arrived.response;
+    let stream = hyper::upgrade::on(&mut upstream);
+    let (mut parts, download) = upstream.into_parts();
+    let endpoint = match download {
+        Download::Http1(body) => upgrade::FarSide::Http1(body),
+        Download::Http2(_) => upgrade::FarSide::Http2(stream),
     };
-    let (mut parts, _) = arrived.response.into_parts();
     let protocol = parts.headers.remove(header::UPGRADE);
     headers::end_hop(&mut parts.headers);
     edit::apply(&mut parts.headers, edits);
@@ -206,18 +206,23 @@ impl http_body::Body for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Content::Upstream(upstream) => {
-                let polled = Pin::new(&mut upstream.incoming).poll_frame(cx);
-                let Poll::Ready(frame) = polled else { return upstream.out_of_time(cx, exchange) };
+                let frame = match upstream.broken.take() {
+                    Some(lost) => Some(Err(lost)),
+                    None => match Pin::new(&mut upstream.download).poll_frame(cx) {
+                        Poll::Ready(Some(Err(lost))) => {
+                            upstream.broken = Some(lost);
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(frame) => frame,
+                        Poll::Pending => return upstream.out_of_time(cx, exchange),
+                    },
+                };
                 upstream.limit.came();
                 let mut frame = match frame {
                     // gRPC's servers know the deadline too.
                     Some(Err(_)) if upstream.is_late() => return Poll::Ready(Some(upstream.give_up(exchange))),
-                    // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
-                    None if upstream.lease.is_none() && !upstream.incoming.is_end_stream() => {
-                        Some(Err(Broken::Upstream(None)))
-                    }
-                    Some(frame) => Some(frame.map_err(|error| Broken::Upstream(Some(error)))),
-                    None => None,
+                    frame => frame.map(|frame| frame.map_err(Broken::Upstream)),
                 };
                 let over = match &mut frame {
                     Some(Ok(frame)) => {
@@ -228,7 +233,7 @@ impl http_body::Body for Body {
                             exchange.record.response_bytes += data.len() as u64;
                         }
                         // With a known length the end is known with the last byte, and hyper asks no further.
-                        http_body::Body::is_end_stream(&upstream.incoming)
+                        http_body::Body::is_end_stream(&upstream.download)
                     }
                     Some(Err(_)) => {
                         exchange.record.end = End::UpstreamBroke;
@@ -239,9 +244,6 @@ impl http_body::Body for Body {
                 };
                 if over {
                     exchange.record.end = End::Complete;
-                    if let Some(lease) = upstream.lease.take() {
-                        lease.end();
-                    }
                     this.content = Content::Empty;
                 }
                 Poll::Ready(frame)
@@ -253,7 +255,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => true,
             Content::Full(_) => false,
-            Content::Upstream(upstream) => upstream.incoming.is_end_stream(),
+            Content::Upstream(upstream) => upstream.download.is_end_stream(),
         }
     }
 
@@ -261,7 +263,7 @@ impl http_body::Body for Body {
         match &self.content {
             Content::Empty => SizeHint::with_exact(0),
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Upstream(upstream) => upstream.incoming.size_hint(),
+            Content::Upstream(upstream) => upstream.download.size_hint(),
         }
     }
 }
@@ -286,7 +288,7 @@ impl Upstream {
         exchange.record.end = End::TimedOut;
         // Between two messages as well as in one, gRPC's clients take what follows as the end and its reason.
         let is_call = exchange.record.is_call();
-        if is_call && http_body::Body::size_hint(&self.incoming).exact().is_none() {
+        if is_call && http_body::Body::size_hint(&self.download).exact().is_none() {
             return Ok(Frame::trailers(grpc::trailers(Error::Timeout)));
         }
         self.break_off(exchange);
@@ -297,7 +299,7 @@ impl Upstream {
     /// if it were complete.
     fn break_off(&self, exchange: &Exchange) {
         let version = exchange.record.head.as_ref().map(|head| head.parts.version);
-        if version == Some(http::Version::HTTP_10) && http_body::Body::size_hint(&self.incoming).exact().is_none() {
+        if version == Some(http::Version::HTTP_10) && http_body::Body::size_hint(&self.download).exact().is_none() {
             exchange.active.break_off();
         }
     }

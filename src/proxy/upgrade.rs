@@ -3,11 +3,10 @@
 //! for them is over.
 
 use super::exchange::Exchange;
-use super::upstream::Lease;
+use super::upstream::download;
 use crate::http::downstream::clock::{self, Duplex};
 use crate::http::settings::Gateway;
 use crate::service::InFlight;
-use crate::service::pool::Switched;
 use crate::service::record::End;
 use bytes::{Buf, Bytes};
 use hyper::upgrade::OnUpgrade;
@@ -36,7 +35,7 @@ pub struct Tunnel {
 #[derive(Debug)]
 pub enum FarSide {
     /// A whole connection.
-    Http1(Lease),
+    Http1(download::Http1),
     /// A stream of one.
     Http2(OnUpgrade),
 }
@@ -45,9 +44,9 @@ impl FarSide {
     /// What carries the bytes, and what was read of them already. None: it has closed instead.
     async fn switched(self) -> Option<(Box<dyn Duplex>, Bytes)> {
         match self {
-            FarSide::Http1(lease) => {
-                let Switched { io, read } = lease.switched().await?;
-                Some((Box::new(io), read))
+            FarSide::Http1(body) => {
+                let (link, read) = body.into_tunnel()?;
+                Some((Box::new(link), read))
             }
             FarSide::Http2(stream) => Some((Box::new(TokioIo::new(stream.await.ok()?)), Bytes::new())),
         }

@@ -1,29 +1,32 @@
 //! The way up: attempts, one after the other, each on an endpoint of its own, within their deadlines.
 
-pub mod forwarded;
-mod interim;
-pub mod limit;
 mod attempts;
+pub mod download;
+pub mod forwarded;
+mod http1;
 mod key;
+pub mod limit;
 mod outgoing;
 mod terms;
 mod websocket;
 
 use crate::base::trace::TraceContext;
 use crate::http::error::Error;
+use crate::http::h1::reply::Bad;
 use crate::http::headers;
 use crate::http::malformed::Malformed;
-use crate::http::request::body::Upload;
+use crate::http::request::body::{RequestBody, Upload};
 use crate::http::settings::Gateway;
 use crate::proxy::exchange::Exchange;
 use crate::service::balance::Wanted;
 use crate::service::decision::Forward;
-use crate::service::pool::{ConnectError, Connection, Link, Multiplexed, Pools, Switched};
+use crate::service::pool::{ConnectError, Connection, Link, Multiplexed, Pools};
 use crate::service::record::AttemptError;
 use crate::service::{Endpoint, InFlight, Service};
 use attempts::{After, Attempts, is_repeatable};
-use http::{Response, StatusCode};
-use hyper::body::Incoming;
+use download::Download;
+use http::{Request, Response, StatusCode};
+use http1::Upward;
 use key::key;
 use limit::Limit;
 use outgoing::Outgoing;
@@ -36,34 +39,12 @@ use terms::Terms;
 /// A response's head is here, and its body can be read.
 #[derive(Debug)]
 pub struct Arrived {
-    /// As hyper parsed it; 101 only where the client asked for another protocol.
-    pub response: Response<Incoming>,
+    /// As it came; 101 only where the client asked for another protocol.
+    pub response: Response<Download>,
     /// Counts the request at its endpoint until the body is over.
     pub in_flight: InFlight,
-    /// The HTTP/1 connection, to be given back when the body was read to its end.
-    pub lease: Option<Lease>,
     /// How long the body may take.
     pub limit: Limit,
-}
-
-/// An HTTP/1 connection that is lent to one exchange.
-#[derive(Debug)]
-pub struct Lease {
-    pools: Rc<Pools>,
-    endpoint: u32,
-    link: Link,
-}
-
-impl Lease {
-    /// The response was read to its end, so the connection can take another request.
-    pub fn end(self) {
-        self.pools.give_back(self.endpoint, self.link);
-    }
-
-    /// The endpoint has switched to another protocol; none: it has closed instead.
-    pub async fn switched(self) -> Option<Switched> {
-        self.link.switched.await.ok()
-    }
 }
 
 /// Sends the request and tries again where that is safe and allowed.
@@ -108,12 +89,12 @@ pub async fn send(
         let repeatable = is_repeatable(&head.parts.method, body);
         now = Instant::now();
         match result {
-            Ok((response, lease)) => {
+            Ok(response) => {
                 let status = response.status().as_u16();
                 endpoint.live.measured(exchange.attempted(Ok(status), None));
                 let other = match attempts.after(Ok(status), repeatable, now) {
-                    After::Elsewhere(_) => pick(&tried, now),
-                    After::Take | After::GiveUp(_) => None,
+                    After::Better => pick(&tried, now),
+                    _ => None,
                 };
                 // With nobody else to ask, the client gets this response.
                 if let Some(other) = other {
@@ -125,7 +106,7 @@ pub async fn send(
                 }
                 body.spend();
                 let limit = Limit::new(terms.whole, terms.silence, body);
-                return Ok(Arrived { response, in_flight, lease, limit });
+                return Ok(Arrived { response, in_flight, limit });
             }
             Err(Failure { error, cause }) => {
                 exchange.attempted(Err(error), cause);
@@ -146,9 +127,10 @@ pub async fn send(
                     None => {}
                 }
                 next = match attempts.after(Err(error), repeatable, now) {
-                    After::Elsewhere(told) => pick(&tried, now).ok_or(told.unwrap_or(Error::NoEndpoint)),
+                    After::Elsewhere(told) => pick(&tried, now).ok_or(told),
                     After::GiveUp(told) => return Err(told),
-                    After::Take => return Err(Error::NoEndpoint),
+                    // Of a response, not of a failure.
+                    After::Better | After::Take => return Err(Error::NoEndpoint),
                 };
             }
         }
@@ -224,6 +206,14 @@ async fn in_time<T>(
     }
 }
 
+/// An exchange on a connection gave no response.
+struct Lost {
+    error: AttemptError,
+    cause: String,
+    /// Nothing of it was sent, or the endpoint has not looked at it.
+    unsent: bool,
+}
+
 /// One attempt at one endpoint: a connection, the request, the response's head.
 async fn try_once(
     pools: &Rc<Pools>,
@@ -233,7 +223,7 @@ async fn try_once(
     trace: (&TraceContext, u64),
     body: &Rc<Upload>,
     (began, terms): (Instant, &Terms<'_>),
-) -> Result<(Response<Incoming>, Option<Lease>), Failure> {
+) -> Result<Response<Download>, Failure> {
     let mut fresh = false;
     let mut now = began;
     let deadline = terms.attempt_deadline(began);
@@ -241,71 +231,105 @@ async fn try_once(
         let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
         let within = left.min(service.settings.connect_timeout);
         let connection = pools.connection(endpoint, service, fresh, within).await?;
-        let tunnel = match &connection {
-            Connection::Http2(connection) if outgoing.wants_websocket() => websocket::is_carried(connection).await,
-            _ => false,
-        };
-        let request = outgoing.request(endpoint, trace, body, tunnel);
-        let mut nothing_written = false;
-        let (sent, lease) = match connection {
-            Connection::Http1 { mut link, reused } => {
-                let before = link.view.written();
+        let (reused, sent) = match connection {
+            Connection::Http1 { link, reused } => {
+                let request = outgoing.request(endpoint, trace, body, false);
                 // Pinned here, so that what is moved from hand to hand is small.
-                let sending = std::pin::pin!(link.sender.try_send_request(request));
-                let sent = in_time(pools, deadline, terms, body, sending).await?;
-                // hyper cannot tell a request that never left from one that was lost.
-                nothing_written = sent.is_err() && link.view.written() == before;
-                let lease = Lease { pools: Rc::clone(pools), endpoint: endpoint.id, link };
-                (sent.map_err(|error| (reused, error)), Some(lease))
+                let sending = std::pin::pin!(send_http1(pools, endpoint.id, link, outgoing, request, body));
+                (reused, in_time(pools, deadline, terms, body, sending).await?)
             }
-            Connection::Http2(Multiplexed { mut sender, .. }) => {
-                // A shared connection may be closing: hyper says so by handing the request back.
-                let sending = std::pin::pin!(sender.try_send_request(request));
-                let sent = in_time(pools, deadline, terms, body, sending).await?;
-                (sent.map_err(|error| (!fresh, error)), None)
+            Connection::Http2(connection) => {
+                let tunnel = outgoing.wants_websocket() && websocket::is_carried(&connection).await;
+                let request = outgoing.request(endpoint, trace, body, tunnel);
+                let sending = std::pin::pin!(send_http2(connection, outgoing, request, tunnel, body));
+                // A shared connection may be closing.
+                (!fresh, in_time(pools, deadline, terms, body, sending).await?)
             }
         };
-        let (reused, mut failed) = match sent {
-            Ok(response) if !headers::is_good_response(&response, outgoing.upgrade.is_some()) => {
-                return Err(Failure::new(
-                    AttemptError::Protocol,
-                    "its lengths contradict each other, or it switches unasked",
-                ));
-            }
-            Ok(mut response) => {
-                if tunnel && response.status() == StatusCode::OK {
-                    outgoing.switched(&mut response);
-                }
-                return Ok((response, lease));
-            }
-            Err(failed) => failed,
+        let lost = match sent {
+            Ok(response) => return Ok(response),
+            Err(lost) => lost,
         };
-        let handed_back = failed.take_message().is_some();
-        let error = failed.into_error();
-        let reset = reset(&error);
-        let refused = reset == Some(h2::Reason::REFUSED_STREAM);
-        let unsent = handed_back || (nothing_written || refused) && !body.spent();
-        tracing::debug!(endpoint = %endpoint.address, %error, unsent, reused, "no response");
+        let Lost { error, cause, unsent } = lost;
+        tracing::debug!(endpoint = %endpoint.address, cause, unsent, reused, "no response");
         if body.failed().is_some() {
             return Err(AttemptError::ClientGone.into());
         }
         // The endpoint closed a connection that was kept: not its failure, and once more on a fresh one is safe if
         // nothing was sent, or if sending twice does no harm.
-        let safe = || is_repeatable(&outgoing.head.parts.method, body) && !error.is_parse();
+        let safe = || is_repeatable(&outgoing.head.parts.method, body) && error != AttemptError::Protocol;
         if reused && !fresh && (unsent || safe()) {
             fresh = true;
             now = Instant::now();
             continue;
         }
-        let kind = if unsent {
-            AttemptError::Connect
-        } else if error.is_parse() {
-            AttemptError::Protocol
-        } else if reset == Some(h2::Reason::CANCEL) {
-            AttemptError::Cancelled
-        } else {
-            AttemptError::Reset
-        };
-        return Err(Failure::new(kind, innermost(&error)));
+        return Err(Failure::new(if unsent { AttemptError::Connect } else { error }, cause));
+    }
+}
+
+/// The exchange of one request on a connection of its own.
+async fn send_http1(
+    pools: &Rc<Pools>,
+    endpoint: u32,
+    link: Link,
+    outgoing: &Outgoing<'_>,
+    request: Request<RequestBody>,
+    body: &Upload,
+) -> Result<Response<Download>, Lost> {
+    let before = link.written();
+    let up = Upward::new(link.clone(), request);
+    let most = outgoing.gateway.most_of_response();
+    let asked = (&outgoing.head.parts.method, outgoing.upgrade.is_some());
+    match http1::exchange(pools, &link, up, asked, most, outgoing.counters).await {
+        Ok(mut begun) => {
+            if let Some(up) = begun.up.take_if(|_| !outgoing.waits || body.started()) {
+                begun.reply.keeps = false;
+                up.go_on(outgoing.gateway.stall_timeout);
+            }
+            Ok(download::Http1::response(begun, link, pools, endpoint, most))
+        }
+        Err(lost) => {
+            let unsent = link.written() == before && !body.spent();
+            let error = if matches!(lost, http1::Lost::Bad(_)) { AttemptError::Protocol } else { AttemptError::Reset };
+            Err(Lost { error, cause: lost.to_string(), unsent })
+        }
+    }
+}
+
+/// The same on a stream.
+async fn send_http2(
+    mut connection: Multiplexed,
+    outgoing: &Outgoing<'_>,
+    request: Request<RequestBody>,
+    tunnel: bool,
+    body: &Upload,
+) -> Result<Response<Download>, Lost> {
+    let most = outgoing.gateway.max_response_headers;
+    match connection.sender.try_send_request(request).await {
+        Ok(response) if response.headers().len() > most => {
+            Err(Lost { error: AttemptError::Protocol, cause: Bad::TooMany(most).to_string(), unsent: false })
+        }
+        Ok(response) if !headers::is_good_response(&response, outgoing.upgrade.is_some()) => {
+            Err(Lost { error: AttemptError::Protocol, cause: Bad::Contradiction.to_string(), unsent: false })
+        }
+        Ok(mut response) => {
+            if tunnel && response.status() == StatusCode::OK {
+                outgoing.switched(&mut response);
+            }
+            Ok(response.map(Download::Http2))
+        }
+        Err(mut failed) => {
+            // hyper hands a request back that never left.
+            let handed_back = failed.take_message().is_some();
+            let error = failed.into_error();
+            let reset = reset(&error);
+            let unsent = handed_back || reset == Some(h2::Reason::REFUSED_STREAM) && !body.spent();
+            let kind = match reset {
+                _ if error.is_parse() => AttemptError::Protocol,
+                Some(h2::Reason::CANCEL) => AttemptError::Cancelled,
+                _ => AttemptError::Reset,
+            };
+            Err(Lost { error: kind, cause: innermost(&error), unsent })
+        }
     }
 }

@@ -1,26 +1,26 @@
 //! Connections to endpoints: each worker's own, idle ones kept for a while. HTTP/1 connections carry one request at a
 //! time, the one used last is taken first; of HTTP/2 there is one connection an endpoint, shared.
 
-mod wire;
+mod link;
 
-pub use wire::Wire;
+pub use link::Link;
 
 use crate::base::local::LocalExec;
 use crate::base::seldom::Seldom;
 use crate::base::time::Alarm;
 use crate::http::request::body::RequestBody;
+use crate::http::tls::Socket;
 use crate::http::tls::client::{self, Connector};
 use crate::service::{Endpoint, Service};
-use bytes::Bytes;
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use rustc_hash::FxHashMap;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, oneshot, watch};
-use wire::View;
+use tokio::sync::{Notify, watch};
 
 /// A worker's upstream connections.
 #[derive(Debug)]
@@ -33,10 +33,14 @@ pub struct Pools {
     now: Cell<Instant>,
     /// Most idle HTTP/1 connections, all endpoints together.
     pub max_idle: Cell<usize>,
+    /// What is read from HTTP/1 connections, by whoever is just at work.
+    scratch: RefCell<Box<[u8]>>,
     /// Idle longer than this: closed.
     pub idle_timeout: Cell<Duration>,
     /// Open longer than this: not used again.
     pub lifetime: Cell<Duration>,
+    /// Bytes of an HTTP/2 response's head, on connections that are opened from now on.
+    pub max_head: Cell<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -49,26 +53,6 @@ struct Pool {
 struct Idle {
     link: Link,
     since: Instant,
-}
-
-/// An HTTP/1 connection.
-#[derive(Debug)]
-pub struct Link {
-    pub(crate) sender: http1::SendRequest<RequestBody>,
-    pub(crate) view: View,
-    opened: Instant,
-    tls: Option<Arc<Connector>>,
-    /// What is left of it when the endpoint has switched to another protocol.
-    pub(crate) switched: oneshot::Receiver<Switched>,
-}
-
-/// A connection that speaks something else from now on.
-#[derive(Debug)]
-pub struct Switched {
-    /// The connection.
-    pub io: Wire,
-    /// What was read of the new protocol already.
-    pub read: Bytes,
 }
 
 /// An HTTP/2 connection.
@@ -129,9 +113,11 @@ impl Default for Pools {
             idle: Cell::default(),
             alarms: RefCell::default(),
             now: Cell::new(Instant::now()),
+            scratch: RefCell::new(vec![0; SCRATCH].into()),
             max_idle: Cell::default(),
             idle_timeout: Cell::default(),
             lifetime: Cell::default(),
+            max_head: Cell::new(16 << 10),
         }
     }
 }
@@ -156,10 +142,22 @@ impl Pools {
         if !fresh && let Some(link) = self.idle(endpoint.id, tls) {
             return Ok(Connection::Http1 { link, reused: true });
         }
-        let opened = tokio::time::timeout(within, open_http1(endpoint, tls)).await;
-        let link = opened.map_err(|_| ConnectError::Timeout)??;
+        let opened = tokio::time::timeout(within, open(endpoint.address, tls.map(Arc::as_ref))).await;
+        let socket = opened.map_err(|_| ConnectError::Timeout)??;
         endpoint.live.connected();
-        Ok(Connection::Http1 { link, reused: false })
+        Ok(Connection::Http1 { link: Link::new(socket, tls.cloned()), reused: false })
+    }
+
+    /// Reads from the connection into the worker's buffer, and lets `see` look at what came before anybody else reads;
+    /// nothing: the endpoint has closed its side.
+    pub fn poll_read<T>(
+        &self,
+        cx: &mut Context<'_>,
+        link: &Link,
+        see: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<std::io::Result<T>> {
+        let mut scratch = self.scratch.borrow_mut();
+        link.poll_read_some(cx, &mut scratch).map_ok(|read| see(&scratch[..read]))
     }
 
     /// What the future comes to. None: the deadline was there first.
@@ -175,19 +173,10 @@ impl Pools {
     fn idle(&self, endpoint: u32, tls: Option<&Arc<Connector>>) -> Option<Link> {
         let mut endpoints = self.endpoints.borrow_mut();
         let pool = endpoints.get_mut(&endpoint)?;
-        let mut place = pool.idle.len();
-        while place > 0 {
-            place -= 1;
-            let idle = &pool.idle[place];
-            let old = self.is_old(idle) || idle.link.tls.as_ref() != tls;
-            // The connection's task may have a last thing to do (the request's body, a flush) before the next request.
-            let busy = !idle.link.sender.is_ready() && !idle.link.sender.is_closed();
-            if busy && !old {
-                continue;
-            }
-            let idle = pool.idle.remove(place);
+        while let Some(idle) = pool.idle.pop() {
+            let old = self.is_old(&idle) || idle.link.tls() != tls;
             self.idle.set(self.idle.get().saturating_sub(1));
-            if idle.link.sender.is_ready() && !old && idle.link.view.is_quiet() {
+            if !old && idle.link.is_quiet() {
                 return Some(idle.link);
             }
         }
@@ -196,7 +185,7 @@ impl Pools {
 
     /// Gives a connection back whose response was read to its end.
     pub fn give_back(&self, endpoint: u32, link: Link) {
-        if link.sender.is_closed() || self.idle.get() >= self.max_idle.get() {
+        if self.idle.get() >= self.max_idle.get() {
             return;
         }
         self.idle.set(self.idle.get() + 1);
@@ -206,7 +195,7 @@ impl Pools {
 
     fn is_old(&self, idle: &Idle) -> bool {
         let since = |then| self.now.get().saturating_duration_since(then);
-        since(idle.since) >= self.idle_timeout.get() || since(idle.link.opened) >= self.lifetime.get()
+        since(idle.since) >= self.idle_timeout.get() || since(idle.link.opened()) >= self.lifetime.get()
     }
 
     async fn shared(
@@ -226,11 +215,12 @@ impl Pools {
                     let (done, waiting) = watch::channel(None);
                     let tls = wanted.cloned();
                     pool.shared = SharedLink::Connecting { opened: waiting.clone(), tls: tls.clone() };
-                    let pools = Rc::clone(self);
+                    let (pools, max_head) = (Rc::clone(self), self.max_head.get());
                     let (id, address, live) = (endpoint.id, endpoint.address, endpoint.live.clone());
                     // On its own task: whoever asked first may give up before the others.
                     tokio::task::spawn_local(async move {
-                        let opened = tokio::time::timeout(CONNECT_AT_MOST, open_http2(address, tls.as_deref())).await;
+                        let opened =
+                            tokio::time::timeout(CONNECT_AT_MOST, open_http2(address, tls.as_deref(), max_head)).await;
                         let opened = opened.unwrap_or(Err(ConnectError::Timeout));
                         if opened.is_ok() {
                             live.connected();
@@ -260,7 +250,7 @@ impl Pools {
             if !known(*id) {
                 return false;
             }
-            pool.idle.retain(|idle| !idle.link.sender.is_closed() && !self.is_old(idle));
+            pool.idle.retain(|idle| !self.is_old(idle) && idle.link.seems_quiet());
             idle += pool.idle.len();
             // What is in flight on it goes on; the next request opens another.
             if matches!(&pool.shared, SharedLink::Open { connection, .. } if self.now.get().saturating_duration_since(connection.opened) >= self.lifetime.get()) {
@@ -276,11 +266,13 @@ fn failed(cause: impl std::fmt::Display) -> ConnectError {
     ConnectError::Failed(cause.to_string().into())
 }
 
+/// What is read at once, bytes.
+const SCRATCH: usize = 64 << 10;
 /// A shared connection that takes longer than this is given up, whatever the services' settings say.
 const CONNECT_AT_MOST: Duration = Duration::from_secs(30);
 
-async fn open(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<(TokioIo<Wire>, View), ConnectError> {
-    let socket = client::connect(address, tls).await.map_err(|error| {
+async fn open(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<Socket, ConnectError> {
+    client::connect(address, tls).await.map_err(|error| {
         // With TLS it may well be the configuration's fault, which nothing else would tell.
         match tls {
             Some(_) => {
@@ -295,9 +287,7 @@ async fn open(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<
             true => ConnectError::NoSocket(error.to_string().into()),
             false => failed(error),
         }
-    })?;
-    let (wire, view) = Wire::new(socket);
-    Ok((TokioIo::new(wire), view))
+    })
 }
 
 /// Moves a connection's bytes until it ends.
@@ -307,23 +297,15 @@ async fn drive(address: std::net::SocketAddr, connection: impl Future<Output = h
     }
 }
 
-async fn open_http1(endpoint: &Endpoint, tls: Option<&Arc<Connector>>) -> Result<Link, ConnectError> {
-    let (io, view) = open(endpoint.address, tls.map(Arc::as_ref)).await?;
-    let (sender, mut connection) = http1::handshake(io).await.map_err(failed)?;
-    let (switch, switched) = oneshot::channel();
-    let address = endpoint.address;
-    tokio::task::spawn_local(async move {
-        drive(address, &mut connection).await;
-        // Only whoever asked for another protocol and was answered 101 still listens; for all others it closes here.
-        let parts = connection.into_parts();
-        let _ = switch.send(Switched { io: parts.io.into_inner(), read: parts.read_buf });
-    });
-    Ok(Link { sender, view, opened: Instant::now(), tls: tls.cloned(), switched })
-}
-
-async fn open_http2(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<Multiplexed, ConnectError> {
-    let (io, _) = open(address, tls).await?;
-    let (sender, mut connection) = http2::Builder::new(LocalExec).handshake(io).await.map_err(failed)?;
+async fn open_http2(
+    address: std::net::SocketAddr,
+    tls: Option<&Connector>,
+    max_head: usize,
+) -> Result<Multiplexed, ConnectError> {
+    let io = TokioIo::new(open(address, tls).await?);
+    let mut builder = http2::Builder::new(LocalExec);
+    builder.max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX));
+    let (sender, mut connection) = builder.handshake(io).await.map_err(failed)?;
     let (tunnels, look) = (Rc::new(Cell::new(false)), Rc::new(Notify::new()));
     let (told, asked) = (Rc::clone(&tunnels), Rc::clone(&look));
     let followed = async move {

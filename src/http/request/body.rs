@@ -155,6 +155,13 @@ impl Upload {
     }
 }
 
+impl RequestBody {
+    /// The endpoint asks for it.
+    pub fn go_on(&mut self) {
+        self.gate = None;
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BrokenUpload;

@@ -20,8 +20,10 @@ pub(super) struct Attempts<'a> {
 pub(super) enum After {
     /// Its response is the client's.
     Take,
-    /// Another endpoint is asked; the client is told this should there be none, else gets the response that there is.
-    Elsewhere(Option<Error>),
+    /// Another endpoint may answer better; should there be none, its response is the client's.
+    Better,
+    /// Another endpoint is asked; should there be none, the client is told this.
+    Elsewhere(Error),
     /// The client is told.
     GiveUp(Error),
 }
@@ -37,15 +39,13 @@ impl<'a> Attempts<'a> {
         self.made += 1;
         let may_go_on = self.made < self.terms.max_attempts;
         match outcome {
-            Ok(status) if may_go_on && repeatable && self.terms.retry_status.contains(&status) => {
-                After::Elsewhere(None)
-            }
+            Ok(status) if may_go_on && repeatable && self.terms.retry_status.contains(&status) => After::Better,
             Ok(_) => After::Take,
             Err(error) => {
                 let told = answer(error, self.terms.deadline, now);
                 let in_vain = told == Error::Timeout || error == AttemptError::ClientGone;
                 let again = may_go_on && (error.is_unsent() || repeatable) && !in_vain;
-                if again { After::Elsewhere(Some(told)) } else { After::GiveUp(told) }
+                if again { After::Elsewhere(told) } else { After::GiveUp(told) }
             }
         }
     }
@@ -107,13 +107,13 @@ mod tests {
     #[test]
     fn what_was_never_sent_goes_elsewhere_and_anything_else_only_if_it_does_no_harm() {
         use AttemptError::{ClientGone, Connect, NoSocket, Reset};
-        let elsewhere = |error| After::Elsewhere(Some(error));
+        let elsewhere = After::Elsewhere;
         assert_eq!(after(&[(Err(Connect), false, 0)]), [elsewhere(Error::ConnectFailed)]);
         assert_eq!(after(&[(Err(NoSocket), false, 0)]), [elsewhere(Error::ConnectFailed)]);
         assert_eq!(after(&[(Err(Reset), false, 0)]), [After::GiveUp(Error::UpstreamReset)]);
         assert_eq!(after(&[(Err(Reset), true, 0)]), [elsewhere(Error::UpstreamReset)]);
         assert_eq!(after(&[(Err(ClientGone), true, 0)]), [After::GiveUp(Error::Malformed(Malformed::Body))]);
-        assert_eq!(after(&[(Ok(503), true, 0)]), [After::Elsewhere(None)]);
+        assert_eq!(after(&[(Ok(503), true, 0)]), [After::Better]);
         assert_eq!(after(&[(Ok(503), false, 0), (Ok(500), true, 0)]), [After::Take, After::Take]);
     }
 

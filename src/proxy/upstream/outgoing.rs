@@ -1,7 +1,7 @@
 //! A request's head on its way up.
 
+use super::forwarded;
 use super::websocket;
-use super::{forwarded, interim};
 use crate::base::trace::TraceContext;
 use crate::http::error::Error;
 use crate::http::headers::edit;
@@ -14,16 +14,15 @@ use crate::service::Endpoint;
 use crate::service::decision::{Edits, Forward};
 use crate::telemetry::Counters;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// The request's head as it is sent. Each time it is made anew: hyper keeps what it sends, and each attempt has a trace
 /// parent of its own.
 pub(super) struct Outgoing<'a> {
     pub(super) head: &'a Head,
-    gateway: &'a Gateway,
+    pub(super) gateway: &'a Gateway,
     edits: &'a Edits,
     uri: Uri,
     version: Version,
@@ -33,7 +32,7 @@ pub(super) struct Outgoing<'a> {
     pub(super) upgrade: Option<&'a HeaderValue>,
     /// HTTP/1, from end to end: the body waits until the endpoint asks for it.
     pub(super) waits: bool,
-    counters: &'a Arc<Counters>,
+    pub(super) counters: &'a Counters,
 }
 
 impl<'a> Outgoing<'a> {
@@ -43,7 +42,7 @@ impl<'a> Outgoing<'a> {
         head: &'a Head,
         forward: &'a Forward,
         gateway: &'a Gateway,
-        counters: &'a Arc<Counters>,
+        counters: &'a Counters,
     ) -> Result<Self, Error> {
         let Forward { service, edits, .. } = forward;
         let own = || service.settings.host.clone();
@@ -52,7 +51,7 @@ impl<'a> Outgoing<'a> {
         let target = target(head, edits)?;
         if !service.settings.http2() {
             let (uri, version, upgrade) = (Uri::from(target), Version::HTTP_11, head.upgrade.as_ref());
-            let waits = interim::waits(head.parts.version, &head.parts.headers);
+            let waits = waits(head.parts.version, &head.parts.headers);
             return Ok(Outgoing { head, gateway, edits, uri, version, host, upgrade, waits, counters });
         }
         // `:authority` carries the host (RFC 9113 §8.3.1).
@@ -107,16 +106,11 @@ impl<'a> Outgoing<'a> {
         if gate.is_none() {
             headers.remove(header::EXPECT);
         }
-        let mut request = Request::new(());
-        if self.version == Version::HTTP_11 {
-            interim::listen(&mut request, gate.as_ref(), self.counters);
-        }
         let body = body.reader(gate);
         if self.version == Version::HTTP_11 && body.size_hint().exact().is_none() {
-            // Unless told, hyper takes a GET or a HEAD for one without a body.
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let mut request = request.map(|()| body);
+        let mut request = Request::new(body);
         *request.method_mut() = self.head.parts.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = self.version;
@@ -128,6 +122,13 @@ impl<'a> Outgoing<'a> {
         }
         request
     }
+}
+
+/// The client waits with its body until it is asked for it. HTTP/1.0 does not know that (RFC 9110 §10.1.1), and hyper
+/// does not ask in HTTP/2.
+fn waits(version: Version, headers: &HeaderMap) -> bool {
+    let expect = headers.get(header::EXPECT);
+    version == Version::HTTP_11 && expect.is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// For a `Host` that nobody else has said.

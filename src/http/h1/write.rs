@@ -1,0 +1,71 @@
+//! Heads as they are written.
+
+use http::{HeaderMap, Method};
+
+/// Adds `METHOD target HTTP/1.1`, these headers and the empty line.
+pub fn request(out: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap) {
+    for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    fields(out, headers);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Adds the line that says how long the chunk is that follows.
+pub fn chunk_size(out: &mut Vec<u8>, mut bytes: usize) {
+    let (mut digits, mut at) = ([0; 16], 16);
+    loop {
+        at -= 1;
+        digits[at] = b"0123456789abcdef"[bytes & 15];
+        bytes >>= 4;
+        if bytes == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Adds the end of a chunked body.
+pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    if let Some(trailers) = trailers {
+        fields(out, trailers);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn fields(out: &mut Vec<u8>, headers: &HeaderMap) {
+    for (name, value) in headers {
+        out.extend_from_slice(name.as_str().as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_hexadecimal() {
+        for size in [0, 9, 10, 255, 4096, usize::MAX] {
+            let mut out = Vec::new();
+            chunk_size(&mut out, size);
+            assert_eq!(out, format!("{size:x}\r\n").as_bytes());
+        }
+    }
+
+    #[test]
+    fn each_line_of_a_name_is_written() {
+        let mut headers = HeaderMap::new();
+        headers.append("a", "1".parse().unwrap());
+        headers.append("a", "2".parse().unwrap());
+        let mut out = Vec::new();
+        request(&mut out, &Method::GET, "/x?y", &headers);
+        last_chunk(&mut out, Some(&headers));
+        last_chunk(&mut out, None);
+        assert_eq!(out, b"GET /x?y HTTP/1.1\r\na: 1\r\na: 2\r\n\r\n0\r\na: 1\r\na: 2\r\n\r\n0\r\n\r\n");
+    }
+}

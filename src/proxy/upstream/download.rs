@@ -1,0 +1,196 @@
+//! A response's body on its way from the endpoint.
+
+use super::http1::Begun;
+use crate::http::h1::chunks::{Chunks, Step};
+use crate::http::h1::reply::{Length, Most};
+use crate::http::malformed::Malformed;
+use crate::service::pool::{Link, Pools};
+use bytes::{Buf, Bytes};
+use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// A response's body.
+#[derive(Debug)]
+pub enum Download {
+    /// On a connection of its own.
+    Http1(Http1),
+    /// On a stream of one.
+    Http2(Incoming),
+}
+
+/// A body that is read where it is wanted, from a connection that is given back at its end.
+#[derive(Debug)]
+pub struct Http1 {
+    /// None: it was given back, or is not needed any more.
+    link: Option<Link>,
+    pools: Rc<Pools>,
+    endpoint: u32,
+    flow: Flow,
+    /// What was read already.
+    early: Bytes,
+    /// Lines of the trailers, at most.
+    most_trailers: usize,
+    /// The connection can carry another request.
+    keeps: bool,
+}
+
+#[derive(Debug)]
+enum Flow {
+    Bytes(u64),
+    Chunked(Box<Chunks>),
+    UntilClose,
+    Switched,
+    Over,
+}
+
+/// Half a body is all that came.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    /// HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
+    /// The connection broke.
+    #[error(transparent)]
+    Link(#[from] io::Error),
+    /// The connection ended.
+    #[error("connection closed before message completed")]
+    Closed,
+    /// It is no body in chunks.
+    #[error("{}", .0.reason())]
+    Framing(Malformed),
+}
+
+impl Http1 {
+    /// The body of a response that has begun; what of the request is not written yet must be seen to.
+    pub(super) fn response(
+        begun: Begun,
+        link: Link,
+        pools: &Rc<Pools>,
+        endpoint: u32,
+        most: Most,
+    ) -> Response<Download> {
+        let Begun { reply, early, up } = begun;
+        let flow = match reply.length {
+            _ if reply.response.status() == StatusCode::SWITCHING_PROTOCOLS => Flow::Switched,
+            Length::Bytes(bytes) => Flow::Bytes(bytes),
+            Length::Chunked => Flow::Chunked(Box::new(Chunks::of_endpoint(most.bytes))),
+            Length::UntilClose => Flow::UntilClose,
+        };
+        let (keeps, pools) = (reply.keeps && up.is_none(), Rc::clone(pools));
+        let link = Some(link);
+        let mut body = Http1 { link, pools, endpoint, flow, early, most_trailers: most.headers, keeps };
+        if matches!(body.flow, Flow::Bytes(0)) {
+            body.end();
+        }
+        reply.response.map(|()| Download::Http1(body))
+    }
+
+    /// The connection speaks something else from now on; this was read of it already.
+    pub fn into_tunnel(self) -> Option<(Link, Bytes)> {
+        Some((self.link?, self.early))
+    }
+
+    fn end(&mut self) {
+        self.flow = Flow::Over;
+        // What comes after the end cannot be the next response.
+        let keeps = self.keeps && self.early.is_empty();
+        if let Some(link) = self.link.take().filter(|_| keeps) {
+            self.pools.give_back(self.endpoint, link);
+        }
+    }
+
+    /// What is next in what was read already. None: more has to be read.
+    fn next(&mut self) -> Result<Option<Frame<Bytes>>, Lost> {
+        while !self.early.is_empty() {
+            match &mut self.flow {
+                Flow::Bytes(left) => {
+                    let take = usize::try_from(*left).unwrap_or(usize::MAX).min(self.early.len());
+                    *left -= take as u64;
+                    let data = self.early.split_to(take);
+                    if matches!(self.flow, Flow::Bytes(0)) {
+                        self.end();
+                    }
+                    return Ok(Some(Frame::data(data)));
+                }
+                Flow::Chunked(chunks) => {
+                    let (used, step) = chunks.step(&self.early).map_err(Lost::Framing)?;
+                    let mut used = self.early.split_to(used);
+                    match step {
+                        Step::More => {}
+                        Step::Data(from) => {
+                            used.advance(from);
+                            return Ok(Some(Frame::data(used)));
+                        }
+                        Step::Over => {
+                            let trailers = chunks.trailers(self.most_trailers).map_err(Lost::Framing)?;
+                            self.end();
+                            return Ok(trailers.map(Frame::trailers));
+                        }
+                    }
+                }
+                Flow::UntilClose => return Ok(Some(Frame::data(std::mem::take(&mut self.early)))),
+                Flow::Over | Flow::Switched => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
+        loop {
+            if let Some(frame) = self.next()? {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if matches!(self.flow, Flow::Over | Flow::Switched) {
+                return Poll::Ready(None);
+            }
+            let Some(link) = &self.link else { return Poll::Ready(None) };
+            self.early = ready!(self.pools.poll_read(cx, link, Bytes::copy_from_slice))?;
+            if !self.early.is_empty() {
+                continue;
+            }
+            if !matches!(self.flow, Flow::UntilClose) {
+                return Poll::Ready(Some(Err(Lost::Closed)));
+            }
+            self.end();
+        }
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = Lost;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
+        match &mut *self {
+            Download::Http1(body) => body.poll_frame(cx),
+            Download::Http2(incoming) => match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
+                None if !incoming.is_end_stream() => Poll::Ready(Some(Err(Lost::Closed))),
+                frame => Poll::Ready(frame.map(|frame| frame.map_err(Lost::Http2))),
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Download::Http1(body) => matches!(body.flow, Flow::Over),
+            Download::Http2(incoming) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Download::Http1(body) => match body.flow {
+                Flow::Bytes(left) => SizeHint::with_exact(left),
+                Flow::Over | Flow::Switched => SizeHint::with_exact(0),
+                Flow::Chunked(_) | Flow::UntilClose => SizeHint::default(),
+            },
+            Download::Http2(incoming) => incoming.size_hint(),
+        }
+    }
+}
