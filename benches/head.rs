@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
-use wayside::http::downstream::scanner::Scanner;
+use wayside::http::h1::head::Parser;
 use wayside::http::request::check::check;
 use wayside::http::settings::Gateway;
 
@@ -25,11 +25,10 @@ priority: u=0, i\r\n\
 fn checks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("a head of 12 headers");
     group.throughput(Throughput::Bytes(HEAD.len() as u64));
-    let mut scanner = Scanner::new(64 << 10, 100);
     group.bench_function("framing", |bencher| {
         bencher.iter(|| {
-            let found = scanner.scan(black_box(HEAD), 0);
-            assert!(found.good == HEAD.len() && found.bad.is_none(), "a good head");
+            let found = Parser::new(64 << 10, 100).read(black_box(HEAD));
+            assert!(found.is_ok_and(|found| found.is_some()), "a good head");
         });
     });
     let mut request = http::Request::builder().uri("/api/users/42/orders?page=2&size=50");

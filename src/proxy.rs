@@ -2,6 +2,7 @@
 
 pub mod decide;
 pub mod exchange;
+mod http1;
 pub mod listener;
 pub mod response;
 pub mod upgrade;
@@ -10,13 +11,12 @@ pub mod worker;
 
 use crate::http::downstream::clock::Active;
 use crate::http::error::Error;
-use crate::http::request::body::Upload;
+use crate::http::request::body::{Incoming, Upload};
 use crate::http::request::check::{check, ends_at_this_hop};
 use crate::http::request::{Head, Peer};
 use decide::{Decided, decide};
 use exchange::Exchange;
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use response::Body;
 use std::rc::Rc;

@@ -96,15 +96,26 @@ fn who_cannot_be_asked_is_not_waited_for() {
 }
 
 #[test]
-fn early_hints_are_counted_and_not_mistaken_for_the_response() {
+fn early_hints_are_passed_on_and_not_mistaken_for_the_response() {
     // RFC 8297.
     let (origin, gateway) = start();
     let (mut client, mut upstream, _) = carry(&gateway, &origin, GET);
     let hint = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
-    upstream.say(&format!("{hint}HTTP/1.1 102 Processing\r\n\r\n{hint}{OK}"));
+    upstream.say(hint);
+    // Before the response is here.
+    assert_eq!(client.head(), hint);
+    let last = OK.replace("content-length", "connection: close\r\ncontent-length");
+    upstream.say(&format!("HTTP/1.1 102 Processing\r\n\r\n{hint}{last}"));
+    assert_eq!(client.head(), hint);
     let (head, body) = client.response();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && !head.contains("link") && body == "ok", "{head}");
-    assert_eq!(gateway.metric("wayside_early_hints_dropped_total"), Some(2.0));
+    assert_eq!(gateway.metric("wayside_early_hints_dropped_total"), Some(0.0));
+    // HTTP/1.0 knows no interim responses.
+    let (mut client, mut upstream, _) = carry(&gateway, &origin, "GET / HTTP/1.0\r\n\r\n");
+    upstream.say(&format!("{hint}{OK}"));
+    let (head, _) = client.response();
+    assert!(head.starts_with("HTTP/1.0 200 OK\r\n") && !head.contains("link"), "{head}");
+    assert_eq!(gateway.metric("wayside_early_hints_dropped_total"), Some(1.0));
 }
 
 #[test]
@@ -131,6 +142,7 @@ fn a_head_that_comes_byte_by_byte_is_one() {
         upstream.say(&byte.to_string());
     }
     upstream.end();
+    assert_eq!(client.head(), "HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n");
     assert!(client.head().starts_with("HTTP/1.1 200 "));
     assert_eq!(client.bytes(11), "1\r\na\r\n0\r\n\r\n");
 }

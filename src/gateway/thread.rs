@@ -36,6 +36,7 @@ pub(super) fn run(
             balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
             chance: RefCell::new(chance),
             calendar: Cell::default(),
+            date: RefCell::default(),
             recorder: shared.telemetry.recorder(),
             shared,
         });
@@ -74,7 +75,9 @@ pub(super) fn run(
 /// Looks at the calendar, takes over the bounds on idle connections, and closes those that are too old or whose endpoint is
 /// gone.
 fn tidy(worker: &Worker) {
-    worker.calendar.set(Calendar::look());
+    let calendar = Calendar::look();
+    worker.calendar.set(calendar);
+    worker.date.replace(httpdate::fmt_http_date(calendar.at(std::time::Instant::now())));
     let snapshot = worker.shared.snapshot.load();
     worker.pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
     worker.pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);

@@ -117,6 +117,13 @@ pub fn end_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Does `Connection` name this?
+pub fn names_in_connection(headers: &HeaderMap, wanted: &str) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    names.any(|name| name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
 /// What `Connection` names, beside what ends at each hop anyway.
 pub(crate) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let lines = headers.get_all(header::CONNECTION).into_iter();

@@ -4,19 +4,21 @@ use crate::base::local::LocalExec;
 use crate::base::seldom::Seldom;
 use crate::http::downstream::clients::{Clients, Share};
 use crate::http::downstream::clock::Clock;
+use crate::http::downstream::http1::Client;
 use crate::http::downstream::opening::{Opened, Opening, Unopened};
 use crate::http::downstream::spread::{Fresh, Open};
 use crate::http::downstream::timed::Timed;
 use crate::http::request::Peer;
+use crate::http::request::body::Incoming;
 use crate::http::request::client;
 use crate::http::settings::Gateway;
 use crate::http::tls::Socket;
 use crate::http::tls::problem::in_words;
 use crate::http::tls::server::subject;
+use crate::proxy::http1::{self, Served};
 use crate::proxy::worker::Worker;
 use crate::telemetry::Counter;
-use http::StatusCode;
-use http::header::{CONNECTION, HeaderValue};
+use http::Request;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
@@ -41,8 +43,6 @@ const LOOKS: u32 = 10;
 const LOOK: Duration = Duration::from_millis(20);
 /// What is wrong with connections is told once in this time; numbers tell the rest.
 const COMPLAINT: Duration = Duration::from_secs(1);
-/// Headers of a request that hyper takes unless told otherwise.
-const HYPER_HEADERS: usize = 100;
 
 /// Accepts until the drain begins, and then what is queued. An accept error never ends it.
 pub async fn accept(worker: Rc<Worker>, listener: TcpListener, opening: Opening) {
@@ -147,7 +147,7 @@ async fn serve(
         tokio::time::sleep(GRACE).await;
     };
     let opened = tokio::select! {
-        opened = tokio::time::timeout(limits.head_timeout, opening.open(stream, peer)) => opened,
+        opened = tokio::time::timeout(limits.head_timeout, opening.open(stream, peer, &worker.pools.scratch)) => opened,
         () = leaving => return Ok(()),
     };
     let opened = opened.map_err(|_| "no request in time")?;
@@ -179,54 +179,15 @@ async fn serve(
         return Ok(());
     };
     let clock = Rc::new(Clock::new(&limits, http2, began));
-    let heads = (limits.max_head_bytes, limits.max_headers);
-    let io = TokioIo::new(Timed::new(socket, seen, Rc::clone(&clock), heads));
-    let (by, active) = (Rc::clone(&worker), Rc::clone(&clock));
-    let service = service_fn(move |request| {
-        let (worker, peer, active) = (Rc::clone(&by), Arc::clone(&peer), Clock::enter(&active));
-        let last = (active.is_last() || worker.shared.vitals.leaving()) && !http2;
-        async move {
-            let mut response = crate::proxy::handle(worker, peer, active, request).await;
-            if last && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, std::convert::Infallible>(response)
-        }
-    });
     let ended = if http2 {
-        let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
-        builder.max_concurrent_streams(limits.max_streams);
-        // What is a little too large comes through, and is refused in words; h2 has none.
-        builder.max_header_list_size(u32::try_from(limits.max_head_bytes + TOO_LARGE).unwrap_or(u32::MAX));
-        builder.enable_connect_protocol();
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        match unless_leaving(drain, &worker, &clock, connection.as_mut()).await {
-            Some(ended) => ended,
-            None => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        }
+        serve_http2(&worker, TokioIo::new(Timed::new(socket, seen, Rc::clone(&clock))), &peer, &clock, &limits, drain)
+            .await
     } else {
-        let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.header_read_timeout(None).max_buf_size(limits.max_head_bytes);
-        // The scanner counts them. Whatever number hyper is given costs an allocation for each request.
-        if limits.max_headers > HYPER_HEADERS {
-            builder.max_headers(limits.max_headers);
-        }
-        let mut connection = builder.serve_connection(io, service);
-        let ended = match unless_leaving(drain, &worker, &clock, Pin::new(&mut connection)).await {
-            Some(ended) => ended,
-            None => {
-                Pin::new(&mut connection).graceful_shutdown();
-                (&mut connection).await
-            }
-        };
-        if let Some(tunnel) = clock.tunnel() {
-            let parts = connection.into_parts();
-            tunnel.run(parts.io.into_inner().into_tunnel(), parts.read_buf).await;
-        }
-        ended
+        let client = Client::new(socket, &seen, Rc::clone(&worker.pools.scratch), Rc::clone(&clock));
+        drop(seen);
+        let (worker, clock) = (Rc::clone(&worker), Rc::clone(&clock));
+        http1::serve(Served { worker, peer, client, clock, limits, began }, drain).await;
+        Ok(())
     };
     match clock.refused() {
         Some(bad) => {
@@ -238,6 +199,36 @@ async fn serve(
             Err(format!("refused: {}", bad.name()))
         }
         None => ended.map_err(|error| error.to_string()),
+    }
+}
+
+async fn serve_http2(
+    worker: &Rc<Worker>,
+    io: TokioIo<Timed>,
+    peer: &Arc<Peer>,
+    clock: &Rc<Clock>,
+    limits: &Gateway,
+    drain: watch::Receiver<bool>,
+) -> hyper::Result<()> {
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        let (worker, peer, active) = (Rc::clone(worker), Arc::clone(peer), Clock::enter(clock));
+        async move {
+            let request = request.map(Incoming::Http2);
+            Ok::<_, std::convert::Infallible>(crate::proxy::handle(worker, peer, active, request).await)
+        }
+    });
+    let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
+    builder.max_concurrent_streams(limits.max_streams);
+    // What is a little too large comes through, and is refused in words; h2 has none.
+    builder.max_header_list_size(u32::try_from(limits.max_head_bytes + TOO_LARGE).unwrap_or(u32::MAX));
+    builder.enable_connect_protocol();
+    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+    match unless_leaving(drain, worker, clock, connection.as_mut()).await {
+        Some(ended) => ended,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     }
 }
 
@@ -267,7 +258,7 @@ async fn unless_leaving<T>(
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(Some(ended));
         }
-        if clock.is_used_up() || clock.http2 && worker.shared.vitals.leaving() {
+        if clock.is_used_up() || worker.shared.vitals.leaving() {
             return Poll::Ready(None);
         }
         // The connection is polled several times for each request, and once asked, the drain knows whom to wake.

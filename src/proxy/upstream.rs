@@ -66,7 +66,7 @@ pub async fn send(
         return Err(Error::Malformed(Malformed::BodyTooLarge));
     }
     let key = key(service, plan, &head);
-    let outgoing = Outgoing::new(&head, forward, gateway, worker.recorder.counters())?;
+    let outgoing = Outgoing::new(&head, forward, gateway, exchange.active.handle(), worker.recorder.counters())?;
     let mut tried: SmallVec<[u32; 4]> = SmallVec::new();
     let mut attempts = Attempts::new(&terms);
     let pick = |tried: &[u32], now: Instant| {
@@ -280,7 +280,7 @@ async fn send_http1(
     let up = Upward::new(link.clone(), request);
     let most = outgoing.gateway.most_of_response();
     let asked = (&outgoing.head.parts.method, outgoing.upgrade.is_some());
-    match http1::exchange(pools, &link, up, asked, most, outgoing.counters).await {
+    match http1::exchange(pools, &link, up, asked, most, (&outgoing.client, outgoing.counters)).await {
         Ok(mut begun) => {
             if let Some(up) = begun.up.take_if(|_| !outgoing.waits || body.started()) {
                 begun.reply.keeps = false;

@@ -48,6 +48,8 @@ pub struct Worker {
     pub chance: RefCell<Chance>,
     /// As it was looked at within the last second.
     pub calendar: Cell<Calendar>,
+    /// The same as `Date` says it (RFC 9110 §5.6.7).
+    pub date: RefCell<String>,
     /// Its way to tell.
     pub recorder: Recorder,
 }

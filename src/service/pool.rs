@@ -8,6 +8,7 @@ pub use link::Link;
 use crate::base::local::LocalExec;
 use crate::base::seldom::Seldom;
 use crate::base::time::Alarm;
+use crate::http::h1::scratch::Scratch;
 use crate::http::request::body::RequestBody;
 use crate::http::tls::Socket;
 use crate::http::tls::client::{self, Connector};
@@ -33,8 +34,8 @@ pub struct Pools {
     now: Cell<Instant>,
     /// Most idle HTTP/1 connections, all endpoints together.
     pub max_idle: Cell<usize>,
-    /// What is read from HTTP/1 connections, by whoever is just at work.
-    scratch: RefCell<Box<[u8]>>,
+    /// What is read from HTTP/1 connections.
+    pub scratch: Rc<Scratch>,
     /// Idle longer than this: closed.
     pub idle_timeout: Cell<Duration>,
     /// Open longer than this: not used again.
@@ -113,7 +114,7 @@ impl Default for Pools {
             idle: Cell::default(),
             alarms: RefCell::default(),
             now: Cell::new(Instant::now()),
-            scratch: RefCell::new(vec![0; SCRATCH].into()),
+            scratch: Rc::default(),
             max_idle: Cell::default(),
             idle_timeout: Cell::default(),
             lifetime: Cell::default(),
@@ -156,8 +157,7 @@ impl Pools {
         link: &Link,
         see: impl FnOnce(&[u8]) -> T,
     ) -> Poll<std::io::Result<T>> {
-        let mut scratch = self.scratch.borrow_mut();
-        link.poll_read_some(cx, &mut scratch).map_ok(|read| see(&scratch[..read]))
+        self.scratch.read(|buffer| link.poll_read_some(cx, buffer), see)
     }
 
     /// What the future comes to. None: the deadline was there first.
@@ -266,8 +266,6 @@ fn failed(cause: impl std::fmt::Display) -> ConnectError {
     ConnectError::Failed(cause.to_string().into())
 }
 
-/// What is read at once, bytes.
-const SCRATCH: usize = 64 << 10;
 /// A shared connection that takes longer than this is given up, whatever the services' settings say.
 const CONNECT_AT_MOST: Duration = Duration::from_secs(30);
 

@@ -2,9 +2,11 @@
 
 use super::flood::Flood;
 use super::frames::Frames;
+use crate::http::h1::write::{self, Framing};
 use crate::http::malformed::Malformed;
 use crate::http::settings::Gateway;
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version};
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -34,12 +36,19 @@ pub struct Clock {
     refused: Cell<Option<Malformed>>,
     /// Its end must not look like that of a response.
     pub(crate) broken: Cell<bool>,
+    /// HTTP/1.1: early hints that its client was not told of yet, as they are written.
+    pub(crate) hints: RefCell<Vec<u8>>,
+    /// The client that sent the request in progress can be told of them.
+    pub(crate) hears: Cell<bool>,
     /// HTTP/1: what it becomes after this response.
     tunnel: RefCell<Option<Tunnel>>,
     /// Whoever reads without a timer, since an exchange is in progress. hyper may look for the next request before it
     /// lets go of the last body, so the end of an exchange has to make it look again.
     reader: RefCell<Option<Waker>>,
 }
+
+/// Early hints are dropped while a client has as many bytes of them to take.
+const MOST_HINTS: usize = 16 << 10;
 
 /// A connection's bytes, whatever carries them.
 pub trait Duplex: AsyncRead + AsyncWrite + Unpin {}
@@ -111,6 +120,17 @@ impl Active {
 }
 
 impl Handle {
+    /// Tells its client of an early hint (RFC 8297). False: it cannot be told.
+    pub fn hint(&self, headers: &HeaderMap) -> bool {
+        let mut hints = self.0.hints.borrow_mut();
+        let tells = self.0.hears.get() && hints.len() < MOST_HINTS;
+        if tells {
+            write::response(&mut hints, Version::HTTP_11, StatusCode::EARLY_HINTS, headers, &Framing::Nothing);
+            hints.extend_from_slice(b"\r\n");
+        }
+        tells
+    }
+
     /// The connection goes on as a tunnel once the response has been sent.
     pub fn switch(&self, tunnel: Tunnel) {
         self.0.tunnel.replace(Some(tunnel));
@@ -134,6 +154,8 @@ impl Clock {
             flood: RefCell::new(Flood::new(began)),
             refused: Cell::new(None),
             broken: Cell::new(false),
+            hints: RefCell::default(),
+            hears: Cell::new(false),
             tunnel: RefCell::new(None),
             reader: RefCell::new(None),
         }
@@ -173,13 +195,6 @@ impl Clock {
         let mut reader = self.reader.borrow_mut();
         if !reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
             *reader = Some(cx.waker().clone());
-        }
-    }
-
-    pub(crate) fn read(&self) {
-        if self.active.get() == 0 && !self.in_head.get() && !self.http2 {
-            self.in_head.set(true);
-            self.since.set(None);
         }
     }
 

@@ -26,6 +26,11 @@ impl Linger {
         Linger { until: Instant::now() + within, bytes: BYTES, closed: false }
     }
 
+    /// When it has had its time.
+    pub(crate) fn until(&self) -> Instant {
+        self.until
+    }
+
     /// Ready when the client has said all, or too much, or has had its time.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, stream: &mut Socket, alarm: &mut Alarm) -> Poll<()> {
         if !self.closed && Pin::new(&mut *stream).poll_shutdown(cx).is_pending() {

@@ -3,6 +3,7 @@
 use super::linger::Linger;
 use crate::base::time::Alarm;
 use crate::http::error::Error;
+use crate::http::h1::scratch::Scratch;
 use crate::http::malformed::Malformed;
 use crate::http::tls::Socket;
 use crate::http::tls::problem::in_words;
@@ -11,12 +12,13 @@ use ppp::{HeaderResult, v1, v2};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How a header of the PROXY protocol's version 2 begins, and how long it is before its addresses.
 const PROXY_V2: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const PROXY_V2_BYTES: usize = 16;
@@ -64,7 +66,12 @@ pub(crate) enum Unopened {
 
 impl Opening {
     /// Must be given a time: it waits for the client.
-    pub(crate) async fn open(&self, mut stream: TcpStream, peer: SocketAddr) -> Result<Opened, Unopened> {
+    pub(crate) async fn open(
+        &self,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        scratch: &Scratch,
+    ) -> Result<Opened, Unopened> {
         let peer = if self.proxy_protocol { proxied(&mut stream).await?.unwrap_or(peer) } else { peer };
         let mut socket = match &self.tls {
             None => Socket::Plain(stream),
@@ -81,16 +88,26 @@ impl Opening {
                 tls.accept(stream).await.map_err(Unopened::Handshake)?
             }
         };
-        let mut seen = Vec::with_capacity(PREFACE.len());
+        let mut seen = Vec::new();
         while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
-            let mut buffer = [0; PREFACE.len()];
-            let room = PREFACE.len() - seen.len();
-            match socket.read(&mut buffer[..room]).await? {
-                0 => break,
-                read => seen.extend_from_slice(&buffer[..read]),
+            let read = poll_fn(|cx| {
+                scratch.read(
+                    |buffer| {
+                        let mut into = ReadBuf::new(buffer);
+                        let polled = Pin::new(&mut socket).poll_read(cx, &mut into);
+                        polled.map_ok(|()| into.filled().len())
+                    },
+                    |new| {
+                        seen.extend_from_slice(new);
+                        new.len()
+                    },
+                )
+            });
+            if read.await? == 0 {
+                break;
             }
         }
-        let preface = seen == PREFACE;
+        let preface = seen.starts_with(PREFACE);
         let http2 = match socket.agreed() {
             // RFC 9113 §3.4: whoever has agreed on HTTP/2 must begin so.
             Some(b"h2") if !preface && !seen.is_empty() => {

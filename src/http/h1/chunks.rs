@@ -1,5 +1,6 @@
 //! Chunked bodies (RFC 9112 §7.1), as their bytes come.
 
+use super::line::{field, fields};
 use crate::http::malformed::Malformed;
 use http::HeaderMap;
 
@@ -17,8 +18,10 @@ pub struct Chunks {
     digits: u8,
     line: usize,
     trailers: Vec<u8>,
-    /// Bytes of the trailers, at most.
-    most: usize,
+    /// Where the trailers' last line began.
+    last: usize,
+    /// Bytes and lines of the trailers, at most.
+    most: (usize, usize),
     /// Endpoints may put spaces after a size, which some servers do.
     spaces: bool,
 }
@@ -48,18 +51,18 @@ pub enum Step {
 }
 
 impl Chunks {
-    /// At the beginning of a client's body, with trailers of so many bytes at most.
-    pub fn of_client(most: usize) -> Self {
-        Chunks::new(most, false)
+    /// At the beginning of a client's body, with trailers of so many bytes and lines at most.
+    pub fn of_client(bytes: usize, lines: usize) -> Self {
+        Chunks::new((bytes, lines), false)
     }
 
     /// The same of an endpoint's.
-    pub fn of_endpoint(most: usize) -> Self {
-        Chunks::new(most, true)
+    pub fn of_endpoint(bytes: usize, lines: usize) -> Self {
+        Chunks::new((bytes, lines), true)
     }
 
-    fn new(most: usize, spaces: bool) -> Self {
-        Chunks { state: State::Size, left: 0, digits: 0, line: 0, trailers: Vec::new(), most, spaces }
+    fn new(most: (usize, usize), spaces: bool) -> Self {
+        Chunks { state: State::Size, left: 0, digits: 0, line: 0, trailers: Vec::new(), last: 0, most, spaces }
     }
 
     /// Looks at what came next: how many bytes were used, and what for. To be asked again with the rest.
@@ -114,38 +117,45 @@ impl Chunks {
                 (self.line, self.digits) = (0, 0);
                 State::Size
             }
-            (State::DataEnd | State::DataLineFeed, _) => return Err(Malformed::ChunkEnd),
+            (State::SizeEnd | State::DataLineFeed, _) => return Err(Malformed::BareCarriageReturn),
+            (_, b'\n') => return Err(Malformed::BareLineFeed),
+            (State::DataEnd, _) => return Err(Malformed::ChunkEnd),
             _ => return Err(Malformed::ChunkSize),
         };
         Ok(())
     }
 
     fn trailer(&mut self, byte: u8) -> Result<(), Malformed> {
-        if self.trailers.len() >= self.most {
+        if self.trailers.len() >= self.most.0 {
             return Err(Malformed::HeadTooLarge);
         }
         self.trailers.push(byte);
-        if byte == b'\n' {
-            match self.trailers.as_slice() {
-                [.., b'\r', b'\n'] => {}
-                _ => return Err(Malformed::BareLineFeed),
-            }
-            if self.trailers == b"\r\n" || self.trailers.ends_with(b"\n\r\n") {
-                self.state = State::Over;
-            }
+        if byte != b'\n' {
+            return Ok(());
         }
+        let Some(line) = self.trailers[self.last..].strip_suffix(b"\r\n") else { return Err(Malformed::BareLineFeed) };
+        if line.is_empty() {
+            self.state = State::Over;
+            return Ok(());
+        }
+        self.line += 1;
+        if self.line > self.most.1 {
+            return Err(Malformed::HeadTooLarge);
+        }
+        field(line).map_err(|bad| if line.contains(&b'\r') { Malformed::BareCarriageReturn } else { bad })?;
+        self.last = self.trailers.len();
         Ok(())
     }
 
-    /// What came after the content, of so many lines at most; none: nothing.
+    /// What came after the content, once it is over; none: nothing.
     ///
     /// # Errors
     /// They are no trailers.
-    pub fn trailers(&self, most: usize) -> Result<Option<HeaderMap>, Malformed> {
-        if self.trailers.len() <= 2 {
+    pub fn trailers(&self) -> Result<Option<HeaderMap>, Malformed> {
+        if self.last == 0 {
             return Ok(None);
         }
-        super::reply::fields(&self.trailers, most).map(Some)
+        fields(&self.trailers, self.most.1).map(Some)
     }
 }
 
@@ -179,26 +189,25 @@ mod tests {
     #[test]
     fn content_is_the_same_however_it_is_cut() {
         for size in 1..=GOOD.len() {
-            let read = read(Chunks::of_client(100), GOOD, &vec![size; GOOD.len()]);
+            let read = read(Chunks::of_client(100, 2), GOOD, &vec![size; GOOD.len()]);
             assert_eq!(read, Ok(Some((b"0123456789\n".to_vec(), GOOD.len() - 4))), "{size}");
         }
     }
 
     #[test]
     fn trailers_are_read() {
-        let mut chunks = Chunks::of_endpoint(100);
+        let mut chunks = Chunks::of_endpoint(100, 2);
         assert_eq!(chunks.step(b"0\r\nX-Sum: 1\r\nx-sum:2\r\n\r\n"), Ok((24, Step::Over)));
-        let trailers = chunks.trailers(2).unwrap().unwrap();
+        let trailers = chunks.trailers().unwrap().unwrap();
         assert_eq!(trailers.get_all("x-sum").iter().collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!(chunks.trailers(1), Err(Malformed::HeadTooLarge));
-        let mut none = Chunks::of_endpoint(100);
+        let mut none = Chunks::of_endpoint(100, 2);
         assert_eq!(none.step(b"0\r\n\r\n"), Ok((5, Step::Over)));
-        assert_eq!(none.trailers(0), Ok(None));
+        assert_eq!(none.trailers(), Ok(None));
     }
 
     #[test]
     fn what_is_no_chunk_is_refused() {
-        use Malformed::{BareLineFeed, ChunkEnd, ChunkSize, HeadTooLarge};
+        use Malformed::{BareCarriageReturn, BareLineFeed, ChunkEnd, ChunkSize, HeadTooLarge};
         let long = format!("1;{}\r\n", "x".repeat(300));
         let trailers = format!("0\r\nx: {}\r\n\r\n", "x".repeat(100));
         for (bytes, bad) in [
@@ -207,19 +216,22 @@ mod tests {
             (b"+1\r\n", ChunkSize),
             (b"0x1\r\n", ChunkSize),
             (b"1 \r\n", ChunkSize),
-            (b"1\na", ChunkSize),
-            (b"1;\na", ChunkSize),
-            (b"1\r1\n", ChunkSize),
+            (b"1\na", BareLineFeed),
+            (b"1;\na", BareLineFeed),
+            (b"1\r1\n", BareCarriageReturn),
             (b"1000000000000000\r\n", ChunkSize),
             (long.as_bytes(), ChunkSize),
             (b"1\r\nab\r\n", ChunkEnd),
-            (b"1\r\na\n", ChunkEnd),
+            (b"1\r\na\n", BareLineFeed),
             (b"0\r\nx: 1\n\n", BareLineFeed),
             (trailers.as_bytes(), HeadTooLarge),
+            (b"0\r\na:\r\na:\r\na:\r\n\r\n", HeadTooLarge),
+            (b"0\r\n folded: 1\r\n\r\n", Malformed::Folded),
+            (b"0\r\na b: 1\r\n\r\n", Malformed::HeaderName),
         ] {
-            assert_eq!(read(Chunks::of_client(100), bytes, &[]), Err(bad), "{}", bytes.escape_ascii());
+            assert_eq!(read(Chunks::of_client(100, 2), bytes, &[]), Err(bad), "{}", bytes.escape_ascii());
         }
-        assert_eq!(read(Chunks::of_endpoint(100), b"1 \t;x\r\na\r\n0 \r\n\r\n", &[]), Ok(Some((b"a".to_vec(), 16))));
+        assert_eq!(read(Chunks::of_endpoint(100, 2), b"1 \t;x\r\na\r\n0 \r\n\r\n", &[]), Ok(Some((b"a".to_vec(), 16))));
     }
 
     proptest! {
@@ -230,7 +242,7 @@ mod tests {
             pieces in prop::collection::vec(1_usize..9, 0..40),
         ) {
             let bytes = bytes.concat();
-            prop_assert_eq!(read(Chunks::of_client(50), &bytes, &pieces), read(Chunks::of_client(50), &bytes, &[]));
+            prop_assert_eq!(read(Chunks::of_client(50, 3), &bytes, &pieces), read(Chunks::of_client(50, 3), &bytes, &[]));
         }
     }
 }

@@ -1,10 +1,9 @@
 //! The head of an endpoint's response: `httparse` reads its lines, and it is told here how long the body is and whether
 //! the connection can be used again.
 
-use crate::http::headers::is_good_response;
-use crate::http::malformed::Malformed;
-use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use super::line::map;
+use crate::http::headers::{is_good_response, names_in_connection};
+use http::header::{self, HeaderMap};
 use http::{Method, Response, StatusCode, Version};
 use std::mem::MaybeUninit;
 
@@ -116,37 +115,6 @@ fn read<'a>(
     Ok(Some((response, head)))
 }
 
-/// The lines of a head as a map; its values share one copy of the head.
-fn map(head: &[u8], lines: &[httparse::Header<'_>]) -> Result<HeaderMap, httparse::Error> {
-    let whole = Bytes::copy_from_slice(head);
-    let mut headers = HeaderMap::with_capacity(lines.len());
-    for line in lines {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| httparse::Error::HeaderName)?;
-        let from = (line.value.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
-        let value = match from.checked_add(line.value.len()) {
-            Some(to) if from <= to && to <= whole.len() => whole.slice(from..to),
-            _ => Bytes::copy_from_slice(line.value),
-        };
-        headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| httparse::Error::HeaderValue)?);
-    }
-    Ok(headers)
-}
-
-/// Trailers: lines up to an empty one.
-///
-/// # Errors
-/// They are no header lines, or too many.
-pub fn fields(bytes: &[u8], most: usize) -> Result<HeaderMap, Malformed> {
-    let mut lines = vec![httparse::EMPTY_HEADER; most];
-    match httparse::parse_headers(bytes, &mut lines) {
-        Ok(httparse::Status::Complete((_, lines))) => map(bytes, lines).map_err(|_| Malformed::HeaderValue),
-        Ok(httparse::Status::Partial) | Err(httparse::Error::NewLine) => Err(Malformed::BareLineFeed),
-        Err(httparse::Error::TooManyHeaders) => Err(Malformed::HeadTooLarge),
-        Err(httparse::Error::HeaderName) => Err(Malformed::HeaderName),
-        Err(_) => Err(Malformed::HeaderValue),
-    }
-}
-
 /// None: its length is no number.
 fn length(response: &Response<()>, method: &Method, chunked: bool) -> Option<Length> {
     let status = response.status();
@@ -167,12 +135,7 @@ fn length(response: &Response<()>, method: &Method, chunked: bool) -> Option<Len
 
 /// RFC 9112 §9.3.
 fn keeps(headers: &HeaderMap, old: bool) -> bool {
-    let names = |wanted: &str| {
-        let lines = headers.get_all(header::CONNECTION).iter();
-        let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-        names.any(|name| name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
-    };
-    !names("close") && (!old || names("keep-alive"))
+    !names_in_connection(headers, "close") && (!old || names_in_connection(headers, "keep-alive"))
 }
 
 #[cfg(test)]

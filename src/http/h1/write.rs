@@ -1,6 +1,6 @@
 //! Heads as they are written.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode, Version, header};
 
 /// Adds `METHOD target HTTP/1.1`, these headers and the empty line.
 pub fn request(out: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap) {
@@ -9,6 +9,54 @@ pub fn request(out: &mut Vec<u8>, method: &Method, target: &str, headers: &Heade
     }
     fields(out, headers);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Adds the status line, these headers but for what frames the body, and what frames it; not the empty line.
+pub fn response(out: &mut Vec<u8>, version: Version, status: StatusCode, headers: &HeaderMap, framing: &Framing) {
+    out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.extend_from_slice(b" ");
+    out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in headers {
+        let frames = *name == header::TRANSFER_ENCODING || *name == header::CONTENT_LENGTH;
+        if !frames || *framing == Framing::AsTold && *name == header::CONTENT_LENGTH {
+            field(out, name.as_str(), value.as_bytes());
+        }
+    }
+    match framing {
+        Framing::AsTold => {}
+        Framing::Bytes(bytes) => {
+            let (mut digits, mut at, mut left) = ([0; 20], 20, *bytes);
+            loop {
+                at -= 1;
+                // A digit is less than 10.
+                digits[at] = b'0' + (left % 10) as u8;
+                left /= 10;
+                if left == 0 {
+                    break;
+                }
+            }
+            field(out, "content-length", &digits[at..]);
+        }
+        Framing::Chunked => field(out, "transfer-encoding", b"chunked"),
+        Framing::Nothing | Framing::UntilClose => {}
+    }
+}
+
+/// What a response says of its body's length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body, and nothing that would say how long one is.
+    Nothing,
+    /// There is no body; its headers may say how long it would be.
+    AsTold,
+    /// So many bytes.
+    Bytes(u64),
+    /// It comes in chunks.
+    Chunked,
+    /// It ends with the connection.
+    UntilClose,
 }
 
 /// Adds the line that says how long the chunk is that follows.
@@ -37,11 +85,17 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
 
 fn fields(out: &mut Vec<u8>, headers: &HeaderMap) {
     for (name, value) in headers {
-        out.extend_from_slice(name.as_str().as_bytes());
-        out.extend_from_slice(b": ");
-        out.extend_from_slice(value.as_bytes());
-        out.extend_from_slice(b"\r\n");
+        field(out, name.as_str(), value.as_bytes());
     }
+}
+
+/// Adds a line.
+pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

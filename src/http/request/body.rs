@@ -5,6 +5,7 @@ pub(crate) mod gate;
 mod kept;
 
 use crate::base::time::Alarm;
+use crate::http::downstream::http1;
 use crate::http::grpc;
 use crate::http::malformed::Malformed;
 use crate::http::request::Head;
@@ -13,13 +14,53 @@ use bytes::Bytes;
 use gate::Gate;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use kept::Kept;
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+/// A body as its client's connection has it.
+#[derive(Debug)]
+pub enum Incoming {
+    /// There is none.
+    None,
+    /// It comes on the connection itself.
+    Http1(http1::Body),
+    /// On a stream.
+    Http2(hyper::body::Incoming),
+}
+
+impl Incoming {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenUpload>>> {
+        match self {
+            Incoming::None => Poll::Ready(None),
+            Incoming::Http1(body) => body.poll_frame(cx).map_err(BrokenUpload::Http1),
+            Incoming::Http2(body) => match std::task::ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
+                None if !body.is_end_stream() => Poll::Ready(Some(Err(BrokenUpload::Http2(None)))),
+                frame => Poll::Ready(frame.map(|frame| frame.map_err(|error| BrokenUpload::Http2(Some(error))))),
+            },
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        match self {
+            Incoming::None => true,
+            Incoming::Http1(body) => body.is_over(),
+            Incoming::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Incoming::None => SizeHint::with_exact(0),
+            Incoming::Http1(body) => body.size_hint(),
+            Incoming::Http2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// The client's body, for all attempts of one exchange.
 #[derive(Debug)]
@@ -34,8 +75,7 @@ pub struct Upload {
     failed: Cell<Option<Malformed>>,
     bytes: Cell<u64>,
     most: u64,
-    http2: bool,
-    /// How long the client may owe a piece, where its connection does not see to it.
+    /// How long the client may owe a piece; none: as long as it likes.
     stall_timeout: Option<Duration>,
     /// When the last piece came; none: nothing of it was read.
     came: Cell<Option<Instant>>,
@@ -62,8 +102,11 @@ pub enum BrokenUpload {
     #[error("the client's body is larger than the service takes")]
     TooLarge,
     /// The client's connection broke, or its framing was bad.
+    #[error("the client's body broke off: {0}")]
+    Http1(#[source] http1::Broken),
+    /// The client's stream broke off.
     #[error("the client's body broke off")]
-    Client(#[source] Option<hyper::Error>),
+    Http2(#[source] Option<hyper::Error>),
     /// Nothing more of it came for too long.
     #[error("the client's body stopped")]
     Stalled,
@@ -73,10 +116,9 @@ impl Upload {
     /// Takes the body of the client that sent this head, of so many bytes at most.
     pub fn new(incoming: Incoming, head: &Head, most: u64, limits: &Gateway) -> Rc<Self> {
         let http2 = head.parts.version == Version::HTTP_2;
-        // A connection of HTTP/1 has but this body to wait for, so it does that itself; a call of gRPC can be a
-        // conversation in which the client is silent for long.
-        let watched = http2 && !grpc::is_call(head);
-        let incoming = (!incoming.is_end_stream()).then_some(incoming);
+        // A call of gRPC can be a conversation in which the client is silent for long.
+        let watched = !http2 || !grpc::is_call(head);
+        let incoming = (!incoming.is_over()).then_some(incoming);
         Rc::new(Upload {
             incoming: RefCell::new(incoming),
             kept: RefCell::default(),
@@ -85,7 +127,6 @@ impl Upload {
             failed: Cell::new(None),
             bytes: Cell::new(0),
             most,
-            http2,
             stall_timeout: watched.then_some(limits.stall_timeout),
             came: Cell::new(None),
             owed: Cell::new(None),
@@ -184,7 +225,7 @@ impl Body for RequestBody {
         }
         let mut whole = source.incoming.borrow_mut();
         let Some(incoming) = &mut *whole else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) else {
+        let Poll::Ready(frame) = incoming.poll_frame(cx) else {
             let since = source.owed.get().unwrap_or_else(Instant::now);
             source.owed.set(Some(since));
             let Some(stall_timeout) = source.stall_timeout else { return Poll::Pending };
@@ -196,11 +237,6 @@ impl Body for RequestBody {
         source.owed.set(None);
         source.came.set(Some(Instant::now()));
         Poll::Ready(match frame {
-            // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
-            None if source.http2 && !incoming.is_end_stream() => {
-                source.failed.set(Some(Malformed::Body));
-                Some(Err(BrokenUpload::Client(None)))
-            }
             None => {
                 *whole = None;
                 None
@@ -222,14 +258,14 @@ impl Body for RequestBody {
             }
             Some(Err(error)) => {
                 source.failed.set(Some(Malformed::Body));
-                Some(Err(BrokenUpload::Client(Some(error))))
+                Some(Err(error))
             }
         })
     }
 
     fn is_end_stream(&self) -> bool {
         let source = &self.source;
-        let ended = || source.incoming.borrow().as_ref().is_none_or(Body::is_end_stream);
+        let ended = || source.incoming.borrow().as_ref().is_none_or(Incoming::is_over);
         source.reader.get() == self.reader && source.kept.borrow().left() == 0 && ended()
     }
 

@@ -1,11 +1,12 @@
 //! A response's body on its way from the endpoint.
 
 use super::http1::Begun;
-use crate::http::h1::chunks::{Chunks, Step};
+use crate::http::h1::chunks::Chunks;
+use crate::http::h1::flow::Flow;
 use crate::http::h1::reply::{Length, Most};
 use crate::http::malformed::Malformed;
 use crate::service::pool::{Link, Pools};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -33,19 +34,8 @@ pub struct Http1 {
     flow: Flow,
     /// What was read already.
     early: Bytes,
-    /// Lines of the trailers, at most.
-    most_trailers: usize,
     /// The connection can carry another request.
     keeps: bool,
-}
-
-#[derive(Debug)]
-enum Flow {
-    Bytes(u64),
-    Chunked(Box<Chunks>),
-    UntilClose,
-    Switched,
-    Over,
 }
 
 /// Half a body is all that came.
@@ -76,15 +66,16 @@ impl Http1 {
     ) -> Response<Download> {
         let Begun { reply, early, up } = begun;
         let flow = match reply.length {
-            _ if reply.response.status() == StatusCode::SWITCHING_PROTOCOLS => Flow::Switched,
+            Length::Bytes(0) => Flow::Over,
             Length::Bytes(bytes) => Flow::Bytes(bytes),
-            Length::Chunked => Flow::Chunked(Box::new(Chunks::of_endpoint(most.bytes))),
+            Length::Chunked => Flow::Chunked(Box::new(Chunks::of_endpoint(most.bytes, most.headers))),
             Length::UntilClose => Flow::UntilClose,
         };
         let (keeps, pools) = (reply.keeps && up.is_none(), Rc::clone(pools));
         let link = Some(link);
-        let mut body = Http1 { link, pools, endpoint, flow, early, most_trailers: most.headers, keeps };
-        if matches!(body.flow, Flow::Bytes(0)) {
+        let switches = reply.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let mut body = Http1 { link, pools, endpoint, flow, early, keeps };
+        if body.flow.is_over() && !switches {
             body.end();
         }
         reply.response.map(|()| Download::Http1(body))
@@ -96,7 +87,6 @@ impl Http1 {
     }
 
     fn end(&mut self) {
-        self.flow = Flow::Over;
         // What comes after the end cannot be the next response.
         let keeps = self.keeps && self.early.is_empty();
         if let Some(link) = self.link.take().filter(|_| keeps) {
@@ -104,49 +94,15 @@ impl Http1 {
         }
     }
 
-    /// What is next in what was read already. None: more has to be read.
-    fn next(&mut self) -> Result<Option<Frame<Bytes>>, Lost> {
-        while !self.early.is_empty() {
-            match &mut self.flow {
-                Flow::Bytes(left) => {
-                    let take = usize::try_from(*left).unwrap_or(usize::MAX).min(self.early.len());
-                    *left -= take as u64;
-                    let data = self.early.split_to(take);
-                    if matches!(self.flow, Flow::Bytes(0)) {
-                        self.end();
-                    }
-                    return Ok(Some(Frame::data(data)));
-                }
-                Flow::Chunked(chunks) => {
-                    let (used, step) = chunks.step(&self.early).map_err(Lost::Framing)?;
-                    let mut used = self.early.split_to(used);
-                    match step {
-                        Step::More => {}
-                        Step::Data(from) => {
-                            used.advance(from);
-                            return Ok(Some(Frame::data(used)));
-                        }
-                        Step::Over => {
-                            let trailers = chunks.trailers(self.most_trailers).map_err(Lost::Framing)?;
-                            self.end();
-                            return Ok(trailers.map(Frame::trailers));
-                        }
-                    }
-                }
-                Flow::UntilClose => return Ok(Some(Frame::data(std::mem::take(&mut self.early)))),
-                Flow::Over | Flow::Switched => return Ok(None),
-            }
-        }
-        Ok(None)
-    }
-
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
         loop {
-            if let Some(frame) = self.next()? {
-                return Poll::Ready(Some(Ok(frame)));
+            let frame = self.flow.next(&mut self.early).map_err(Lost::Framing)?;
+            if self.flow.is_over() {
+                self.end();
+                return Poll::Ready(frame.map(Ok));
             }
-            if matches!(self.flow, Flow::Over | Flow::Switched) {
-                return Poll::Ready(None);
+            if frame.is_some() {
+                return Poll::Ready(frame.map(Ok));
             }
             let Some(link) = &self.link else { return Poll::Ready(None) };
             self.early = ready!(self.pools.poll_read(cx, link, Bytes::copy_from_slice))?;
@@ -156,7 +112,7 @@ impl Http1 {
             if !matches!(self.flow, Flow::UntilClose) {
                 return Poll::Ready(Some(Err(Lost::Closed)));
             }
-            self.end();
+            self.flow = Flow::Over;
         }
     }
 }
@@ -178,18 +134,14 @@ impl Body for Download {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Download::Http1(body) => matches!(body.flow, Flow::Over),
+            Download::Http1(body) => body.flow.is_over(),
             Download::Http2(incoming) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Download::Http1(body) => match body.flow {
-                Flow::Bytes(left) => SizeHint::with_exact(left),
-                Flow::Over | Flow::Switched => SizeHint::with_exact(0),
-                Flow::Chunked(_) | Flow::UntilClose => SizeHint::default(),
-            },
+            Download::Http1(body) => body.flow.size_hint(),
             Download::Http2(incoming) => incoming.size_hint(),
         }
     }

@@ -2,16 +2,18 @@
 //! meanwhile, so what was written is known to the byte.
 
 use crate::base::time::Alarm;
+use crate::http::downstream::clock::Handle;
 use crate::http::h1::reply::{self, Bad, Most, Reply};
-use crate::http::h1::write;
+use crate::http::h1::{out::Out, write};
+use crate::http::headers::end_hop;
 use crate::http::request::body::RequestBody;
 use crate::service::pool::{Link, Pools};
 use crate::telemetry::{Counter, Counters};
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body::{Body, Frame};
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -23,12 +25,7 @@ const INTERIM: u32 = 100;
 #[derive(Debug)]
 pub(super) struct Upward {
     link: Link,
-    /// The head, or what frames the piece that follows.
-    out: Vec<u8>,
-    at: usize,
-    piece: Bytes,
-    /// What ends the piece.
-    tail: &'static [u8],
+    out: Out,
     /// None: all of it was taken.
     body: Option<RequestBody>,
     /// What is left of a body with a length; none: it goes in chunks.
@@ -53,18 +50,21 @@ impl Upward {
         if let Some(left) = left {
             head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(left));
         }
-        let mut out = Vec::with_capacity(1024);
+        let mut out = Out::default();
+        out.framing.reserve(1024);
         let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        write::request(&mut out, &head.method, target, &head.headers);
-        Upward { link, out, at: 0, piece: Bytes::new(), tail: b"", body, left }
+        write::request(&mut out.framing, &head.method, target, &head.headers);
+        Upward { link, out, body, left }
     }
 
     /// Ready when all of it is written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
         loop {
             // With the head, if it is here already.
-            let waits = self.piece.is_empty() && self.tail.is_empty() && self.poll_piece(cx)?.is_pending();
-            ready!(self.poll_write(cx)).map_err(Cut::Link)?;
+            let waits = !self.out.has_piece() && self.poll_piece(cx)?.is_pending();
+            let link = &self.link;
+            ready!(self.out.poll_write(cx, |cx, bytes| link.poll_write_some(cx, bytes))).map_err(Cut::Link)?;
+            ready!(link.poll_flushed(cx)).map_err(Cut::Link)?;
             if waits {
                 return Poll::Pending;
             }
@@ -93,38 +93,15 @@ impl Upward {
             (Some(left), Some(data)) => {
                 // What has a length was measured where it came from.
                 *left = left.checked_sub(data.len() as u64).ok_or(Cut::Body)?;
-                self.piece = data;
+                self.out.piece(data, false);
             }
-            (None, None) => write::last_chunk(&mut self.out, trailers.as_ref()),
-            (None, Some(data)) => {
-                write::chunk_size(&mut self.out, data.len());
-                (self.piece, self.tail) = (data, b"\r\n");
-            }
+            (None, None) => self.out.last_chunk(trailers.as_ref()),
+            (None, Some(data)) => self.out.piece(data, true),
         }
         if ended || self.left == Some(0) {
             self.body = None;
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Writes what is here.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.at < self.out.len() || !self.piece.is_empty() || !self.tail.is_empty() {
-            let slices = [IoSlice::new(&self.out[self.at..]), IoSlice::new(&self.piece), IoSlice::new(self.tail)];
-            let mut written = ready!(self.link.poll_write_some(cx, &slices))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            let head = written.min(self.out.len() - self.at);
-            self.at += head;
-            written -= head;
-            let piece = written.min(self.piece.len());
-            self.piece.advance(piece);
-            self.tail = &self.tail[written - piece..];
-        }
-        self.out.clear();
-        self.at = 0;
-        self.link.poll_flushed(cx)
     }
 
     /// Goes on by itself once the response has begun, until all is written or nothing more of it was taken for
@@ -136,7 +113,7 @@ impl Upward {
                 let before = self.link.written();
                 let polled = self.poll(cx);
                 // Where it is the client that is waited for, that is seen to elsewhere.
-                let owes = self.at < self.out.len() || !self.piece.is_empty() || !self.tail.is_empty();
+                let owes = !self.out.is_empty();
                 if polled.is_ready() || !owes {
                     stalled = None;
                     return polled.map(Result::err);
@@ -182,8 +159,10 @@ pub(super) enum Lost {
     Bad(#[from] Bad),
 }
 
-/// What is said before a response: 100, upon which a body goes that was held back, and 103, which is counted.
+/// What is said before a response: 100, upon which a body goes that was held back, and 103, which the client is told, or
+/// which is counted where it cannot be.
 struct Interim<'a> {
+    client: &'a Handle,
     counters: &'a Counters,
     seen: u32,
     asked: bool,
@@ -196,10 +175,10 @@ pub(super) async fn exchange(
     mut up: Upward,
     (method, may_switch): (&Method, bool),
     most: Most,
-    counters: &Counters,
+    (client, counters): (&Handle, &Counters),
 ) -> Result<Begun, Lost> {
     let (mut held, mut written, mut broken) = (Vec::new(), false, None);
-    let mut interim = Interim { counters, seen: 0, asked: false };
+    let mut interim = Interim { client, counters, seen: 0, asked: false };
     let (reply, early) = poll_fn(|cx| {
         loop {
             if !written && let Poll::Ready(sent) = up.poll(cx) {
@@ -207,8 +186,9 @@ pub(super) async fn exchange(
                 match sent {
                     Ok(()) => {}
                     Err(Cut::Body) => return Poll::Ready(Err(Lost::Body)),
-                    // The endpoint may have answered before it closed.
-                    Err(Cut::Link(error)) => broken = Some(error),
+                    // The endpoint may have answered before it closed, which the socket tells when all that came was read.
+                    Err(Cut::Link(error)) if is_closed(&error) => broken = Some(error),
+                    Err(Cut::Link(error)) => return Poll::Ready(Err(error.into())),
                 }
             }
             interim.asked = false;
@@ -223,12 +203,17 @@ pub(super) async fn exchange(
                 Poll::Ready(Ok(Ok(Some(begun)))) => return Poll::Ready(Ok(begun)),
                 Poll::Ready(Ok(Err(lost))) => return Poll::Ready(Err(lost)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Lost::Link(broken.take().unwrap_or(error)))),
-                Poll::Pending => return broken.take().map_or(Poll::Pending, |error| Poll::Ready(Err(error.into()))),
+                Poll::Pending => return Poll::Pending,
             }
         }
     })
     .await?;
     Ok(Begun { reply, early, up: (!written).then_some(up) })
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted)
 }
 
 /// Looks at what came: the response's head and what follows it, or nothing yet.
@@ -256,7 +241,13 @@ fn look(
         at += reply.bytes;
         match reply.response.status() {
             StatusCode::CONTINUE => interim.asked = true,
-            StatusCode::EARLY_HINTS => interim.counters.count(Counter::EarlyHint),
+            StatusCode::EARLY_HINTS => {
+                let mut headers = reply.response.into_parts().0.headers;
+                end_hop(&mut headers);
+                if !interim.client.hint(&headers) {
+                    interim.counters.count(Counter::EarlyHint);
+                }
+            }
             status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {}
             _ => return Ok(Some((reply, Bytes::copy_from_slice(&whole[at..])))),
         }

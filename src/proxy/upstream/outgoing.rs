@@ -3,6 +3,7 @@
 use super::forwarded;
 use super::websocket;
 use crate::base::trace::TraceContext;
+use crate::http::downstream::clock::Handle;
 use crate::http::error::Error;
 use crate::http::headers::edit;
 use crate::http::malformed::Malformed;
@@ -32,6 +33,8 @@ pub(super) struct Outgoing<'a> {
     pub(super) upgrade: Option<&'a HeaderValue>,
     /// HTTP/1, from end to end: the body waits until the endpoint asks for it.
     pub(super) waits: bool,
+    /// Who is told of early hints.
+    pub(super) client: Handle,
     pub(super) counters: &'a Counters,
 }
 
@@ -42,6 +45,7 @@ impl<'a> Outgoing<'a> {
         head: &'a Head,
         forward: &'a Forward,
         gateway: &'a Gateway,
+        client: Handle,
         counters: &'a Counters,
     ) -> Result<Self, Error> {
         let Forward { service, edits, .. } = forward;
@@ -52,7 +56,7 @@ impl<'a> Outgoing<'a> {
         if !service.settings.http2() {
             let (uri, version, upgrade) = (Uri::from(target), Version::HTTP_11, head.upgrade.as_ref());
             let waits = waits(head.parts.version, &head.parts.headers);
-            return Ok(Outgoing { head, gateway, edits, uri, version, host, upgrade, waits, counters });
+            return Ok(Outgoing { head, gateway, edits, uri, version, host, upgrade, waits, client, counters });
         }
         // `:authority` carries the host (RFC 9113 §8.3.1).
         let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
@@ -60,7 +64,7 @@ impl<'a> Outgoing<'a> {
         let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(target).build();
         let uri = uri.map_err(|_| Error::Malformed(Malformed::Target))?;
         let version = Version::HTTP_2;
-        Ok(Outgoing { head, gateway, edits, uri, version, host: None, upgrade: None, waits: false, counters })
+        Ok(Outgoing { head, gateway, edits, uri, version, host: None, upgrade: None, waits: false, client, counters })
     }
 
     /// Its client wants to speak WebSocket.

@@ -1,0 +1,343 @@
+//! A client's HTTP/1 connection: one exchange after the other, each in this one task.
+
+use super::response::Body;
+use super::worker::Worker;
+use crate::base::time::Alarm;
+use crate::http::downstream::clock::{Active, Clock};
+use crate::http::downstream::http1::{Client, Tunnelled};
+use crate::http::error::Error;
+use crate::http::h1::head::{Found, Parser};
+use crate::http::h1::out::Out;
+use crate::http::h1::write::{self, Framing};
+use crate::http::headers::names_in_connection;
+use crate::http::malformed::Malformed;
+use crate::http::request::Peer;
+use crate::http::request::body::Incoming;
+use crate::http::settings::Gateway;
+use http::{Method, Request, Response, StatusCode, Version, header};
+use http_body::Body as _;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// Who is served, and within which bounds.
+pub(super) struct Served {
+    pub(super) worker: Rc<Worker>,
+    pub(super) peer: Arc<Peer>,
+    pub(super) client: Rc<Client>,
+    pub(super) clock: Rc<Clock>,
+    pub(super) limits: Arc<Gateway>,
+    /// When the connection began.
+    pub(super) began: Instant,
+}
+
+/// What of a request decides how it is answered and whether another may follow.
+#[derive(Clone, Copy)]
+struct Asked {
+    version: Version,
+    keeps: bool,
+    head_only: bool,
+    trailers: bool,
+}
+
+/// How the writing of a response ended.
+#[derive(PartialEq, Eq)]
+enum Written {
+    Whole,
+    /// Another request may follow.
+    Kept,
+    /// The client is gone, or its body broke off.
+    Cut,
+}
+
+/// Serves the connection to its end.
+pub(super) async fn serve(served: Served, drain: watch::Receiver<bool>) {
+    let Served { worker, client, clock, limits, .. } = &served;
+    let (mut alarm, mut out, mut draining) = (Alarm::default(), Out::default(), Draining::new(drain));
+    let mut first = Some(served.began);
+    loop {
+        let found = match served.next(&mut alarm, first.take(), &mut draining).await {
+            Ok(Some(found)) => found,
+            Err(bad) => {
+                clock.refuse(bad);
+                out.framing.extend_from_slice(Error::Malformed(bad).closing_answer().as_bytes());
+                let _ = poll_fn(|cx| write_out(&mut out, client, cx, &mut None, &mut alarm, limits)).await;
+                return client.close(&mut alarm).await;
+            }
+            Ok(None) => return client.close(&mut alarm).await,
+        };
+        let (mut parts, active) = (found.parts, Clock::enter(clock));
+        let asked = Asked::of(&mut parts, &active);
+        clock.hears.set(asked.version == Version::HTTP_11);
+        let body = client.begin(found.body, expects(&parts)).map_or(Incoming::None, Incoming::Http1);
+        let request = Request::from_parts(parts, body);
+        let answered = {
+            let exchange = super::handle(Rc::clone(worker), Arc::clone(&served.peer), active, request);
+            served.unless_gone(&mut out, std::pin::pin!(exchange)).await
+        };
+        let Some(response) = answered else { return };
+        let leaves = worker.shared.vitals.leaving() || *worker.shared.drain.borrow();
+        let keeps = asked.keeps && !leaves;
+        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let written = served.respond(response, Asked { keeps, ..asked }, &mut out, &mut alarm).await;
+        if switches
+            && written != Written::Cut
+            && let Some(tunnel) = clock.tunnel()
+        {
+            let held = client.take_held();
+            return tunnel.run(Tunnelled(Rc::clone(client)), held).await;
+        }
+        match written {
+            Written::Cut => return,
+            Written::Whole => return client.close(&mut alarm).await,
+            Written::Kept if served.body_is_over(&mut alarm).await => {}
+            Written::Kept => return client.close(&mut alarm).await,
+        }
+    }
+}
+
+impl Served {
+    /// Waits for the next request's head. None: the connection has ended, or should.
+    ///
+    /// # Errors
+    /// What came must not be forwarded.
+    async fn next(
+        &self,
+        alarm: &mut Alarm,
+        mut since: Option<Instant>,
+        draining: &mut Draining,
+    ) -> Result<Option<Found>, Malformed> {
+        let Served { client, limits, .. } = self;
+        let mut parser = Parser::new(limits.max_head_bytes, limits.max_headers);
+        let (first, mut head) = (since, since);
+        poll_fn(|cx| {
+            if let Poll::Ready(head) = client.poll_head(cx, &mut parser) {
+                return Poll::Ready(head);
+            }
+            let begun = client.has_begun();
+            if draining.poll(cx) && !begun {
+                return Poll::Ready(Ok(None));
+            }
+            let deadline = if begun {
+                *head.get_or_insert_with(Instant::now) + limits.head_timeout
+            } else if let Some(first) = first {
+                first + limits.head_timeout
+            } else {
+                *since.get_or_insert_with(Instant::now) + limits.idle_timeout
+            };
+            ready!(alarm.poll(cx, deadline));
+            Poll::Ready(if begun { Err(Malformed::HeadTimeout) } else { Ok(None) })
+        })
+        .await
+    }
+
+    /// What the exchange comes to; none: its client is gone before. Early hints go out meanwhile.
+    async fn unless_gone(
+        &self,
+        out: &mut Out,
+        mut exchange: Pin<&mut impl Future<Output = Response<Body>>>,
+    ) -> Option<Response<Body>> {
+        poll_fn(|cx| {
+            if let Poll::Ready(response) = exchange.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            out.framing.append(&mut self.clock.hints.borrow_mut());
+            let client = &self.client;
+            let told = out.poll_write(cx, |cx, bytes| client.poll_write_some(cx, bytes));
+            let gone = matches!(told, Poll::Ready(Err(_)))
+                || matches!(client.poll_flushed(cx), Poll::Ready(Err(_)))
+                || client.poll_gone(cx).is_ready();
+            if gone { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Writes the response. The exchange ends with its last byte.
+    async fn respond(&self, response: Response<Body>, asked: Asked, out: &mut Out, alarm: &mut Alarm) -> Written {
+        let (mut parts, mut body) = response.into_parts();
+        out.framing.append(&mut self.clock.hints.borrow_mut());
+        let empty = parts.status.is_informational()
+            || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let bare = empty || asked.head_only;
+        let framing = match body.size_hint().exact() {
+            _ if empty => Framing::Nothing,
+            _ if bare => Framing::AsTold,
+            Some(bytes) => Framing::Bytes(bytes),
+            None if asked.version == Version::HTTP_10 => Framing::UntilClose,
+            None => Framing::Chunked,
+        };
+        let tells_trailers = asked.trailers || parts.headers.contains_key(header::TRAILER);
+        let closes = names_in_connection(&parts.headers, "close");
+        let keeps = asked.keeps && !closes && framing != Framing::UntilClose;
+        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        if !switches {
+            parts.headers.remove(header::CONNECTION);
+        }
+        write::response(&mut out.framing, asked.version, parts.status, &parts.headers, &framing);
+        match (keeps, asked.version) {
+            _ if switches => {}
+            (false, _) => write::field(&mut out.framing, "connection", b"close"),
+            (true, Version::HTTP_10) => write::field(&mut out.framing, "connection", b"keep-alive"),
+            (true, _) => {}
+        }
+        if !parts.headers.contains_key(header::DATE) {
+            write::field(&mut out.framing, "date", self.worker.date.borrow().as_bytes());
+        }
+        out.framing.extend_from_slice(b"\r\n");
+        drop(parts);
+        let chunked = framing == Framing::Chunked;
+        let (mut ended, mut broke, mut stalled) = (body.is_end_stream(), false, None);
+        if ended && chunked {
+            out.last_chunk(None);
+        }
+        let whole = poll_fn(|cx| {
+            loop {
+                let mut waits = false;
+                while !ended && !out.has_piece() {
+                    match Pin::new(&mut body).poll_frame(cx) {
+                        Poll::Pending => {
+                            waits = true;
+                            break;
+                        }
+                        Poll::Ready(Some(Err(_))) => (ended, broke) = (true, true),
+                        Poll::Ready(None) => {
+                            ended = true;
+                            if chunked {
+                                out.last_chunk(None);
+                            }
+                        }
+                        Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                            Ok(data) if data.is_empty() || bare => {}
+                            Ok(data) => out.piece(data, chunked),
+                            Err(frame) => {
+                                ended = true;
+                                let trailers = frame.into_trailers().ok().filter(|_| tells_trailers);
+                                if chunked {
+                                    out.last_chunk(trailers.as_ref());
+                                }
+                            }
+                        },
+                    }
+                    // With a length the last piece is known.
+                    ended |= !chunked && body.is_end_stream();
+                }
+                let written = ready!(write_out(out, &self.client, cx, &mut stalled, alarm, &self.limits));
+                if !written || broke {
+                    return Poll::Ready(false);
+                }
+                if ended {
+                    return Poll::Ready(true);
+                }
+                if waits {
+                    return self.client.poll_gone(cx).map(|()| false);
+                }
+            }
+        })
+        .await;
+        drop(body);
+        match (whole, keeps) {
+            (false, _) => Written::Cut,
+            (true, false) => Written::Whole,
+            (true, true) => Written::Kept,
+        }
+    }
+
+    /// The request's body is over, so that the next request can come.
+    async fn body_is_over(&self, alarm: &mut Alarm) -> bool {
+        let (client, deadline) = (&self.client, Instant::now() + self.limits.stall_timeout);
+        let over = alarm.before(deadline, poll_fn(|cx| client.poll_body_over(cx))).await;
+        match over {
+            Some(true) => true,
+            Some(false) => client.skip_body(),
+            None => false,
+        }
+    }
+}
+
+/// Writes all of it; false: the client is gone, or took nothing for too long.
+fn write_out(
+    out: &mut Out,
+    client: &Client,
+    cx: &mut Context<'_>,
+    stalled: &mut Option<Instant>,
+    alarm: &mut Alarm,
+    limits: &Gateway,
+) -> Poll<bool> {
+    let mut moved = false;
+    let written = out.poll_write(cx, |cx, bytes| {
+        let written = client.poll_write_some(cx, bytes);
+        moved |= written.is_ready();
+        written
+    });
+    let polled = match written {
+        Poll::Ready(Ok(())) => client.poll_flushed(cx),
+        polled => polled,
+    };
+    if moved || polled.is_ready() {
+        *stalled = None;
+    }
+    match polled {
+        Poll::Ready(result) => Poll::Ready(result.is_ok()),
+        Poll::Pending => {
+            let since = *stalled.get_or_insert_with(Instant::now);
+            alarm.poll(cx, since + limits.stall_timeout).map(|()| false)
+        }
+    }
+}
+
+impl Asked {
+    fn of(parts: &mut http::request::Parts, active: &Active) -> Self {
+        let names = |name| names_in_connection(&parts.headers, name);
+        let old = parts.version == Version::HTTP_10;
+        let te = parts.headers.get(header::TE);
+        Asked {
+            version: parts.version,
+            keeps: !active.is_last() && if old { names("keep-alive") } else { !names("close") },
+            head_only: parts.method == Method::HEAD,
+            trailers: te.is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")),
+        }
+    }
+}
+
+/// The client waits with its body until it is asked for it (RFC 9110 §10.1.1).
+fn expects(parts: &http::request::Parts) -> bool {
+    let expect = parts.headers.get(header::EXPECT);
+    parts.version == Version::HTTP_11
+        && expect.is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether the drain began, which a connection asks often and is told once.
+struct Draining {
+    /// None: it began.
+    began: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    seen: watch::Receiver<bool>,
+    /// Whom the drain wakes.
+    waker: Option<Waker>,
+}
+
+impl Draining {
+    fn new(drain: watch::Receiver<bool>) -> Self {
+        let (seen, mut asked) = (drain.clone(), drain);
+        let began = async move { drop(asked.wait_for(|draining| *draining).await) };
+        Draining { began: Some(Box::pin(began)), seen, waker: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(began) = &mut self.began else { return true };
+        // Once asked, the drain knows whom to wake.
+        let asked = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if asked && matches!(self.seen.has_changed(), Ok(false)) {
+            return false;
+        }
+        self.waker = Some(cx.waker().clone());
+        let ready = began.as_mut().poll(cx).is_ready();
+        if ready {
+            self.began = None;
+        }
+        ready
+    }
+}
