@@ -12,6 +12,7 @@ mod guests;
 mod h2spec;
 mod http1;
 mod http2;
+mod http2_upstream;
 mod interop;
 mod jaeger;
 mod layers;

@@ -82,6 +82,7 @@ fn tidy(worker: &Worker) {
     worker.pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
     worker.pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);
     worker.pools.lifetime.set(snapshot.gateway.upstream_lifetime);
+    worker.pools.keepalive.set(snapshot.gateway.upstream_keepalive);
     worker.pools.max_head.set(snapshot.gateway.max_response_head_bytes);
     let known: std::collections::HashSet<u32> =
         snapshot.services().flat_map(|service| service.endpoints.iter().map(|e| e.id)).collect();

@@ -91,6 +91,9 @@ pub struct Gateway {
     /// How long an upstream connection is used at most.
     #[serde(with = "duration")]
     pub upstream_lifetime: Duration,
+    /// HTTP/2: how long an endpoint may be silent while requests wait, and then may take to answer a PING; zero: for ever.
+    #[serde(with = "duration")]
+    pub upstream_keepalive: Duration,
     /// Of a connection that speaks another protocol, such as WebSocket, without a byte either way.
     #[serde(with = "duration")]
     pub upgrade_idle_timeout: Duration,
@@ -133,6 +136,8 @@ impl Default for Gateway {
             // Less than the 60 to 75 s after which most servers close theirs.
             upstream_idle_timeout: Duration::from_secs(45),
             upstream_lifetime: Duration::from_secs(3600),
+            // Some servers end connections that are pinged more often.
+            upstream_keepalive: Duration::from_secs(5),
             // WebSocket's libraries ping at least every minute or two.
             upgrade_idle_timeout: Duration::from_secs(300),
             upgrade_drain_timeout: Duration::from_secs(5),

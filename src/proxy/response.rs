@@ -101,7 +101,7 @@ pub fn switching(
     let (mut parts, download) = upstream.into_parts();
     let endpoint = match download {
         Download::Http1(body) => upgrade::FarSide::Http1(body),
-        Download::Http2(_) => upgrade::FarSide::Http2(stream),
+        Download::Http2(..) => upgrade::FarSide::Http2(stream),
     };
     let protocol = parts.headers.remove(header::UPGRADE);
     headers::end_hop(&mut parts.headers);

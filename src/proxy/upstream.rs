@@ -176,6 +176,12 @@ fn reset(error: &hyper::Error) -> Option<h2::Reason> {
     cause.reason().filter(|_| cause.is_reset())
 }
 
+/// HTTP/2: the endpoint takes no further requests on this connection, and has not looked at this one (RFC 9113 §6.8).
+fn has_left(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_go_away() && cause.is_remote())
+}
+
 /// The cause of all causes, which is what helps.
 fn innermost(error: &hyper::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
@@ -305,6 +311,7 @@ async fn send_http2(
     body: &Upload,
 ) -> Result<Response<Download>, Lost> {
     let most = outgoing.gateway.max_response_headers;
+    let stream = connection.enter();
     match connection.sender.try_send_request(request).await {
         Ok(response) if response.headers().len() > most => {
             Err(Lost { error: AttemptError::Protocol, cause: Bad::TooMany(most).to_string(), unsent: false })
@@ -316,14 +323,18 @@ async fn send_http2(
             if tunnel && response.status() == StatusCode::OK {
                 outgoing.switched(&mut response);
             }
-            Ok(response.map(Download::Http2))
+            Ok(response.map(|incoming| Download::Http2(incoming, stream)))
         }
         Err(mut failed) => {
             // hyper hands a request back that never left.
             let handed_back = failed.take_message().is_some();
             let error = failed.into_error();
-            let reset = reset(&error);
-            let unsent = handed_back || reset == Some(h2::Reason::REFUSED_STREAM) && !body.spent();
+            let (reset, left) = (reset(&error), has_left(&error));
+            if handed_back || left {
+                connection.leave();
+            }
+            let unseen = left || reset == Some(h2::Reason::REFUSED_STREAM);
+            let unsent = handed_back || unseen && !body.spent();
             let kind = match reset {
                 _ if error.is_parse() => AttemptError::Protocol,
                 Some(h2::Reason::CANCEL) => AttemptError::Cancelled,

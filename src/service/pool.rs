@@ -2,26 +2,25 @@
 //! time, the one used last is taken first; of HTTP/2 there is one connection an endpoint, shared.
 
 mod link;
+mod shared;
 
 pub use link::Link;
+pub use shared::{Multiplexed, Stream};
 
-use crate::base::local::LocalExec;
 use crate::base::seldom::Seldom;
 use crate::base::time::Alarm;
 use crate::http::h1::scratch::Scratch;
-use crate::http::request::body::RequestBody;
 use crate::http::tls::Socket;
 use crate::http::tls::client::{self, Connector};
 use crate::service::{Endpoint, Service};
-use hyper::client::conn::http2;
-use hyper_util::rt::TokioIo;
 use rustc_hash::FxHashMap;
+use shared::{Shared, Way};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 /// A worker's upstream connections.
 #[derive(Debug)]
@@ -42,44 +41,20 @@ pub struct Pools {
     pub lifetime: Cell<Duration>,
     /// Bytes of an HTTP/2 response's head, on connections that are opened from now on.
     pub max_head: Cell<usize>,
+    /// How long an HTTP/2 endpoint may be silent while requests wait, and then may take to answer a PING; zero: for ever.
+    pub keepalive: Cell<Duration>,
 }
 
 #[derive(Debug, Default)]
 struct Pool {
     idle: Vec<Idle>,
-    shared: SharedLink,
+    shared: Shared,
 }
 
 #[derive(Debug)]
 struct Idle {
     link: Link,
     since: Instant,
-}
-
-/// An HTTP/2 connection.
-#[derive(Debug, Clone)]
-pub struct Multiplexed {
-    pub(crate) sender: http2::SendRequest<RequestBody>,
-    pub(crate) opened: Instant,
-    /// Its streams can be tunnels, the endpoint has said (RFC 8441 §3), as far as was looked.
-    pub(crate) tunnels: Rc<Cell<bool>>,
-    /// Looks again.
-    pub(crate) look: Rc<Notify>,
-}
-
-#[derive(Debug, Default)]
-enum SharedLink {
-    #[default]
-    None,
-    /// Somebody is connecting; the result comes to all who wait.
-    Connecting {
-        opened: watch::Receiver<Option<Result<Multiplexed, ConnectError>>>,
-        tls: Option<Arc<Connector>>,
-    },
-    Open {
-        connection: Multiplexed,
-        tls: Option<Arc<Connector>>,
-    },
 }
 
 /// A connection that a request can be sent on.
@@ -92,7 +67,7 @@ pub enum Connection {
         /// It carried a request before, so the endpoint may have closed it meanwhile.
         reused: bool,
     },
-    /// SharedLink.
+    /// Shared.
     Http2(Multiplexed),
 }
 
@@ -119,6 +94,7 @@ impl Default for Pools {
             idle_timeout: Cell::default(),
             lifetime: Cell::default(),
             max_head: Cell::new(16 << 10),
+            keepalive: Cell::default(),
         }
     }
 }
@@ -206,30 +182,24 @@ impl Pools {
         let mut waiting = {
             let mut endpoints = self.endpoints.borrow_mut();
             let pool = endpoints.entry(endpoint.id).or_default();
-            match &pool.shared {
-                SharedLink::Open { connection, tls } if !connection.sender.is_closed() && tls.as_ref() == wanted => {
-                    return Ok(connection.clone());
-                }
-                SharedLink::Connecting { opened, tls } if tls.as_ref() == wanted => opened.clone(),
-                _ => {
+            match pool.shared.way(wanted) {
+                Way::Use(connection) => return Ok(connection),
+                Way::Wait(opening) => opening,
+                Way::Open => {
                     let (done, waiting) = watch::channel(None);
                     let tls = wanted.cloned();
-                    pool.shared = SharedLink::Connecting { opened: waiting.clone(), tls: tls.clone() };
-                    let (pools, max_head) = (Rc::clone(self), self.max_head.get());
-                    let (id, address, live) = (endpoint.id, endpoint.address, endpoint.live.clone());
+                    pool.shared.opening(waiting.clone(), tls.clone());
+                    let (pools, id) = (Rc::clone(self), endpoint.id);
+                    let (address, live) = (endpoint.address, endpoint.live.clone());
                     // On its own task: whoever asked first may give up before the others.
                     tokio::task::spawn_local(async move {
-                        let opened =
-                            tokio::time::timeout(CONNECT_AT_MOST, open_http2(address, tls.as_deref(), max_head)).await;
-                        let opened = opened.unwrap_or(Err(ConnectError::Timeout));
+                        let opened = tokio::time::timeout(CONNECT_AT_MOST, pools.open_http2(address, tls.as_deref()));
+                        let opened = opened.await.unwrap_or(Err(ConnectError::Timeout));
                         if opened.is_ok() {
                             live.connected();
                         }
                         if let Some(pool) = pools.endpoints.borrow_mut().get_mut(&id) {
-                            pool.shared = match &opened {
-                                Ok(connection) => SharedLink::Open { connection: connection.clone(), tls },
-                                Err(_) => SharedLink::None,
-                            };
+                            pool.shared.opened(opened.as_ref().ok(), tls);
                         }
                         let _ = done.send(Some(opened));
                     });
@@ -242,6 +212,15 @@ impl Pools {
         opened.clone().unwrap_or_else(|| Err(failed("the worker ends")))
     }
 
+    async fn open_http2(
+        &self,
+        address: std::net::SocketAddr,
+        tls: Option<&Connector>,
+    ) -> Result<Multiplexed, ConnectError> {
+        let socket = open(address, tls).await?;
+        shared::begin(address, socket, self.max_head.get(), self.keepalive.get()).await.map_err(failed)
+    }
+
     /// Closes what is idle for too long, or belongs to an endpoint that is gone.
     pub fn tidy(&self, known: impl Fn(u32) -> bool) {
         self.now.set(Instant::now());
@@ -252,10 +231,7 @@ impl Pools {
             }
             pool.idle.retain(|idle| !self.is_old(idle) && idle.link.seems_quiet());
             idle += pool.idle.len();
-            // What is in flight on it goes on; the next request opens another.
-            if matches!(&pool.shared, SharedLink::Open { connection, .. } if self.now.get().saturating_duration_since(connection.opened) >= self.lifetime.get()) {
-                pool.shared = SharedLink::None;
-            }
+            pool.shared.forget_before(self.now.get().checked_sub(self.lifetime.get()));
             true
         });
         self.idle.set(idle);
@@ -286,35 +262,4 @@ async fn open(address: std::net::SocketAddr, tls: Option<&Connector>) -> Result<
             false => failed(error),
         }
     })
-}
-
-/// Moves a connection's bytes until it ends.
-async fn drive(address: std::net::SocketAddr, connection: impl Future<Output = hyper::Result<()>>) {
-    if let Err(error) = connection.await {
-        tracing::debug!(%address, %error, "upstream connection ended");
-    }
-}
-
-async fn open_http2(
-    address: std::net::SocketAddr,
-    tls: Option<&Connector>,
-    max_head: usize,
-) -> Result<Multiplexed, ConnectError> {
-    let io = TokioIo::new(open(address, tls).await?);
-    let mut builder = http2::Builder::new(LocalExec);
-    builder.max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX));
-    let (sender, mut connection) = builder.handshake(io).await.map_err(failed)?;
-    let (tunnels, look) = (Rc::new(Cell::new(false)), Rc::new(Notify::new()));
-    let (told, asked) = (Rc::clone(&tunnels), Rc::clone(&look));
-    let followed = async move {
-        loop {
-            tokio::select! {
-                ended = &mut connection => return ended,
-                // hyper reads the endpoint's settings on a task of its own, and tells nobody.
-                () = asked.notified() => told.set(connection.is_extended_connect_protocol_enabled()),
-            }
-        }
-    };
-    tokio::task::spawn_local(drive(address, followed));
-    Ok(Multiplexed { sender, opened: Instant::now(), tunnels, look })
 }

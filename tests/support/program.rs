@@ -45,7 +45,8 @@ impl Program {
     pub fn start(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Self {
         let file = folder.path().join(FILE);
         let listen = if config.starts_with("listen") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
-        let gateway = format!("[gateway]\nadmin = \"127.0.0.1:0\"\nworkers = 2\n{listen}");
+        let workers = if config.contains("workers = ") { "" } else { "workers = 2\n" };
+        let gateway = format!("[gateway]\nadmin = \"127.0.0.1:0\"\n{workers}{listen}");
         std::fs::write(&file, format!("{gateway}{config}")).unwrap();
         launch_file(Path::new(env!("CARGO_BIN_EXE_wayside")), folder, environment).ready()
     }

@@ -5,7 +5,7 @@ use crate::http::h1::chunks::Chunks;
 use crate::http::h1::flow::Flow;
 use crate::http::h1::reply::{Length, Most};
 use crate::http::malformed::Malformed;
-use crate::service::pool::{Link, Pools};
+use crate::service::pool::{Link, Pools, Stream};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
@@ -21,7 +21,7 @@ pub enum Download {
     /// On a connection of its own.
     Http1(Http1),
     /// On a stream of one.
-    Http2(Incoming),
+    Http2(Incoming, Stream),
 }
 
 /// A body that is read where it is wanted, from a connection that is given back at its end.
@@ -124,7 +124,7 @@ impl Body for Download {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
         match &mut *self {
             Download::Http1(body) => body.poll_frame(cx),
-            Download::Http2(incoming) => match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+            Download::Http2(incoming, _) => match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
                 // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
                 None if !incoming.is_end_stream() => Poll::Ready(Some(Err(Lost::Closed))),
                 frame => Poll::Ready(frame.map(|frame| frame.map_err(Lost::Http2))),
@@ -135,14 +135,14 @@ impl Body for Download {
     fn is_end_stream(&self) -> bool {
         match self {
             Download::Http1(body) => body.flow.is_over(),
-            Download::Http2(incoming) => incoming.is_end_stream(),
+            Download::Http2(incoming, _) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Download::Http1(body) => body.flow.size_hint(),
-            Download::Http2(incoming) => incoming.size_hint(),
+            Download::Http2(incoming, _) => incoming.size_hint(),
         }
     }
 }

@@ -31,14 +31,13 @@ fn text(base64: &str) -> HeaderValue {
 /// Has an HTTP/2 endpoint said that its streams can be tunnels (RFC 8441 §3)? On a fresh connection that is waited for.
 pub(super) async fn is_carried(connection: &Multiplexed) -> bool {
     loop {
-        if connection.tunnels.get() {
+        if connection.carries_tunnels() {
             return true;
         }
         let late = connection.opened.elapsed() > SETTINGS;
-        connection.look.notify_one();
         tokio::time::sleep(LOOK).await;
         if late {
-            return connection.tunnels.get();
+            return connection.carries_tunnels();
         }
     }
 }
