@@ -3,6 +3,7 @@
 pub mod decide;
 pub mod exchange;
 mod http1;
+mod http2;
 pub mod listener;
 pub mod response;
 pub mod upgrade;

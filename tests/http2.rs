@@ -15,6 +15,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -224,6 +225,30 @@ fn what_has_two_meanings_is_refused_and_no_origin_sees_any_of_it() {
     assert_eq!(client.next_of(DATA).unwrap().payload, b"ok");
     let whole = served.lock().unwrap().iter().filter(|line| !line.contains("/parts")).cloned().collect::<Vec<_>>();
     assert_eq!(whole, ["GET /good HTTP/1.1"]);
+}
+
+#[test]
+fn a_stream_of_which_nothing_is_taken_does_not_hold_up_its_endpoint() {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = Program::before(origin.local_addr().unwrap(), "stall_timeout = \"300ms\"", "");
+    let mut client = Client::connect(&gateway);
+    // SETTINGS_INITIAL_WINDOW_SIZE.
+    client.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).unwrap();
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(&GOOD))).unwrap();
+    let (mut held, _) = origin.accept().unwrap();
+    held.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut head = [0; 4096];
+    assert!(held.read(&mut head).unwrap() > 0);
+    held.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nsome").unwrap();
+    // The connection is closed, long before `timeout`.
+    assert!(matches!(held.read(&mut head), Ok(0) | Err(_)));
+    // Another stream, of which all is taken.
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &block(&GOOD))).unwrap();
+    client.send(&frame(WINDOW_UPDATE, 0, 3, &[0, 0, 1, 0])).unwrap();
+    let (mut next, _) = origin.accept().unwrap();
+    assert!(next.read(&mut head).unwrap() > 0);
+    next.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").unwrap();
+    assert_eq!(client.next_of(DATA).unwrap().payload, b"ok");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::base::chance::Chance;
 use crate::base::time::Calendar;
 use crate::http::downstream::opening::Opening;
 use crate::http::downstream::spread::Fresh;
+use crate::http::downstream::untaken::Untaken;
 use crate::proxy::listener;
 use crate::proxy::worker::{Shared, Worker};
 use crate::service::balance::Balancer;
@@ -36,6 +37,7 @@ pub(super) fn run(
             balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
             chance: RefCell::new(chance),
             calendar: Cell::default(),
+            untaken: Untaken::default(),
             date: RefCell::default(),
             recorder: shared.telemetry.recorder(),
             shared,
@@ -79,6 +81,9 @@ fn tidy(worker: &Worker) {
     worker.calendar.set(calendar);
     worker.date.replace(httpdate::fmt_http_date(calendar.at(std::time::Instant::now())));
     let snapshot = worker.shared.snapshot.load();
+    if let Some(then) = std::time::Instant::now().checked_sub(snapshot.gateway.stall_timeout) {
+        worker.untaken.let_go(then);
+    }
     worker.pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
     worker.pools.idle_timeout.set(snapshot.gateway.upstream_idle_timeout);
     worker.pools.lifetime.set(snapshot.gateway.upstream_lifetime);

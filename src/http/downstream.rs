@@ -9,3 +9,4 @@ mod linger;
 pub mod opening;
 pub mod spread;
 pub mod timed;
+pub mod untaken;

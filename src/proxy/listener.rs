@@ -1,6 +1,5 @@
 //! Accepting clients, finding out what they speak, and handing their requests to the proxy.
 
-use crate::base::local::LocalExec;
 use crate::base::seldom::Seldom;
 use crate::http::downstream::clients::{Clients, Share};
 use crate::http::downstream::clock::Clock;
@@ -9,35 +8,28 @@ use crate::http::downstream::opening::{Opened, Opening, Unopened};
 use crate::http::downstream::spread::{Fresh, Open};
 use crate::http::downstream::timed::Timed;
 use crate::http::request::Peer;
-use crate::http::request::body::Incoming;
 use crate::http::request::client;
 use crate::http::settings::Gateway;
 use crate::http::tls::Socket;
 use crate::http::tls::problem::in_words;
 use crate::http::tls::server::subject;
 use crate::proxy::http1::{self, Served};
+use crate::proxy::http2;
 use crate::proxy::worker::Worker;
 use crate::telemetry::Counter;
-use http::Request;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::sync::watch;
 
 /// How long a connection that has said nothing yet is listened to once the drain began: its request may be on its way.
 const GRACE: Duration = Duration::from_millis(500);
 /// Connections that are accepted at most once the drain began.
 const QUEUED: usize = 4096;
-/// Bytes that hyper takes of an HTTP/2 head beyond what it may have.
-const TOO_LARGE: usize = 16 << 10;
 /// How often a client's place is looked for, and what is between two looks.
 const LOOKS: u32 = 10;
 const LOOK: Duration = Duration::from_millis(20);
@@ -180,8 +172,7 @@ async fn serve(
     };
     let clock = Rc::new(Clock::new(&limits, http2, began));
     let ended = if http2 {
-        serve_http2(&worker, TokioIo::new(Timed::new(socket, seen, Rc::clone(&clock))), &peer, &clock, &limits, drain)
-            .await
+        http2::serve(&worker, Timed::new(socket, seen, Rc::clone(&clock)), &peer, &clock, &limits, drain).await
     } else {
         let client = Client::new(socket, &seen, Rc::clone(&worker.pools.scratch), Rc::clone(&clock));
         drop(seen);
@@ -202,36 +193,6 @@ async fn serve(
     }
 }
 
-async fn serve_http2(
-    worker: &Rc<Worker>,
-    io: TokioIo<Timed>,
-    peer: &Arc<Peer>,
-    clock: &Rc<Clock>,
-    limits: &Gateway,
-    drain: watch::Receiver<bool>,
-) -> hyper::Result<()> {
-    let service = service_fn(|request: Request<hyper::body::Incoming>| {
-        let (worker, peer, active) = (Rc::clone(worker), Arc::clone(peer), Clock::enter(clock));
-        async move {
-            let request = request.map(Incoming::Http2);
-            Ok::<_, std::convert::Infallible>(crate::proxy::handle(worker, peer, active, request).await)
-        }
-    });
-    let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
-    builder.max_concurrent_streams(limits.max_streams);
-    // What is a little too large comes through, and is refused in words; h2 has none.
-    builder.max_header_list_size(u32::try_from(limits.max_head_bytes + TOO_LARGE).unwrap_or(u32::MAX));
-    builder.enable_connect_protocol();
-    let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-    match unless_leaving(drain, worker, clock, connection.as_mut()).await {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    }
-}
-
 /// A place among the client's connections. One that it has just closed may be another worker's, which has not seen that
 /// yet, so it is waited for a moment before the client is turned away.
 async fn place(clients: &Arc<Clients>, ip: IpAddr, most: usize) -> Option<Share> {
@@ -242,32 +203,4 @@ async fn place(clients: &Arc<Clients>, ip: IpAddr, most: usize) -> Option<Share>
         tokio::time::sleep(LOOK).await;
     }
     Share::enter(clients, ip, most)
-}
-
-/// What the connection comes to. None: the drain began before, or it takes no further request.
-async fn unless_leaving<T>(
-    mut drain: watch::Receiver<bool>,
-    worker: &Worker,
-    clock: &Clock,
-    mut connection: Pin<&mut impl Future<Output = T>>,
-) -> Option<T> {
-    let watched = drain.clone();
-    let mut draining = std::pin::pin!(drain.wait_for(|draining| *draining));
-    let mut waker: Option<Waker> = None;
-    poll_fn(|cx| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(Some(ended));
-        }
-        if clock.is_used_up() || worker.shared.vitals.leaving() {
-            return Poll::Ready(None);
-        }
-        // The connection is polled several times for each request, and once asked, the drain knows whom to wake.
-        let asked = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if asked && matches!(watched.has_changed(), Ok(false)) {
-            return Poll::Pending;
-        }
-        waker = Some(cx.waker().clone());
-        draining.as_mut().poll(cx).map(|_| None)
-    })
-    .await
 }

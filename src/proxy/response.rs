@@ -55,6 +55,9 @@ pub enum Broken {
     /// The upstream broke off.
     #[error("the upstream broke off in the middle of the body")]
     Upstream(#[source] Lost),
+    /// The client took nothing of it for too long.
+    #[error("the client took nothing for too long")]
+    Untaken,
     /// The exchange's time is over.
     #[error("the request took longer than it may")]
     TimedOut,

@@ -4,6 +4,7 @@ use crate::base::chance::Chance;
 use crate::base::time::Calendar;
 use crate::http::downstream::clients::Clients;
 use crate::http::downstream::spread::Spread;
+use crate::http::downstream::untaken::Untaken;
 use crate::service::balance::{Balancer, Memory};
 use crate::service::pool::Pools;
 use crate::snapshot::Current;
@@ -42,6 +43,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// Its upstream connections.
     pub pools: Rc<Pools>,
+    /// Responses on streams of which clients take nothing.
+    pub untaken: Untaken,
     /// Its part of balancing.
     pub balancer: RefCell<Balancer>,
     /// For ids, sampling and seeds.
