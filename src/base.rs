@@ -6,6 +6,7 @@ pub mod chance;
 pub mod digest;
 pub mod duration;
 pub mod files;
+pub mod keys;
 pub mod lines;
 pub mod local;
 pub mod place;

@@ -1,4 +1,4 @@
-//! Discovery: what a source of endpoints is, and what it reports. One file per registry.
+//! Discovery: what a source of endpoints is, and what it reports. One file a source; `registry/` has the clients that ask.
 
 pub mod backoff;
 pub mod consul;
@@ -6,6 +6,7 @@ pub mod file;
 pub mod guard;
 pub mod kinds;
 pub mod left_out;
+pub mod registry;
 
 pub use kinds::SourceSettings;
 use left_out::LeftOut;

@@ -13,7 +13,7 @@
 //! `control` and `telemetry` not from each other, and inside a wing nothing goes round. A test reads the imports.
 //!
 //! **Where new things go**, with all that each touches:
-//! - a registry: a folder of its own in `discovery/`, and its row in [`discovery::kinds`];
+//! - a registry: its client in [`discovery::registry`], its source in `discovery/`, and its row in [`discovery::kinds`];
 //! - a strategy: a file in `service/balance/` with its arm in [`service::balance`], and its name in [`service::plan`];
 //!   one that policies can name also `wit/policy.wit` and `policy/host/plan.rs`;
 //! - a key of a service: a field of [`service::Settings`] with its default and bounds; of the gateway:

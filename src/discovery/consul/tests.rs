@@ -1,32 +1,30 @@
-use crate::discovery::SourceSettings;
+use super::States;
+use crate::discovery::{Lookup, SourceSettings};
 use std::path::Path;
 use std::time::Duration;
 
 fn parse(text: &str) -> Result<super::Settings, String> {
-    super::settings(toml::from_str(text).unwrap(), Path::new("/etc/wayside"))
+    super::Settings::read(toml::from_str(text).unwrap(), Path::new("/etc/wayside"))
 }
 
 #[test]
 fn defaults() {
     let settings = parse("address = \"http://127.0.0.1:8500\"").unwrap();
-    assert!(settings.states == super::States::NotCritical && settings.tags.is_empty() && settings.token.is_none());
-    assert_eq!((settings.wait, settings.confirm_after), (Duration::from_secs(60), Duration::from_secs(5)));
-    assert_eq!(settings.address.to_string(), "http://127.0.0.1:8500");
+    assert!(settings.states == States::NotCritical && settings.tags.is_empty() && settings.client.token.is_none());
+    assert_eq!((settings.client.wait, settings.confirm_after), (Duration::from_secs(60), Duration::from_secs(5)));
+    assert_eq!(settings.client.address.to_string(), "http://127.0.0.1:8500");
     assert!(super::Consul::new(&settings).is_ok());
 }
 
 #[test]
-fn bounds_and_relative_paths() {
-    let text = "address = \"https://consul/base/\"\nwait = \"1h\"\ntoken_file = \"token\"\npassing = false";
-    let settings = parse(text).unwrap();
-    assert_eq!(settings.wait, Duration::from_secs(600));
-    assert_eq!(settings.token, Some(super::Token::File("/etc/wayside/token".into())));
-    assert_eq!(settings.address.to_string(), "https://consul/base");
-    assert_eq!(settings.states, super::States::All);
+fn states_and_relative_paths() {
+    let settings = parse("address = \"https://consul/base/\"\ntoken_file = \"token\"\npassing = false").unwrap();
+    assert_eq!(settings.client.token, Some(super::registry::Token::File("/etc/wayside/token".into())));
+    assert_eq!(settings.states, States::All);
     for (key, states) in [
-        ("passing = true", super::States::Passing),
-        ("passing_only = true", super::States::Passing),
-        ("passing_only = false", super::States::NotCritical),
+        ("passing = true", States::Passing),
+        ("passing_only = true", States::Passing),
+        ("passing_only = false", States::NotCritical),
     ] {
         assert_eq!(parse(&format!("address = \"http://c\"\n{key}")).unwrap().states, states, "{key}");
     }
@@ -63,7 +61,27 @@ fn nothing_that_is_shown_holds_a_secret() {
     let declared = toml::from_str(&format!("kind = \"consul\"\n{text}")).unwrap();
     let declared = SourceSettings::parse(declared, Path::new("/")).unwrap();
     let source = super::Consul::new(&settings).unwrap();
-    let shown = format!("{settings:?} {} {source:?} {:?}", settings.address, declared);
+    let shown = format!("{settings:?} {} {source:?} {:?}", settings.client.address, declared);
     assert!(!shown.contains("hunter2") && !shown.contains("s3cret"), "{shown}");
     assert!(shown.contains("http://[::1]:8500"), "{shown}");
+}
+
+fn lookup(name: &str, tags: &[&str]) -> Lookup {
+    let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+    Lookup { service: "users".into(), registered_as: name.to_owned(), tags, allow_empty: false }
+}
+
+#[tokio::test]
+async fn the_parameters_say_what_is_asked() {
+    let health = |text: &str| super::Consul::new(&parse(text).unwrap()).unwrap().health;
+    let plain = health("address = \"http://c:8500\"");
+    assert_eq!(plain.parameters(&lookup("users", &[])), []);
+    for name in ["", ".", ".."] {
+        let problem = plain.query(&lookup(name, &[]), 0).await.unwrap_err().problem;
+        assert_eq!(problem, format!("http://c:8500: `{name}` is no name of a service"));
+    }
+    let passing = health("address = \"http://c\"\npassing_only = true");
+    assert_eq!(passing.parameters(&lookup("users", &[])), [("passing", "1")]);
+    let full = health("address = \"http://c\"\npassing = false\ndatacenter = \"d&1\"\ntags = [\"a\"]");
+    assert_eq!(full.parameters(&lookup("users", &["b=c"])), [("dc", "d&1"), ("tag", "a"), ("tag", "b=c")]);
 }

@@ -1,41 +1,42 @@
 //! The watch of one service: ask, report, wait, for ever.
 
 use super::answer::Answer;
-use super::client::{Client, Reply};
-use super::index::Index;
+use super::health::{Health, Reply};
 use super::{Known, key};
 use crate::discovery::backoff::Backoff;
 use crate::discovery::guard::Guard;
+use crate::discovery::registry::Failure;
+use crate::discovery::registry::consul::Index;
 use crate::discovery::{Lookup, Observed, Report, Reports};
 use std::sync::{Arc, PoisonError};
 use tokio::time::{Instant, sleep, timeout_at};
 
-pub(super) async fn run(client: Arc<Client>, known: Known, lookup: Lookup, reports: Reports) {
+pub(super) async fn run(health: Arc<Health>, known: Known, lookup: Lookup, reports: Reports) {
     let key = key(&lookup);
     let service = &lookup.service;
     let before = known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-    let mut guard = Guard::new(client.settings.confirm_after, lookup.allow_empty, before);
+    let mut guard = Guard::new(health.settings.confirm_after, lookup.allow_empty, before);
     let (mut index, mut backoff) = (Index::default(), Backoff::seeded());
     let (mut reported, mut failed) = (None::<Observed>, None::<String>);
     loop {
         let started = Instant::now();
         let outcome = match guard.confirm_at() {
-            None => client.query(&lookup, index.get()).await,
-            Some(at) if at <= started => client.query(&lookup, 0).await,
+            None => health.query(&lookup, index.get()).await,
+            Some(at) if at <= started => health.query(&lookup, 0).await,
             // An answer is held: changes are still followed, but no longer than until it is to be confirmed.
-            Some(at) => match timeout_at(at, client.query(&lookup, index.get())).await {
+            Some(at) => match timeout_at(at, health.query(&lookup, index.get())).await {
                 Ok(outcome) => outcome,
                 Err(_) => continue,
             },
         };
         let outcome = match outcome {
-            Ok(Reply { unusable: Some(problem), answer, .. }) => Err((problem, Some(answer))),
+            Ok(Reply { unusable: Some(failure), answer, .. }) => Err((failure, Some(answer))),
             Ok(reply) => Ok(reply),
-            Err(problem) => Err((problem, None)),
+            Err(failure) => Err((failure, None)),
         };
         let reply = match outcome {
             Ok(reply) => reply,
-            Err((problem, unusable)) => {
+            Err((Failure { problem, .. }, unusable)) => {
                 // Once for each new problem; control knows that the rest is silence.
                 if failed.as_ref() != Some(&problem) {
                     failed = Some(problem.clone());

@@ -9,31 +9,31 @@ const MOST: Duration = Duration::from_millis(500);
 
 /// Where a watch is in the sequence of Consul's indexes. 0: the next query does not wait for a change.
 #[derive(Debug, Default)]
-pub(super) struct Index {
+pub struct Index {
     at: u64,
     quick: u32,
 }
 
 impl Index {
     /// For the next query.
-    pub(super) fn get(&self) -> u64 {
+    pub fn get(&self) -> u64 {
         self.at
     }
 
     /// Forgets it: the next query answers at once.
-    pub(super) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.at = 0;
     }
 
     /// Takes the index of an answer. One that went back starts again; one below 1 would not block (both are rules of
     /// Consul's documentation). A missing index is 0.
-    pub(super) fn advance(&mut self, answered: u64) {
+    pub fn advance(&mut self, answered: u64) {
         self.at = if answered < self.at { 0 } else { answered.max(1) };
     }
 
     /// How long to wait before the next query, after one that took `took`. A server that answers at once and says
     /// nothing new, whatever the reason, is asked less and less often, at least twice a second.
-    pub(super) fn pause(&mut self, took: Duration, changed: bool) -> Duration {
+    pub fn pause(&mut self, took: Duration, changed: bool) -> Duration {
         self.quick = if changed || took >= MOST { 0 } else { self.quick.saturating_add(1) };
         let interval = LEAST.saturating_mul(1 << self.quick.saturating_sub(1).min(8)).min(MOST);
         interval.saturating_sub(took)

@@ -1,0 +1,33 @@
+//! Clients of registries. Each talks and authenticates, and knows no endpoint: what to ask a registry, and what an
+//! answer means, is the job of who asks.
+
+pub mod consul;
+
+/// Why a registry gave no answer that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}")]
+pub struct Failure {
+    /// Which kind of trouble it is.
+    pub kind: Kind,
+    /// What went wrong, in one line without secrets.
+    pub problem: String,
+}
+
+/// The kinds of trouble with a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// It lets us not have it, or there is no token to ask with. Somebody has to change that.
+    Denied,
+    /// Nobody is there, or nobody who can answer now: refused, broken off, turned away, without a leader.
+    Unreachable,
+    /// It answers, but not what was asked for, or more than is read.
+    BadAnswer,
+    /// It says nothing in time.
+    Silent,
+}
+
+impl Failure {
+    fn new(kind: Kind, problem: impl Into<String>) -> Self {
+        Failure { kind, problem: problem.into() }
+    }
+}

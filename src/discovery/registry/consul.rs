@@ -1,0 +1,253 @@
+//! Consul's client: asks one agent by its HTTP API. A path and what is to be known go in; a body, its headers and its
+//! index come out. Blocking queries follow developer.hashicorp.com/consul/api-docs/features/blocking.
+
+mod index;
+mod settings;
+mod share;
+
+pub use index::Index;
+pub use settings::{Address, Settings, Token};
+
+use super::{Failure, Kind};
+use crate::base::files;
+use crate::base::secret::Secret;
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{StatusCode, Url};
+use share::Share;
+use std::error::Error as _;
+use std::time::Duration;
+
+/// To connect, and for a query that does not wait.
+const CONNECT: Duration = Duration::from_secs(3);
+const ANSWER: Duration = Duration::from_secs(5);
+/// How much of an error's body is shown, bytes.
+const SHOWN: usize = 160;
+/// No token is longer, bytes.
+const TOKEN_BYTES: u64 = 64 << 10;
+/// How long an error's body is waited for.
+const SAYING: Duration = Duration::from_secs(1);
+
+/// What to do where an agent turns connections away.
+const RAISE: &str = "the agent takes no more connections: raise its `limits.http_max_conns_per_client` (200 by default), or \
+                     lower `max_connections` of the source (150)";
+
+/// Asks one agent.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    settings: Settings,
+    share: Share,
+}
+
+/// What an agent is asked.
+#[derive(Debug, Clone)]
+pub struct Query<'a> {
+    /// What follows `/v1/`, segment by segment, each as it is called: none is empty, `.` or `..`.
+    pub path: &'a [&'a str],
+    /// Names and values of the URL's query.
+    pub parameters: &'a [(&'a str, &'a str)],
+    /// The index of what is known: it is answered when something is newer, or when the client's `wait` is over. 0: at once.
+    pub index: u64,
+}
+
+/// An answer with status 200.
+#[derive(Debug)]
+pub struct Reply {
+    /// Consul's index; 0: there was none.
+    pub index: u64,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// All of its body.
+    pub body: Vec<u8>,
+    voice: Voice,
+}
+
+impl Reply {
+    /// The text of a header.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// What is wrong with it for who asked, told as the client tells its own failures: with the agent's address, and
+    /// without the token, should the answer quote it.
+    pub fn failure(&self, kind: Kind, problem: &str) -> Failure {
+        self.voice.failure(kind, problem)
+    }
+}
+
+/// How failures of one query are told.
+#[derive(Debug)]
+struct Voice {
+    address: String,
+    token: Option<Secret>,
+}
+
+impl Voice {
+    fn failure(&self, kind: Kind, problem: &str) -> Failure {
+        let problem = format!("{}: {problem}", self.address);
+        Failure::new(kind, self.token.as_ref().map_or_else(|| problem.clone(), |token| token.redact(&problem)))
+    }
+}
+
+impl Client {
+    /// A client of this agent. It connects when it is asked for something.
+    ///
+    /// # Errors
+    /// The system's certificates cannot be used.
+    pub fn new(settings: Settings) -> Result<Self, String> {
+        // reqwest panics without a provider. An error means that there is one already, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT)
+            // A query waits in silence; without these, an agent whose machine is gone is noticed when `wait` is over.
+            .tcp_keepalive(Duration::from_secs(10))
+            .tcp_keepalive_interval(Duration::from_secs(5))
+            .tcp_keepalive_retries(3)
+            .user_agent(concat!("wayside/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| failure(&e).problem)?;
+        let share = Share::new(settings.max_connections);
+        Ok(Client { http, settings, share })
+    }
+
+    /// So many queries wait for changes from now on. True: they have to take turns.
+    pub fn watches(&self, queries: usize) -> bool {
+        self.share.watch(queries)
+    }
+
+    /// Asks when the query has its turn: answered at once with index 0, else when something changed or `wait` is over.
+    ///
+    /// # Errors
+    /// What went wrong, of which kind, in one line that names the agent.
+    pub async fn get(&self, query: &Query<'_>) -> Result<Reply, Failure> {
+        let _turn = self.share.turn().await;
+        let token = self.token().await.map_err(|problem| Failure::new(Kind::Denied, problem))?;
+        let voice = Voice { address: self.settings.address.to_string(), token };
+        match self.ask(query, voice.token.as_ref()).await {
+            Ok((headers, body)) => {
+                let index = headers.get("x-consul-index").and_then(|value| value.to_str().ok()?.parse().ok());
+                Ok(Reply { index: index.unwrap_or(0), headers, body, voice })
+            }
+            Err(Failure { kind, problem }) => Err(voice.failure(kind, &problem)),
+        }
+    }
+
+    async fn ask(&self, query: &Query<'_>, token: Option<&Secret>) -> Result<(HeaderMap, Vec<u8>), Failure> {
+        // Consul adds up to a sixteenth to spread its clients.
+        let wait = if query.index == 0 { Duration::ZERO } else { self.share.wait(self.settings.wait) };
+        let mut request = self.http.get(self.url(query, wait)?).timeout(wait + wait / 16 + ANSWER);
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(token.expose())
+                .map_err(|_| Failure::new(Kind::Denied, "the token holds characters that no header can carry"))?;
+            value.set_sensitive(true);
+            request = request.header("x-consul-token", value);
+        }
+        let turned_away = |error: &reqwest::Error| !error.is_connect() && !error.is_timeout() && self.share.is_shared();
+        let mut response = request.send().await.map_err(|error| match failure(&error) {
+            // Some agents just close.
+            Failure { kind, problem } if turned_away(&error) => {
+                Failure::new(kind, format!("{problem}; if others are still answered, {RAISE}"))
+            }
+            failure => failure,
+        })?;
+        if response.status() != StatusCode::OK {
+            return Err(refused(&mut response).await);
+        }
+        let headers = response.headers().clone();
+        let limit = self.settings.max_answer;
+        let (body, whole) = read(&mut response, limit).await.map_err(|e| failure(&e))?;
+        if !whole {
+            let problem = format!("the answer is larger than {limit} bytes (`max_answer`)");
+            return Err(Failure::new(Kind::BadAnswer, problem));
+        }
+        Ok((headers, body))
+    }
+
+    fn url(&self, query: &Query<'_>, wait: Duration) -> Result<Url, Failure> {
+        let mut url = self.settings.address.0.clone();
+        url.path_segments_mut()
+            .map_err(|()| Failure::new(Kind::Unreachable, "the address has no path"))?
+            .pop_if_empty()
+            .push("v1")
+            .extend(query.path);
+        let mut pairs = url.query_pairs_mut();
+        pairs.extend_pairs(query.parameters);
+        if query.index > 0 {
+            pairs.append_pair("index", &query.index.to_string());
+            pairs.append_pair("wait", &format!("{}ms", wait.as_millis()));
+        }
+        drop(pairs);
+        if url.query() == Some("") {
+            url.set_query(None);
+        }
+        Ok(url)
+    }
+
+    async fn token(&self) -> Result<Option<Secret>, String> {
+        match &self.settings.token {
+            None => Ok(None),
+            Some(Token::Value(token)) => Ok(Some(token.clone())),
+            Some(Token::File(file)) => {
+                let text = files::read_text_beside(file, TOKEN_BYTES).await;
+                let text = text.map_err(|e| format!("token_file {}: cannot be read: {e}", file.display()))?;
+                match text.trim() {
+                    // To ask without a token would be answered with an empty list, not with an error.
+                    "" => Err(format!("token_file {}: is empty", file.display())),
+                    token => Ok(Some(Secret::new(token))),
+                }
+            }
+        }
+    }
+}
+
+/// What another status than 200 says. Its body helps, but is no reason to wait or to read much.
+async fn refused(response: &mut reqwest::Response) -> Failure {
+    let status = response.status();
+    let body = tokio::time::timeout(SAYING, read(response, SHOWN)).await;
+    let (body, _) = body.unwrap_or_else(|_| Ok(Default::default())).unwrap_or_default();
+    let said: String = String::from_utf8_lossy(&body).split_whitespace().collect::<Vec<_>>().join(" ");
+    let said: String = said.chars().filter(|c| !c.is_control()).collect();
+    let problem = format!("answered {}: {said}", status.as_u16()).trim_end_matches([':', ' ']).to_owned();
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Failure::new(Kind::Unreachable, format!("{problem}; {RAISE}")),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::new(Kind::Denied, problem),
+        status if status.is_server_error() => Failure::new(Kind::Unreachable, problem),
+        _ => Failure::new(Kind::BadAnswer, problem),
+    }
+}
+
+/// At most `limit` bytes of the body, and whether that is all of it.
+async fn read(response: &mut reqwest::Response, limit: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        let room = limit - body.len();
+        if chunk.len() > room {
+            body.extend_from_slice(&chunk[..room]);
+            return Ok((body, false));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok((body, true))
+}
+
+/// The innermost cause, which is what helps. The URL is left out: it may hold a password.
+fn failure(error: &reqwest::Error) -> Failure {
+    if error.is_timeout() && !error.is_connect() {
+        return Failure::new(Kind::Silent, "no answer in time");
+    }
+    let mut kind = Kind::Unreachable;
+    let mut cause = error.source();
+    while let Some(inner) = cause.and_then(|cause| cause.source()) {
+        if inner.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+            kind = Kind::BadAnswer;
+        }
+        cause = Some(inner);
+    }
+    let what = if error.is_connect() { "cannot connect" } else { "the exchange failed" };
+    Failure::new(kind, cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}")))
+}
+
+#[cfg(test)]
+mod tests;
