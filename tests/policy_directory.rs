@@ -319,6 +319,20 @@ async fn a_link_whose_target_is_gone_takes_no_policy_along() {
 }
 
 #[tokio::test]
+async fn what_is_no_file_is_told_by_its_kind_and_takes_no_policy_along() {
+    for name in ["p.wasm", "p.toml"] {
+        let mut watched = watch(&[("p.wasm", CANARY)]);
+        watched.until_live("p", CANARY, "").await;
+        let (path, fifo) = (watched.folder.join(name), watched.folder.join(".fifo"));
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        fs::rename(&fifo, &path).unwrap();
+        let list = watched.until(|list| list.is_empty() || list[0].error.is_some()).await;
+        assert!(error(&list[0]).starts_with(&format!("{name}: it is a FIFO")), "{:?}", list[0]);
+        assert_eq!(live(&list[0]), Some(version(CANARY, "").as_str()));
+    }
+}
+
+#[tokio::test]
 async fn two_halves_of_a_delivery_are_taken_together() {
     let (old, new) = ("match = { path = '/a' }", "match = { path = '/b' }");
     for component_first in [true, false] {

@@ -20,7 +20,15 @@ const WITHIN: Duration = Duration::from_secs(2);
 /// # Errors
 /// It is not there, no regular file, larger than `most` bytes, or does not answer; the text says which.
 pub fn read(file: &Path, most: u64) -> io::Result<Vec<u8>> {
-    within(file, WITHIN, move |file| read_here(file, most))
+    read_within(file, most, WITHIN)
+}
+
+/// The same for a file so large that a slow disk needs longer: waits for this long at most.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_within(file: &Path, most: u64, time: Duration) -> io::Result<Vec<u8>> {
+    within(file, time, move |file| read_here(file, most))
 }
 
 /// The same as text.

@@ -1,13 +1,12 @@
 //! What lies in the policy directory right now: each `NAME.wasm` with its `NAME.toml`, read and hashed.
 
-use crate::base::digest;
 use crate::base::watch::{Stamp, is_hidden, stamp};
+use crate::base::{digest, files};
 use crate::policy::compile::{Error, MAX_COMPONENT, too_big};
 use crate::policy::sidecar::{self, Sidecar};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +14,8 @@ use std::time::Duration;
 
 /// No sidecar is longer.
 const MAX_SIDECAR: u64 = 1 << 20;
+/// A file is waited for so long: a slow disk may need seconds for the largest component.
+const WITHIN: Duration = Duration::from_secs(10);
 /// A file that changed less than this before it was read may change again within the same tick of the file system's
 /// clock, so its stamp says nothing about its content.
 const GRAIN: Duration = Duration::from_secs(2);
@@ -224,23 +225,17 @@ fn read_sidecar(path: &Path) -> Result<Option<String>, Error> {
 
 /// None: the file is longer than `limit`.
 fn read_bounded(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Problem> {
-    let read = || -> io::Result<Option<Vec<u8>>> {
-        // Opening a pipe would wait for whoever writes to it.
-        if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::other("it is no regular file"));
-        }
-        let mut bytes = Vec::new();
-        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-        Ok((bytes.len() as u64 <= limit).then_some(bytes))
-    };
-    read().map_err(|error| match (error.kind(), std::fs::symlink_metadata(path)) {
+    let is_link = || std::fs::symlink_metadata(path).is_ok_and(|link| link.is_symlink());
+    match files::read_within(path, limit, WITHIN) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => Ok(None),
         // A link whose target is gone is not a file that somebody deleted.
-        (io::ErrorKind::NotFound, Ok(link)) if link.is_symlink() => {
-            Problem::Bad(Error::System(format!("{}: a link to a file that is not there", shown(path))))
+        Err(error) if error.kind() == ErrorKind::NotFound && is_link() => {
+            Err(Problem::Bad(Error::System(format!("{}: a link to a file that is not there", shown(path)))))
         }
-        (io::ErrorKind::NotFound, _) => Problem::Gone,
-        _ => Problem::Bad(Error::system(shown(path), &error)),
-    })
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(Problem::Gone),
+        Err(error) => Err(Problem::Bad(Error::system(shown(path), &error))),
+    }
 }
 
 fn shown(path: &Path) -> String {
