@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
 use crate::support::certificates::Authority;
-use crate::support::program::Program;
+use crate::support::gateway::Gateway;
 use crate::support::servers;
 use crate::support::servers::Process;
 use base64::Engine;
@@ -115,20 +115,9 @@ fn a_browser_speaks_websocket_and_sees_events_as_they_come() {
                 std::thread::spawn(move || serve(stream.unwrap(), &said));
             }
         });
-        let folder = tempfile::tempdir().unwrap();
-        Authority::new().issue(&["localhost"], folder.path(), "a");
-        let services = format!("[[services.shop.endpoints]]\naddress = \"{origin}\"\n");
-        std::fs::write(folder.path().join("services.toml"), services).unwrap();
-        let listen = match tls {
-            true => "{ address = \"127.0.0.1:0\", certificates = [{ chain = \"a.pem\", key = \"a.key\" }] }",
-            false => "\"127.0.0.1:0\"",
-        };
-        let config = format!(
-            "listen = [{listen}]\n[telemetry]\naccess_log = \"json\"\n\
-             [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.shop]\nsource = \"local\"\n\
-             [[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
-        );
-        let gateway = Program::start(folder, &config, &[]);
+        let gateway = Gateway::with().endpoint(origin).telemetry("access_log = \"json\"");
+        Authority::new().issue(&["localhost"], gateway.folder(), "a");
+        let gateway = if tls { gateway.tls(&["a"], "").start() } else { gateway.start() };
         let profile = tempfile::tempdir().unwrap();
         let scheme = if tls { "https" } else { "http" };
         let mut browser = Command::new(servers::program("chromium"));

@@ -1,22 +1,15 @@
 //! The real program with real origins: what a client sees.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
+use crate::support::gateway::Gateway;
 use crate::support::program::{Program, nobody};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 /// With these endpoints behind `/users`, and these keys of `[gateway]`.
 fn start(endpoints: &[String], gateway: &str) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let lines: String =
-        endpoints.iter().map(|e| format!("[[services.users.endpoints]]\naddress = \"{e}\"\n")).collect();
-    std::fs::write(folder.path().join("services.toml"), lines).unwrap();
-    let config = format!(
-        "{gateway}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.users]\nsource = \"local\"\n\
-         [[routes]]\nmatch = {{ path_prefix = \"/users\" }}\nservice = \"users\"\n"
-    );
-    Program::start(folder, &config, &[])
+    let users = Gateway::with().named("users").endpoints(endpoints).route("match = { path_prefix = \"/users\" }");
+    users.keys(gateway).start()
 }
 
 /// Sends bytes on a new connection and reads until the gateway closes it.

@@ -2,6 +2,7 @@
 //! gateway makes itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
+use crate::support::gateway::Gateway;
 use crate::support::origin::{Client, Protocol, empty};
 use crate::support::program::{Program, nobody, until};
 use std::net::SocketAddr;
@@ -36,14 +37,12 @@ async fn server(status: ServingStatus) -> (SocketAddr, HealthReporter) {
 }
 
 fn gateway(endpoints: &[SocketAddr]) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let lines = endpoints.iter().map(|e| format!("[[services.shop.endpoints]]\naddress = \"{e}\"\n"));
-    std::fs::write(folder.path().join("services.toml"), lines.collect::<String>()).unwrap();
-    let config = "[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.shop]\nsource = \"local\"\nprotocol = \"h2\"\nstrategy = \"round-robin\"\n\
-         [[routes]]\nmatch = { path_prefix = \"/grpc.health.v1.Health\" }\nservice = \"shop\"\n\
-         [[routes]]\nmatch = { path_prefix = \"/grpc.reflection.v1.ServerReflection\" }\nservice = \"shop\"\n";
-    Program::start(folder, config, &[])
+    Gateway::with()
+        .endpoints(endpoints)
+        .service("protocol = \"h2\"\nstrategy = \"round-robin\"")
+        .route("match = { path_prefix = \"/grpc.health.v1.Health\" }")
+        .route("match = { path_prefix = \"/grpc.reflection.v1.ServerReflection\" }")
+        .start()
 }
 
 async fn channel(gateway: &Program) -> Channel {

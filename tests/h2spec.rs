@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
 use crate::support::certificates::Authority;
+use crate::support::gateway::Gateway;
 use crate::support::origin::{Origin, Protocol};
-use crate::support::program::Program;
 use crate::support::servers;
 use std::process::Command;
 
@@ -22,20 +22,12 @@ fn spec(address: &str, options: &[&str]) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_passes_where_http_2_was_agreed_on_and_all_but_one_elsewhere() {
-    let folder = tempfile::tempdir().unwrap();
-    Authority::new().issue(&["localhost"], folder.path(), "a");
     // Some cases take a request back whose body has not ended, and expect what RFC 9113 §5.1 says of a stream that the
     // client has closed; an origin that answered before would have let the gateway close it first.
     let origin = Origin::start(Protocol::Http2).await;
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", origin.address);
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let tls = "{ address = \"127.0.0.1:0\", certificates = [{ chain = \"a.pem\", key = \"a.key\" }] }";
-    let config = format!(
-        "listen = [\"127.0.0.1:0\", {tls}]\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.shop]\nsource = \"local\"\nprotocol = \"h2\"\n\
-         [[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
-    );
-    let gateway = Program::start(folder, &config, &[]);
+    let gateway = Gateway::with().endpoint(origin.address).service("protocol = \"h2\"");
+    Authority::new().issue(&["localhost"], gateway.folder(), "a");
+    let gateway = gateway.listener("\"127.0.0.1:0\"").tls(&["a"], "").start();
     let (summary, told) = spec(&gateway.addresses[1], &["--tls", "--insecure"]);
     assert_eq!(summary, "145 tests, 145 passed, 0 skipped, 0 failed", "{told}");
     // Case 3.5/2 begins with what is no preface. A port that speaks both takes that for HTTP/1.1, and answers it with

@@ -2,9 +2,9 @@
 //! else.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
+use crate::support::gateway::Gateway;
 use crate::support::program::Program;
 use crate::support::shop::{Load, Origin};
-use std::path::Path;
 use std::time::Duration;
 
 /// Requests to the bad policy, each way.
@@ -14,17 +14,12 @@ const CLIENTS: usize = 4;
 const PACE: Duration = Duration::from_millis(4);
 
 fn gateway(origin: &Origin) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", origin.address);
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let policies = folder.path().join("policies");
-    std::fs::create_dir(&policies).unwrap();
-    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests/hostile.wasm");
-    std::fs::copy(guest, policies.join("hostile.wasm")).unwrap();
-    std::fs::write(policies.join("hostile.toml"), "match = { path_prefix = \"/bad\" }\n").unwrap();
-    let config = "[policies]\ndirectory = \"policies\"\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-                  [services.shop]\nsource = \"local\"\n[[routes]]\nmatch = { path_prefix = \"/shop\" }\nservice = \"shop\"\n";
-    Program::start(folder, config, &[])
+    Gateway::with()
+        .endpoint(origin.address)
+        .route("match = { path_prefix = \"/shop\" }")
+        .policy("hostile.wasm", include_bytes!("guests/hostile.wasm"))
+        .policy("hostile.toml", "match = { path_prefix = \"/bad\" }\n")
+        .start()
 }
 
 /// 503 where the policy went wrong or is suspended, 404 where it said `next`.

@@ -1,7 +1,8 @@
 //! gRPC's official interop client talks to its official server through the gateway.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-use crate::support::program::{Program, until};
+use crate::support::gateway::Gateway;
+use crate::support::program::until;
 use crate::support::servers;
 use crate::support::servers::Process;
 use std::net::TcpStream;
@@ -32,11 +33,7 @@ fn every_case_passes_through_the_gateway() {
     let mut command = Command::new(servers::program("grpc-interop-server"));
     let _server = Process::start(command.arg(format!("--port={port}")), &folder.path().join("server.log"));
     until("the server listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
-    let services = format!("[[services.calls.endpoints]]\naddress = \"127.0.0.1:{port}\"\n");
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let config = "[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.calls]\nsource = \"local\"\n\
-                  protocol = \"h2\"\n[[routes]]\nmatch = { path_prefix = \"/\" }\nservice = \"calls\"\n";
-    let gateway = Program::start(folder, config, &[]);
+    let gateway = Gateway::with().endpoint(format!("127.0.0.1:{port}")).service("protocol = \"h2\"").start();
     let gateway_port = gateway.address.rsplit(':').next().unwrap();
     let client = servers::program("grpc-interop-client");
     for case in CASES {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
 use crate::support::certificates::Authority;
+use crate::support::gateway::Gateway;
 use crate::support::program::{Program, until};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
@@ -202,23 +203,15 @@ fn resident(gateway: &Program) -> f64 {
 async fn nothing_is_left_of_connections_that_are_over() {
     let count = std::env::var("WAYSIDE_SOAK").map_or(1000, |count| count.parse().expect("WAYSIDE_SOAK: a number"));
     let authority = Authority::new();
-    let folder = tempfile::tempdir().unwrap();
-    authority.issue(&["shop.example"], folder.path(), "a");
+    let mut gateway = Gateway::with().keys("head_timeout = \"3s\"\nupstream_idle_timeout = \"1s\"");
+    authority.issue(&["shop.example"], gateway.folder(), "a");
     // Several, since one has only so many ports for the gateway to come from.
-    let mut services = String::new();
     for last in 1..=4 {
-        let origin = origin(Ipv4Addr::new(127, 0, 0, last)).await;
-        services.push_str(&format!("[[services.shop.endpoints]]\naddress = \"{origin}\"\n"));
+        gateway = gateway.endpoint(origin(Ipv4Addr::new(127, 0, 0, last)).await);
     }
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let tls = "{ address = \"127.0.0.1:0\", certificates = [{ chain = \"a.pem\", key = \"a.key\" }] }";
-    let config = format!(
-        "listen = [\"127.0.0.1:0\", {tls}]\nhead_timeout = \"3s\"\nupstream_idle_timeout = \"1s\"\n\
-         [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n[services.shop]\nsource = \"local\"\n\
-         [[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
-    );
+    let gateway = gateway.listener("\"127.0.0.1:0\"").tls(&["a"], "");
     // The allocator gives back at once, so that what is resident is what is used.
-    let gateway = Program::start(folder, &config, &[("MIMALLOC_PURGE_DELAY", "0")]);
+    let gateway = gateway.environment(&[("MIMALLOC_PURGE_DELAY", "0")]).start();
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().unwrap();
     let trusting = Arc::new(builder.with_root_certificates(authority.roots()).with_no_client_auth());

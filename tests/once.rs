@@ -1,6 +1,7 @@
 //! Whatever bytes a client sends, an origin never sees a request that the gateway did not log.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
+use crate::support::gateway::Gateway;
 use crate::support::program::Program;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -63,14 +64,8 @@ fn an_origin_sees_no_request_that_was_not_logged() {
 /// A gateway before an origin. A client says by the PROXY protocol which case it is, so that each request at the origin
 /// and each line of the log can be traced to its bytes.
 fn before(origin: &str) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{origin}\"\n");
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let config = "listen = [{ address = \"127.0.0.1:0\", proxy_protocol = true }]\n[telemetry]\naccess_log = \"json\"\n\
-                  [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-                  [services.shop]\nsource = \"local\"\nmax_attempts = 1\n\
-                  [[routes]]\nmatch = { path_prefix = \"/\" }\nservice = \"shop\"\n";
-    Program::start(folder, config, &[])
+    let gateway = Gateway::with().endpoint(origin).service("max_attempts = 1").telemetry("access_log = \"json\"");
+    gateway.listener("{ address = \"127.0.0.1:0\", proxy_protocol = true }").start()
 }
 
 /// The address of a case's client.

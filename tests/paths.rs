@@ -1,6 +1,7 @@
 //! Guards that nobody walks around: what reaches a service is never what another rule was to keep.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
+use crate::support::gateway::Gateway;
 use crate::support::program::{Program, echo};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,17 +9,17 @@ use std::net::TcpStream;
 /// A gateway before one service for what is under `/admin` at a host of its own, and one for the rest. Each answers
 /// with the head that it was sent.
 fn guarded(gateway: &str) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let services = ["admin", "rest"].map(|name| format!("[[services.{name}.endpoints]]\naddress = \"{}\"\n", echo()));
-    std::fs::write(folder.path().join("services.toml"), services.concat()).unwrap();
-    let config = format!(
-        "{gateway}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.admin]\nsource = \"local\"\nhost = \"admin.internal\"\n[services.rest]\nsource = \"local\"\n\
-         [[routes]]\nmatch = {{ path_prefix = \"/%61dmin\" }}\nservice = \"admin\"\n\
-         [[routes]]\nmatch = {{ host = \"admin.example\" }}\nservice = \"admin\"\n\
-         [[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"rest\"\n"
-    );
-    Program::start(folder, &config, &[])
+    Gateway::with()
+        .keys(gateway)
+        .named("admin")
+        .endpoint(echo())
+        .service("host = \"admin.internal\"")
+        .route("match = { path_prefix = \"/%61dmin\" }")
+        .route("match = { host = \"admin.example\" }")
+        .named("rest")
+        .endpoint(echo())
+        .route("match = { path_prefix = \"/\" }")
+        .start()
 }
 
 /// Who answers, and the target that it was sent; or the status and the code.

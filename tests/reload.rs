@@ -1,18 +1,13 @@
 //! The configuration file changes while the gateway runs.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-use crate::support::program::{Program, echo, until};
+use crate::support::gateway::Gateway;
+use crate::support::program::{echo, until};
 use serde_json::Value;
-
-const CONFIG: &str = "[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-                      [[routes]]\nmatch = { path_prefix = \"/one\" }\nservice = \"shop\"\n";
 
 #[test]
 fn a_good_file_is_taken_over_and_a_bad_one_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", echo());
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let gateway = Program::start(folder, CONFIG, &[]);
+    let gateway = Gateway::with().endpoint(echo()).route("match = { path_prefix = \"/one\" }").start();
     let file = gateway.folder().join("wayside.toml");
     let snapshot = || serde_json::from_str::<Value>(&gateway.ask("/snapshot")).unwrap();
     let answers = |path: &str| gateway.get(path, &[]).starts_with("HTTP/1.1 200");

@@ -2,6 +2,7 @@
 
 pub mod certificates;
 pub mod fake_consul;
+pub mod gateway;
 pub mod origin;
 pub mod program;
 pub mod raw;

@@ -1,7 +1,8 @@
 //! The policy's file is swapped 200 times while requests run without a pause: none of them fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
-use crate::support::program::{Program, until};
+use crate::support::gateway::Gateway;
+use crate::support::program::until;
 use crate::support::shop::{Load, Origin, drop_in, policies};
 use serde_json::Value;
 
@@ -13,15 +14,8 @@ fn no_request_is_lost_while_versions_come_and_go() {
     let [one, two] = policies(["one", "two"]);
     let broken = &one[..one.len() / 2];
     let origin = Origin::start("a");
-    let folder = tempfile::tempdir().unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", origin.address);
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    std::fs::create_dir(folder.path().join("policies")).unwrap();
-    let file = folder.path().join("policies/shop.wasm");
-    drop_in(&file, &one);
-    let config = "[policies]\ndirectory = \"policies\"\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-                  [services.shop]\nsource = \"local\"\n";
-    let gateway = Program::start(folder, config, &[]);
+    let gateway = Gateway::with().endpoint(origin.address).policy("shop.wasm", &one).start();
+    let file = gateway.folder().join("policies/shop.wasm");
     let policy = || serde_json::from_str::<Value>(&gateway.ask("/policies")).unwrap()["policies"][0].clone();
     let bears = |name: &str| gateway.get("/shop", &[]).contains(&format!("x-policy: {name}\r\n"));
     assert!(bears("one"));

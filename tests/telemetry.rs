@@ -1,21 +1,15 @@
 //! The real program tells: metrics, the access log, what policies log, and no request waits for any of it.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
+use crate::support::gateway::Gateway;
 use crate::support::program::{Program, echo, until};
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 /// A gateway with one service, `users`, and a route to it.
 fn start(telemetry: &str, environment: &[(&str, &str)]) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let endpoint = format!("[[services.users.endpoints]]\naddress = \"{}\"\n", echo());
-    std::fs::write(folder.path().join("services.toml"), endpoint).unwrap();
-    let config = format!(
-        "[telemetry]\n{telemetry}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.users]\nsource = \"local\"\n\
-         [[routes]]\nname = \"people\"\nmatch = {{ path_prefix = \"/users\" }}\nservice = \"users\"\n"
-    );
-    Program::start(folder, &config, environment)
+    let gateway = Gateway::with().named("users").endpoint(echo()).telemetry(telemetry).environment(environment);
+    gateway.route("name = \"people\"\nmatch = { path_prefix = \"/users\" }").start()
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
 use crate::support::certificates::Authority;
+use crate::support::gateway::Gateway;
 use crate::support::program::{Program, echo, until};
 use rustls::client::Resumption;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ProtocolVersion, StreamOwned, SupportedProtocolVersion};
@@ -18,21 +19,10 @@ type Client = StreamOwned<ClientConnection, TcpStream>;
 
 /// A gateway with TLS: `a` is for shop.example, `b` for *.blog.example; more keys of the listener.
 fn start(authority: &Authority, listener: &str) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    authority.issue(&["shop.example"], folder.path(), "a");
-    authority.issue(&["*.blog.example"], folder.path(), "b");
-    std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", echo());
-    std::fs::write(folder.path().join("services.toml"), services).unwrap();
-    let pair = |name: &str| format!("{{ chain = \"{name}.pem\", key = \"{name}.key\" }}");
-    let config = format!(
-        "listen = [{{ address = \"127.0.0.1:0\", certificates = [{}, {}]{listener} }}]\n\
-         [telemetry]\naccess_log = \"json\"\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.shop]\nsource = \"local\"\n[[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n",
-        pair("a"),
-        pair("b")
-    );
-    Program::start(folder, &config, &[])
+    let gateway = Gateway::with().endpoint(echo()).file("ca.pem", authority.pem()).telemetry("access_log = \"json\"");
+    authority.issue(&["shop.example"], gateway.folder(), "a");
+    authority.issue(&["*.blog.example"], gateway.folder(), "b");
+    gateway.tls(&["a", "b"], listener).start()
 }
 
 fn versions(authority: &Authority, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
@@ -204,7 +194,7 @@ fn clients_prove_who_they_are() {
     // With TLS 1.3 the client learns of it when it reads.
     let ask = |gateway: &Program, config| connect(gateway, config, "shop.example").and_then(|mut c| answer(&mut c));
 
-    let gateway = start(&authority, ", client_ca = \"ca.pem\"");
+    let gateway = start(&authority, "client_ca = \"ca.pem\"");
     assert!(ask(&gateway, ada()).unwrap().starts_with("HTTP/1.1 200 "));
     assert!(ask(&gateway, trusting(&authority)).unwrap_err().contains("CertificateRequired"));
     assert!(ask(&gateway, eve()).is_err());
@@ -215,7 +205,7 @@ fn clients_prove_who_they_are() {
     let [line] = &output[..] else { panic!("{output:?}") };
     assert!(line.contains("\"tls_subject\":\"CN=ada,O=Wayside\\\\, tests\""), "{line}");
 
-    let gateway = start(&authority, ", client_ca = \"ca.pem\", client_certificates = \"optional\"");
+    let gateway = start(&authority, "client_ca = \"ca.pem\", client_certificates = \"optional\"");
     assert!(ask(&gateway, ada()).unwrap().starts_with("HTTP/1.1 200 "));
     assert!(ask(&gateway, trusting(&authority)).unwrap().starts_with("HTTP/1.1 200 "));
     assert!(ask(&gateway, eve()).is_err());
@@ -273,10 +263,9 @@ fn whoever_only_looks_whether_somebody_listens_has_failed_no_handshake() {
 
 #[test]
 fn a_certificate_without_names_is_told_of() {
-    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
-    authority.issue(&[], folder.path(), "a");
-    let listen = "listen = [{ address = \"127.0.0.1:0\", certificates = [{ chain = \"a.pem\", key = \"a.key\" }] }]";
-    let gateway = Program::start(folder, listen, &[]);
+    let gateway = Gateway::with();
+    Authority::new().issue(&[], gateway.folder(), "a");
+    let gateway = gateway.tls(&["a"], "").start();
     let told = gateway.logged("most clients will refuse it");
     assert!(told.contains("a.pem") && told.contains("no subjectAltName"), "{told}");
     let file = gateway.folder().join("wayside.toml");

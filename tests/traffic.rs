@@ -2,6 +2,7 @@
 //! and bounds do.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
+use crate::support::gateway::Gateway;
 use crate::support::origin::Protocol::{self, Http1, Http2};
 use crate::support::origin::{Client, Origin, empty, full, streamed, whole};
 use crate::support::program::{Program, nobody, until};
@@ -18,16 +19,8 @@ const PROTOCOLS: [(Protocol, Protocol); 4] = [(Http1, Http1), (Http1, Http2), (H
 
 /// A gateway before these endpoints, with keys of `[gateway]` and of the service.
 fn gateway(endpoints: &[SocketAddr], upstream: Protocol, gateway: &str, service: &str) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    let lines = endpoints.iter().map(|e| format!("[[services.shop.endpoints]]\naddress = \"{e}\"\n"));
-    std::fs::write(folder.path().join("services.toml"), lines.collect::<String>()).unwrap();
-    let protocol = if upstream == Http2 { "protocol = \"h2\"\n" } else { "" };
-    let config = format!(
-        "{gateway}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.shop]\nsource = \"local\"\n{protocol}{service}\n\
-         [[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
-    );
-    Program::start(folder, &config, &[])
+    let protocol = if upstream == Http2 { "protocol = \"h2\"" } else { "" };
+    Gateway::with().endpoints(endpoints).keys(gateway).service(protocol).service(service).start()
 }
 
 #[tokio::test]

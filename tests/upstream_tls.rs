@@ -3,44 +3,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
 use crate::support::certificates::Authority;
+use crate::support::gateway::Gateway;
 use crate::support::program::{Program, echo, until};
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Arc;
-
-/// Routes everything to one endpoint.
-fn routes(endpoint: &str, folder: &Path, service: &str) -> String {
-    let services = format!("[[services.shop.endpoints]]\naddress = \"{endpoint}\"\n");
-    std::fs::write(folder.join("services.toml"), services).unwrap();
-    format!(
-        "[telemetry]\naccess_log = \"json\"\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.shop]\nsource = \"local\"\n{service}\n[[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
-    )
-}
 
 /// Shows 127.0.0.1's certificate, or shop.example's to whom asks for it.
 fn endpoint(authority: &Authority, listener: &str) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    authority.issue(&["127.0.0.1"], folder.path(), "address");
-    authority.issue(&["shop.example"], folder.path(), "name");
-    std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
-    let pair = |name: &str| format!("{{ chain = \"{name}.pem\", key = \"{name}.key\" }}");
-    let config = routes(&echo(), folder.path(), "");
-    let config = format!(
-        "listen = [{{ address = \"127.0.0.1:0\", certificates = [{}, {}]{listener} }}]\n{config}",
-        pair("address"),
-        pair("name")
-    );
-    Program::start(folder, &config, &[])
+    let endpoint = Gateway::with().endpoint(echo()).file("ca.pem", authority.pem()).telemetry("access_log = \"json\"");
+    authority.issue(&["127.0.0.1"], endpoint.folder(), "address");
+    authority.issue(&["shop.example"], endpoint.folder(), "name");
+    endpoint.tls(&["address", "name"], listener).start()
 }
 
 /// Goes there on these terms; `ca.pem` holds the authority, `gateway.pem` the gateway's own certificate.
 fn gateway(endpoint: &str, authority: &Authority, service: &str, environment: &[(&str, &str)]) -> Program {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
-    authority.client(folder.path(), "gateway");
-    let config = routes(endpoint, folder.path(), service);
-    Program::start(folder, &config, environment)
+    let gateway = Gateway::with().endpoint(endpoint).service(service).file("ca.pem", authority.pem());
+    authority.client(gateway.folder(), "gateway");
+    gateway.telemetry("access_log = \"json\"").environment(environment).start()
 }
 
 fn status(gateway: &Program) -> String {
@@ -83,7 +63,7 @@ fn without_an_authority_of_its_own_the_system_decides() {
 #[test]
 fn the_gateway_proves_who_it_is_and_speaks_either_http() {
     let authority = Authority::new();
-    let endpoint = endpoint(&authority, ", client_ca = \"ca.pem\"");
+    let endpoint = endpoint(&authority, "client_ca = \"ca.pem\"");
     let certificate = "certificate = { chain = \"gateway.pem\", key = \"gateway.key\" }";
     for protocol in ["http1", "h2"] {
         let service = format!("protocol = \"{protocol}\"\ntls = {{ ca = \"ca.pem\", {certificate} }}");
@@ -164,10 +144,9 @@ fn health_is_checked_the_same_way() {
 
 #[test]
 fn an_endpoint_whose_certificate_has_no_names_is_told_in_words() {
-    let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
-    authority.issue(&[], folder.path(), "a");
-    let listen = "listen = [{ address = \"127.0.0.1:0\", certificates = [{ chain = \"a.pem\", key = \"a.key\" }] }]";
-    let endpoint = Program::start(folder, listen, &[]);
+    let (endpoint, authority) = (Gateway::with(), Authority::new());
+    authority.issue(&[], endpoint.folder(), "a");
+    let endpoint = endpoint.tls(&["a"], "").start();
     let gateway = gateway(&endpoint.address, &authority, "tls = { ca = \"ca.pem\" }", &[]);
     assert_eq!(status(&gateway), "502");
     let told = gateway.logged("cannot connect");

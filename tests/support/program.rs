@@ -56,19 +56,6 @@ impl Program {
         launch_file(program, folder, environment).ready()
     }
 
-    /// With one service, `shop`, of one endpoint, where everything goes; keys of `[gateway]` and of the service.
-    pub fn before(endpoint: impl std::fmt::Display, gateway: &str, service: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let services = format!("[[services.shop.endpoints]]\naddress = \"{endpoint}\"\n");
-        std::fs::write(folder.path().join("services.toml"), services).unwrap();
-        let config = format!(
-            "{gateway}\n[sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-             [services.shop]\nsource = \"local\"\n{service}\n\
-             [[routes]]\nmatch = {{ path_prefix = \"/\" }}\nservice = \"shop\"\n"
-        );
-        Program::start(folder, &config, &[])
-    }
-
     /// The whole answer to a GET with these headers.
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> String {
         get(&self.address, path, headers)
