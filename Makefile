@@ -20,6 +20,7 @@ servers:
 	@scripts/servers/jaeger >/dev/null
 	@scripts/servers/chromium >/dev/null
 	@scripts/servers/h2spec >/dev/null
+	@scripts/servers/tls-peer >/dev/null
 	@scripts/servers/grpc-interop-client >/dev/null
 	@scripts/servers/grpc-interop-server >/dev/null
 test: check servers guests

@@ -14,6 +14,7 @@ mod http1;
 mod http2;
 mod http2_upstream;
 mod interop;
+mod key_exchange;
 mod jaeger;
 mod layers;
 mod lifecycle;

@@ -212,7 +212,7 @@ async fn nothing_is_left_of_connections_that_are_over() {
     let gateway = gateway.listener("\"127.0.0.1:0\"").tls(&["a"], "");
     // The allocator gives back at once, so that what is resident is what is used.
     let gateway = gateway.environment(&[("MIMALLOC_PURGE_DELAY", "0")]).start();
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().unwrap();
     let trusting = Arc::new(builder.with_root_certificates(authority.roots()).with_no_client_auth());
     let target =

@@ -26,7 +26,7 @@ fn start(authority: &Authority, listener: &str) -> Program {
 }
 
 fn versions(authority: &Authority, versions: &[&'static SupportedProtocolVersion]) -> ClientConfig {
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     let builder = builder.with_protocol_versions(versions).unwrap();
     builder.with_root_certificates(authority.roots()).with_no_client_auth()
 }
@@ -180,7 +180,7 @@ fn files_are_swapped_under_open_connections_and_a_bad_pair_changes_nothing() {
 /// The client's side with a certificate of its own.
 fn proving(authority: &Authority, by: &Authority, folder: &Path, name: &str) -> ClientConfig {
     let (chain, key) = by.client(folder, name);
-    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS).unwrap();
     builder.with_root_certificates(authority.roots()).with_client_auth_cert(vec![chain], key).unwrap()
 }

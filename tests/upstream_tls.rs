@@ -86,7 +86,7 @@ fn http2_over_tls_is_agreed_on_or_there_is_no_connection() {
     let (chain, key) = authority.issue(&["127.0.0.1"], folder.path(), "a");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let builder = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
     // No ALPN: it takes any handshake and agrees on nothing.
     let config = Arc::new(builder.with_single_cert(vec![chain], key).unwrap());

@@ -30,7 +30,7 @@ use tokio_rustls::TlsAcceptor;
 /// # Errors
 /// A socket cannot be had.
 pub fn run(workers: usize, chain: &str, key: &str, endpoints: &[SocketAddr]) -> anyhow::Result<()> {
-    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
+    let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions()?.with_no_client_auth();
     let (chain, key) = (CertificateDer::from_pem_file(chain)?, PrivateKeyDer::from_pem_file(key)?);
     let tls = TlsAcceptor::from(Arc::new(builder.with_single_cert(vec![chain], key)?));

@@ -10,7 +10,7 @@ pub use socket::Socket;
 
 use crate::base::files;
 use rustls::RootCertStore;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::path::{Path, PathBuf};
@@ -36,8 +36,15 @@ impl Pair {
 /// Nothing that is a certificate or a key is larger.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// What computes.
-static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(rustls::crypto::ring::default_provider()));
+/// What computes, on both sides and in all libraries. Its first choice is X25519MLKEM768, so that what somebody records
+/// today stays closed to the quantum computer of tomorrow; X25519 and the curves of before follow.
+static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+
+/// Makes it that of the process, which libraries ask for: without one, building a client of theirs panics.
+pub fn install_provider() {
+    // An error means that there is one already, and there is no other in the tree.
+    let _ = aws_lc_rs::default_provider().install_default();
+}
 
 /// A file's bytes. Waits for it, but not for long.
 pub(crate) fn read(file: &Path) -> Result<Vec<u8>, String> {

@@ -98,8 +98,7 @@ impl Drop for Process {
 
 /// A client for the servers' HTTP APIs.
 pub fn http() -> reqwest::Client {
-    // Err: there is one already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    wayside::http::tls::install_provider();
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(10)).build().unwrap()
 }
 

@@ -11,6 +11,7 @@ pub use settings::{Address, Settings, Token};
 use super::{Failure, Kind};
 use crate::base::files;
 use crate::base::secret::Secret;
+use crate::http::tls;
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{StatusCode, Url};
 use share::Share;
@@ -95,8 +96,7 @@ impl Client {
     /// # Errors
     /// The system's certificates cannot be used.
     pub fn new(settings: Settings) -> Result<Self, String> {
-        // reqwest panics without a provider. An error means that there is one already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install_provider();
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

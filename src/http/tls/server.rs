@@ -50,7 +50,7 @@ impl Acceptor {
     /// # Errors
     /// Which file is wrong, and why.
     pub fn new(settings: &Settings) -> Result<Self, String> {
-        let tickets = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
+        let tickets = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|error| error.to_string())?;
         let loaded = load(settings, tickets)?;
         Ok(Acceptor { settings: Arc::new(settings.clone()), loaded: Arc::new(ArcSwap::from_pointee(loaded)) })
     }

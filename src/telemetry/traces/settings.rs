@@ -127,8 +127,7 @@ impl Settings {
     /// # Errors
     /// The endpoint is no URL, or one of those variables is wrong, or names a file that is.
     fn exporter(&self) -> anyhow::Result<SpanExporter> {
-        // Err: there is one already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        tls::install_provider();
         let mut exporter = if self.http {
             let builder = SpanExporter::builder().with_http().with_http_client(self.client()?);
             let builder = builder.with_protocol(Protocol::HttpBinary).with_endpoint(&self.endpoint);
