@@ -1,6 +1,6 @@
 //! HTTP/2 to the letter: frames in, frames out. What another parser could read differently is refused, and what makes
 //! work for nothing is cut off.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
 use crate::support::program::{Program, until};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -386,4 +386,34 @@ fn a_head_has_bounds() {
     client.send(&frame(HEADERS, END_STREAM, 5, &bytes[..16000])).unwrap();
     client.send(&frame(CONTINUATION, END_HEADERS, 5, &bytes[16000..])).unwrap();
     assert_eq!(client.next_of(RST_STREAM).unwrap().stream, 5);
+}
+
+#[test]
+fn a_priority_that_makes_no_sense_costs_its_stream_at_most() {
+    const FLAG: u8 = 0x20;
+    let (gateway, _) = start();
+    let on_itself = |stream: u32| [&stream.to_be_bytes()[..], &[15]].concat();
+    let held = [GOOD[0], GOOD[1], GOOD[2], (":path", "/held")];
+    let with_priority = [on_itself(1), block(&GOOD)].concat();
+    let open = frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(&held));
+    // RFC 7540 §5.3.1: a stream cannot depend on itself. RFC 9113 §5.3.2 wishes priorities of this kind away.
+    for (which, frames) in [
+        ("of a stream to come", vec![frame(PRIORITY, 0, 1, &on_itself(1))]),
+        ("of an open stream", vec![open, frame(PRIORITY, 0, 1, &on_itself(1))]),
+        ("in a head", vec![frame(HEADERS, END_STREAM | END_HEADERS | FLAG, 1, &with_priority)]),
+    ] {
+        let mut client = Client::connect(&gateway);
+        client.send(&frames.concat()).unwrap();
+        client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &block(&GOOD))).unwrap();
+        loop {
+            let frame = client.next().expect(which);
+            match (frame.kind, frame.stream) {
+                (DATA, 3) => break assert_eq!(frame.payload, b"ok", "{which}"),
+                (RST_STREAM, 1) => assert_eq!(frame.payload, [0, 0, 0, 1], "{which}: PROTOCOL_ERROR"),
+                (RST_STREAM | GOAWAY, _) => panic!("{which}: {frame:?}"),
+                _ => {}
+            }
+        }
+    }
+    until("nothing is left of them", || gateway.metric("wayside_exchanges_in_flight") == Some(0.0));
 }
