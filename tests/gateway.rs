@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
 use crate::support::gateway::Gateway;
-use crate::support::program::{Program, nobody};
+use crate::support::program::{Program, nobody, until};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
@@ -82,6 +82,20 @@ fn a_client_that_says_nothing_or_too_little_is_let_go() {
     }
     // Idle after a request: the answer, then the close.
     assert!(send(&gateway, "GET /users HTTP/1.1\r\nhost: a\r\n\r\n").ends_with("one"));
+}
+
+#[test]
+fn who_speaks_no_http_is_told_nothing_in_it() {
+    let gateway = start(&[], "");
+    for said in ["INVALID CONNECTION PREFACE\r\n\r\n", "DESCRIBE rtsp://a/b RTSP/1.0\r\n\r\n"] {
+        assert_eq!(send(&gateway, said), "", "after {said:?}");
+    }
+    let sample = "wayside_refused_requests_total{kind=\"not_http\"}";
+    until("both are counted", || gateway.metric(sample) == Some(2.0));
+    // A request with a version that nobody knows is one all the same.
+    for said in ["GET / RTSP/1.0\r\n\r\n", "GET http://a/ HTTP/3\r\n\r\n"] {
+        assert!(send(&gateway, said).starts_with("HTTP/1.1 400 "), "after {said:?}");
+    }
 }
 
 #[test]

@@ -22,6 +22,9 @@ pub enum Malformed {
     AmbiguousPath,
     /// A version other than HTTP/1.0 and HTTP/1.1.
     Version,
+    /// Neither the target nor the version is one of HTTP: another protocol, or what should have been the preface of
+    /// HTTP/2, whose client would not understand an answer (RFC 9113 §3.4).
+    NotHttp,
     /// A line that begins with whitespace (RFC 9112 §5.2).
     Folded,
     /// A name that is no token, or whitespace before its colon (RFC 9112 §5.1).
@@ -64,7 +67,7 @@ pub enum Malformed {
 
 impl Malformed {
     /// Each once, in the order of their declaration.
-    pub const ALL: [Malformed; 27] = [
+    pub const ALL: [Malformed; 28] = [
         Malformed::BareLineFeed,
         Malformed::BareCarriageReturn,
         Malformed::EmptyLines,
@@ -73,6 +76,7 @@ impl Malformed {
         Malformed::Target,
         Malformed::AmbiguousPath,
         Malformed::Version,
+        Malformed::NotHttp,
         Malformed::Folded,
         Malformed::HeaderName,
         Malformed::HeaderValue,
@@ -105,6 +109,7 @@ impl Malformed {
             Malformed::Target => "target",
             Malformed::AmbiguousPath => "ambiguous_path",
             Malformed::Version => "version",
+            Malformed::NotHttp => "not_http",
             Malformed::Folded => "folded_header",
             Malformed::HeaderName => "header_name",
             Malformed::HeaderValue => "header_value",
@@ -165,6 +170,7 @@ impl Malformed {
                 "The request's path has a slash, a backslash or parameters next to a dot segment, which servers read differently."
             }
             Malformed::Version => "The request's version is neither HTTP/1.1 nor HTTP/1.0.",
+            Malformed::NotHttp => "The connection does not begin with a request.",
             Malformed::Folded => "A header of the request goes on in a second line.",
             Malformed::HeaderName => "A header's name has a character that is not allowed, or no colon follows it.",
             Malformed::HeaderValue => "A header's value has a character that is not allowed.",

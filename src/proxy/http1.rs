@@ -64,7 +64,10 @@ pub(super) async fn serve(served: Served, drain: watch::Receiver<bool>) {
             Ok(Some(found)) => found,
             Err(bad) => {
                 clock.refuse(bad);
-                out.framing.extend_from_slice(Error::Malformed(bad).closing_answer().as_bytes());
+                // Who speaks something else would take an answer for that.
+                if bad != Malformed::NotHttp {
+                    out.framing.extend_from_slice(Error::Malformed(bad).closing_answer().as_bytes());
+                }
                 let _ = poll_fn(|cx| write_out(&mut out, client, cx, &mut None, &mut alarm, limits)).await;
                 return client.close(&mut alarm).await;
             }

@@ -27,6 +27,8 @@ pub(super) fn request_line(line: &[u8]) -> Result<(&[u8], &[u8], bool), Malforme
     match version {
         b"HTTP/1.1" => Ok((method, target, false)),
         b"HTTP/1.0" => Ok((method, target, true)),
+        // Both are said to be something else.
+        version if !target.starts_with(b"/") && !version.starts_with(b"HTTP/") => Err(Malformed::NotHttp),
         _ => Err(Malformed::Version),
     }
 }
