@@ -24,6 +24,7 @@ mod settings;
 pub mod sidecar;
 mod state;
 mod suspension;
+mod ticker;
 mod told;
 mod version;
 mod wasi;

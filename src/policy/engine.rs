@@ -112,6 +112,12 @@ impl Engine {
         self.hall.suspended.notified().await;
     }
 
+    /// Nothing ticks, since no call runs.
+    #[cfg(test)]
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.hall.pulse.is_asleep()
+    }
+
     /// What it makes room for.
     pub fn settings(&self) -> &EngineSettings {
         &self.hall.settings

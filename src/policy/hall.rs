@@ -1,10 +1,9 @@
 //! The hall: what all versions of a gateway share. Threads, timers, linkers, and how much room there is.
 
-use super::context::TICK;
 use super::instance::Instance;
 use super::rooms::{Place, Rooms};
 use super::settings::EngineSettings;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use super::ticker::{self, Pulse};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -17,6 +16,8 @@ const WAITING: usize = 1024;
 pub(super) struct Hall {
     pub(super) settings: EngineSettings,
     pub(super) jobs: Jobs,
+    /// Ticks for calls that run.
+    pub(super) pulse: Arc<Pulse>,
     /// WASI's timers panic where there is no runtime. Nobody drives this one: a guest that waits is never woken.
     pub(super) timers: Timers,
     /// Somebody was suspended.
@@ -34,12 +35,12 @@ impl Hall {
     pub(super) fn open(settings: EngineSettings) -> anyhow::Result<Self> {
         let rooms = Rooms::open(&settings);
         let rooms = Arc::new(rooms.map_err(|error| anyhow::anyhow!("{error:#}"))?);
-        let stop = Arc::new(AtomicBool::new(false));
-        let ticker = ticker(&rooms, Arc::clone(&stop))?;
+        let (pulse, ticker) = ticker::start(&rooms, settings.workers)?;
+        let mut threads = Threads { pulse: Arc::clone(&pulse), threads: vec![ticker] };
         let (jobs, refill) = refill()?;
+        threads.threads.push(refill);
         let timers = Timers::new()?;
-        let threads = Threads { stop, threads: vec![ticker, refill] };
-        Ok(Hall { settings, jobs, timers, suspended: Notify::new(), rooms, _threads: threads })
+        Ok(Hall { settings, jobs, pulse, timers, suspended: Notify::new(), rooms, _threads: threads })
     }
 
     /// A place for one more version.
@@ -104,25 +105,6 @@ fn work(jobs: &Receiver<Job>) {
     }
 }
 
-/// Advances the epoch, on a thread of its own that starves less than a worker's.
-fn ticker(rooms: &Rooms, stop: Arc<AtomicBool>) -> std::io::Result<JoinHandle<()>> {
-    // Weak: an engine that only its ticker holds would never end.
-    let engines: Vec<_> = rooms.engines().map(wasmtime::Engine::weak).collect();
-    thread::Builder::new().name("policy-ticker".into()).spawn(move || {
-        // Needs a privilege; without it, deadlines are looked at a little later on a busy machine.
-        let _ = rustix::process::setpriority_process(Some(rustix::thread::gettid()), -10);
-        while !stop.load(Relaxed) {
-            thread::sleep(TICK);
-            for engine in &engines {
-                match engine.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => return,
-                }
-            }
-        }
-    })
-}
-
 /// A runtime that is never run.
 pub(super) struct Timers(Option<tokio::runtime::Runtime>);
 
@@ -147,13 +129,13 @@ impl Drop for Timers {
 }
 
 struct Threads {
-    stop: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
+        self.pulse.stop();
         for handle in self.threads.drain(..) {
             // The refill thread itself drops the last version if it was just readying it.
             if handle.thread().id() != thread::current().id() && handle.join().is_err() {

@@ -158,8 +158,9 @@ impl Seats {
     /// Asks it, and puts it back or has it replaced. Gives the CPU time that it took, if it went wrong.
     pub(super) fn ask(&self, worker: usize, mut instance: Box<Instance>, question: Question) -> (Called, Duration) {
         let timers = self.waits.then(|| self.hall.timers.enter());
+        let running = self.hall.pulse.call(worker);
         let (called, fit) = instance.decide(question);
-        drop(timers);
+        drop((running, timers));
         let wrong = matches!(called.outcome, Outcome::Fault(_));
         let spent = if wrong { instance.spent() } else { Duration::ZERO };
         if !fit {
@@ -268,6 +269,8 @@ impl Seats {
     fn build(&self, calls: u32) -> Result<(Box<Instance>, Vec<LogLine>), Error> {
         let Some(place) = self.place().clone() else { return Err(Error::System("it was replaced".into())) };
         let _timers = self.waits.then(|| self.hall.timers.enter());
+        // Its `init` has a deadline too.
+        let _running = self.hall.pulse.call(0);
         Instance::build(place, &self.pre, &self.config, &self.limits, &self.live, self.waits, calls)
     }
 

@@ -111,7 +111,7 @@ fn fault(called: Called) -> (FaultKind, String) {
 
 /// Waits for what another thread does.
 #[track_caller]
-fn until(done: impl Fn() -> bool) {
+pub(super) fn until(done: impl Fn() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < Duration::from_secs(20), "it never happened");

@@ -50,6 +50,18 @@ fn a_trap_is_a_trap_and_says_where() {
 }
 
 #[test]
+fn a_guest_that_loops_is_cut_also_where_nothing_ticked_before() {
+    let engine = Engine::new(EngineSettings { versions: 1, ..EngineSettings::for_workers(1) }).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), Engine::precompile(&bad("(loop $l (br $l))").module()).unwrap()).unwrap();
+    let version = engine.load(file.path(), identity("a"), String::new(), limits(), Arc::default()).unwrap();
+    for _ in 0..3 {
+        until(|| engine.is_at_rest());
+        assert_eq!(fault(ask(&version)).0, FaultKind::Deadline);
+    }
+}
+
+#[test]
 fn a_read_out_of_bounds_is_a_trap() {
     faults_with(bad("(drop (i32.load (i32.const 0x7fffffff)))"), limits(), FaultKind::Trap);
 }
