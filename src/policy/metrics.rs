@@ -1,15 +1,12 @@
 //! The numbers that one policy counts for itself, behind the WIT interface `metrics`. They belong to the policy's name,
-//! as its state does.
+//! as its state does. Counting takes no lock, except where a series is new.
 
-use std::collections::{HashMap, HashSet};
-use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod table;
 
-/// Series of one policy with labels of their own; past that, label values become `other`.
-const MAX_SERIES: usize = 1000;
-/// Series of one policy in all, with those of `other`; past that, new ones are dropped and counted.
-const MAX_ALL: usize = MAX_SERIES + 200;
-const OTHER: &str = "other";
+use arc_swap::ArcSwap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use table::{Found, Kind, Missing, Table, Value};
 
 /// Upper bounds of histogram buckets; made for seconds.
 pub const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -24,31 +21,15 @@ pub const OWN: [&str; 7] = [
     "instances_ready",
     "metrics_dropped_total",
 ];
-/// What the samples of a histogram end with.
-const SUFFIXES: [&str; 4] = ["", "_bucket", "_sum", "_count"];
-/// Names that are refused are told once each, up to this many.
-const REFUSED: usize = 16;
 
-/// The registry of one policy name.
+/// The numbers of one policy name. Workers look a series up in a table that never changes, and add to it as it is; whoever
+/// has a new series puts a larger table in the place of the first.
 #[derive(Debug, Default)]
-pub struct GuestMetrics(Mutex<Registry>);
-
-#[derive(Debug, Default)]
-struct Registry {
-    series: HashMap<Box<str>, Series>,
-    /// A name is a counter or a histogram, never both.
-    kinds: HashMap<Box<str>, Kind>,
-    /// Names that are the gateway's, and were told of.
-    refused: HashSet<Box<str>>,
-    dropped: u64,
-    /// Where keys are put together, so that a call allocates nothing.
-    key: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Counter,
-    Histogram,
+pub struct GuestMetrics {
+    table: ArcSwap<Table>,
+    /// Held by whoever makes the next table.
+    growing: Mutex<()>,
+    dropped: AtomicU64,
 }
 
 /// One series as the exporter shows it.
@@ -94,11 +75,7 @@ impl GuestMetrics {
     /// # Errors
     /// The name is a histogram's, or the gateway's.
     pub fn count(&self, name: &str, delta: u64, labels: &mut [(String, String)]) -> Result<(), Refused> {
-        self.update(name, labels, Kind::Counter, |value| {
-            if let SeriesValue::Counter(count) = value {
-                *count = count.saturating_add(delta);
-            }
-        })
+        self.update(name, labels, Kind::Counter, |value| value.add(delta))
     }
 
     /// Puts a finite value into a histogram. `labels` are sorted in place.
@@ -106,22 +83,17 @@ impl GuestMetrics {
     /// # Errors
     /// The name is a counter's, or the gateway's.
     pub fn observe(&self, name: &str, value: f64, labels: &mut [(String, String)]) -> Result<(), Refused> {
-        self.update(name, labels, Kind::Histogram, |series| {
-            if let SeriesValue::Histogram { counts, sum } = series {
-                counts[BOUNDS.partition_point(|bound| *bound < value)] += 1;
-                *sum += value;
-            }
-        })
+        self.update(name, labels, Kind::Histogram, |series| series.observe(value))
     }
 
     /// All series, in no order.
     pub fn series(&self) -> Vec<Series> {
-        self.lock().series.values().cloned().collect()
+        self.table.load().series()
     }
 
     /// Calls that are not shown: their series was one too many even for `other`, or their name is the gateway's.
     pub fn dropped(&self) -> u64 {
-        self.lock().dropped
+        self.dropped.load(Relaxed)
     }
 
     fn update(
@@ -129,81 +101,65 @@ impl GuestMetrics {
         name: &str,
         labels: &mut [(String, String)],
         kind: Kind,
-        change: impl FnOnce(&mut SeriesValue),
+        change: impl Fn(&Value),
     ) -> Result<(), Refused> {
         labels.sort();
-        let mut guard = self.lock();
-        let registry = &mut *guard;
-        if registry.kinds.get(name).is_some_and(|known| *known != kind) {
-            return Err(Refused::WrongKind);
+        match self.table.load().find(name, labels, kind) {
+            Ok(found) => self.settle(found, change),
+            Err(_) => self.grow(name, labels, kind, change),
         }
-        registry.write_key(name, labels);
-        if let Some(series) = registry.series.get_mut(registry.key.as_str()) {
-            change(&mut series.value);
-            return Ok(());
-        }
-        if !registry.kinds.contains_key(name) && is_own(name, kind) {
-            registry.dropped += 1;
-            let first = registry.refused.len() < REFUSED && registry.refused.insert(name.into());
-            return Err(Refused::Own { first });
-        }
-        if registry.series.len() >= MAX_SERIES {
-            for (_, value) in labels.iter_mut() {
-                OTHER.clone_into(value);
+    }
+
+    fn settle(&self, found: Found<'_>, change: impl Fn(&Value)) -> Result<(), Refused> {
+        match found {
+            Found::Series(value) => change(value),
+            Found::WrongKind => return Err(Refused::WrongKind),
+            Found::Own => {
+                self.dropped.fetch_add(1, Relaxed);
+                return Err(Refused::Own { first: false });
             }
-            registry.write_key(name, labels);
-            if registry.series.len() >= MAX_ALL && !registry.series.contains_key(registry.key.as_str()) {
-                registry.dropped += 1;
-                return Ok(());
-            }
+            Found::Full => drop(self.dropped.fetch_add(1, Relaxed)),
         }
-        registry.kinds.entry(name.into()).or_insert(kind);
-        let series = registry.series.entry(registry.key.as_str().into()).or_insert_with(|| Series {
-            name: name.to_owned(),
-            labels: labels.to_vec(),
-            value: match kind {
-                Kind::Counter => SeriesValue::Counter(0),
-                Kind::Histogram => SeriesValue::Histogram { counts: [0; BOUNDS.len() + 1], sum: 0.0 },
-            },
-        });
-        change(&mut series.value);
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Registry> {
-        // Nothing that panics runs under this lock; should it ever, what it holds is still numbers.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Would a scrape take it for one of the gateway's own?
-fn is_own(name: &str, kind: Kind) -> bool {
-    match kind {
-        Kind::Counter => {
-            let base = name.strip_suffix("_total").unwrap_or(name);
-            OWN.iter().any(|own| own.strip_suffix("_total") == Some(base))
-        }
-        Kind::Histogram => {
-            let differ = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| SUFFIXES.contains(&rest));
-            OWN.iter().any(|own| differ(name, own) || differ(own, name))
-        }
-    }
-}
-
-impl Registry {
-    fn write_key(&mut self, name: &str, labels: &[(String, String)]) {
-        self.key.clear();
-        self.key.push_str(name);
-        for (label, value) in labels {
-            // Lengths, so that no value can look like the next label.
-            // Writing into a string does not fail.
-            let _ = write!(self.key, "\n{}:{label}={value}", value.len());
-        }
+    /// Puts a table with one more in the place of the one that is.
+    #[cold]
+    fn grow(
+        &self,
+        name: &str,
+        labels: &mut [(String, String)],
+        kind: Kind,
+        change: impl Fn(&Value),
+    ) -> Result<(), Refused> {
+        // Nothing that panics runs under this lock; should it ever, the table is whole.
+        let _growing = self.growing.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table.load_full();
+        // Another worker may have been quicker.
+        let missing = match table.find(name, labels, kind) {
+            Ok(found) => return self.settle(found, change),
+            Err(missing) => missing,
+        };
+        let mut next = Table::clone(&table);
+        let done = match missing {
+            Missing::Series => {
+                change(next.add(name, labels, kind));
+                Ok(())
+            }
+            Missing::OwnName => {
+                next.refuse(name);
+                self.dropped.fetch_add(1, Relaxed);
+                Err(Refused::Own { first: true })
+            }
+        };
+        self.table.store(Arc::new(next));
+        done
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::table::{MAX_ALL, MAX_SERIES, OTHER};
     use super::*;
 
     fn label(value: &str) -> Vec<(String, String)> {
@@ -246,6 +202,54 @@ mod tests {
         for name in ["hits", "duration", "suspended", "call"] {
             metrics.count(name, 1, &mut []).unwrap();
         }
+    }
+
+    #[test]
+    fn only_what_is_new_waits_for_others() {
+        let metrics = GuestMetrics::default();
+        for i in 0..MAX_SERIES {
+            metrics.count("hits", 1, &mut label(&i.to_string())).unwrap();
+        }
+        metrics.count("hits", 1, &mut label("one more")).unwrap();
+        assert_eq!(metrics.count("calls", 1, &mut []), Err(Refused::Own { first: true }));
+        // A lock that somebody else holds would be waited for without end.
+        let _held = metrics.growing.lock().unwrap();
+        metrics.count("hits", 1, &mut label("7")).unwrap();
+        metrics.count("hits", 1, &mut label("another one")).unwrap();
+        assert_eq!(metrics.count("calls", 1, &mut []), Err(Refused::Own { first: false }));
+        assert_eq!(metrics.observe("hits", 1.0, &mut label("7")), Err(Refused::WrongKind));
+        assert_eq!(metrics.observe("hits", 1.0, &mut label("yet another one")), Err(Refused::WrongKind));
+    }
+
+    #[test]
+    fn nothing_is_lost_between_workers() {
+        let metrics = GuestMetrics::default();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for i in 0..2000 {
+                        metrics.count("hits", 1, &mut label(&(i % 1500).to_string())).unwrap();
+                        metrics.observe("took", 0.5, &mut []).unwrap();
+                    }
+                });
+            }
+        });
+        let (mut hits, mut took) = (0, Vec::new());
+        for series in metrics.series() {
+            match series.value {
+                SeriesValue::Counter(count) => hits += count,
+                SeriesValue::Histogram { counts, sum } => took.push((counts.iter().sum::<u64>(), sum)),
+            }
+        }
+        assert_eq!((hits, took), (8000, vec![(8000, 4000.0)]));
+    }
+
+    #[test]
+    fn counters_stop_at_their_end() {
+        let metrics = GuestMetrics::default();
+        metrics.count("hits", u64::MAX - 1, &mut []).unwrap();
+        metrics.count("hits", 2, &mut []).unwrap();
+        assert_eq!(metrics.series()[0].value, SeriesValue::Counter(u64::MAX));
     }
 
     #[test]
