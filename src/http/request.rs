@@ -69,8 +69,8 @@ pub struct Head {
     pub paths: Paths,
     /// The path as it was read; the kind of what is wrong with it.
     path: Result<Path, Malformed>,
-    /// The host in lower case, where that changed it.
-    lowered: Option<String>,
+    /// The host in lower case, worked out once: every rule looks at it.
+    host: Box<str>,
 }
 
 impl Head {
@@ -82,13 +82,13 @@ impl Head {
     /// The same with its path read in this way.
     pub fn with(parts: Parts, peer: Arc<Peer>, trusted_proxies: &[IpNet], paths: Paths) -> Arc<Self> {
         let path = Path::read(parts.uri.path(), paths);
-        let host = host(&parts);
-        let lowered = host.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| host.to_ascii_lowercase());
+        let mut host: Box<str> = host(&parts).into();
+        host.make_ascii_lowercase();
         let upgrade = check::upgrade(&parts);
         let extended_connect = parts.version == http::Version::HTTP_2 && upgrade.is_some();
         let peer_is_trusted = client::is_trusted(trusted_proxies, peer.ip);
         let client = client::address(&parts.headers, &peer, trusted_proxies);
-        Arc::new(Head { parts, peer, peer_is_trusted, client, upgrade, extended_connect, paths, path, lowered })
+        Arc::new(Head { parts, peer, peer_is_trusted, client, upgrade, extended_connect, paths, path, host })
     }
 
     /// Is its path one that must not be forwarded?
@@ -119,7 +119,7 @@ impl Head {
 
     /// Host of the authority, lower case, without port, user and the dot of a full name; "" where there is none.
     pub fn host(&self) -> &str {
-        self.lowered.as_deref().unwrap_or_else(|| host(&self.parts))
+        &self.host
     }
 
     /// `http` or `https`: how the client reached the gateway.
