@@ -33,7 +33,8 @@ fn question() -> anyhow::Result<Question> {
         live: Arc::new(ServiceLive::default()),
     };
     let catalog: Arc<Catalog> = Arc::new([Arc::new(service)].into_iter().collect());
-    let mut request = http::Request::get("/api/users?page=2").header("host", "shop.example").header("x-tier", "gold");
+    let mut request = http::Request::get("/api/users?page=2").header("host", "shop.example");
+    request = request.header("x-tier", "gold").header("x-tenant", "acme-19");
     request = request.header("cookie", "theme=dark; sid=user-7");
     for n in 0..10 {
         request = request.header(format!("x-header-{n}"), "some value of usual length");
@@ -62,12 +63,18 @@ fn header() -> Guest {
 fn calls(criterion: &mut Criterion) {
     let mut run = || -> anyhow::Result<()> {
         let engine = Engine::new(EngineSettings::for_workers(1))?;
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/prebuilt/canary.wasm");
+        let read = |path: &str| std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(path));
+        let rules: String = (0..20).map(|n| format!("/api/users acme-{n} gold users-v2\n")).collect();
         let guests = [
             ("next", Guest::new().module(), ""),
             ("header, reason, forward", header().module(), ""),
             // In Rust: it reads a header and a cookie, hashes the user, gives a reason, and forwards.
-            ("the canary example", std::fs::read(example)?, "100"),
+            ("canary", read("guest-examples/prebuilt/canary.wasm")?, "100"),
+            // It reads two headers and the path; the last of its 20 rules fits; it gives a reason, and forwards.
+            ("tenant", read("guest-examples/prebuilt/tenant.wasm")?, &rules),
+            // The same two as they were with 0.1.0 of the interface: a call for each input.
+            ("canary, 0.1.0", read("tests/guests/published/canary-0.1.0.wasm")?, "100"),
+            ("tenant, 0.1.0", read("tests/guests/published/tenant-0.1.0.wasm")?, &rules),
         ];
         for (name, bytes, config) in guests {
             let version = load(&engine, &bytes, config)?;

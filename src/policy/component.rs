@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The version of `wayside:policy` that this gateway speaks.
-const OURS: (u64, u64, u64) = (0, 1, 0);
+const OURS: (u64, u64, u64) = (0, 1, 1);
 /// WASI packages that policies find here, empty as they are.
 const WASI: [&str; 6] = ["cli", "clocks", "filesystem", "io", "random", "sockets"];
 const PACKAGE: &str = "wayside:policy/";
@@ -145,9 +145,9 @@ mod tests {
     fn what_is_no_policy_is_told_so() {
         let cases = [
             (names(&["wasi:http/types@0.2.3"], &[ROUTING]), "disableFeatures"),
-            (names(&["wayside:policy/request@0.2.0"], &[ROUTING]), "speaks 0.1.0"),
-            (names(&["wayside:policy/request@1.1.0"], &[ROUTING]), "speaks 0.1.0"),
-            (names(&[], &["wayside:policy/routing@0.2.0"]), "speaks 0.1.0"),
+            (names(&["wayside:policy/request@0.2.0"], &[ROUTING]), "speaks 0.1.1"),
+            (names(&["wayside:policy/request@1.1.0"], &[ROUTING]), "speaks 0.1.1"),
+            (names(&[], &["wayside:policy/routing@0.2.0"]), "speaks 0.1.1"),
             (names(&["wasi:cli/stdout@0.3.0"], &[ROUTING]), "does not have"),
             (names(&["wasi:nn/tensor@0.2.0"], &[ROUTING]), "does not have"),
             (names(&["env"], &[ROUTING]), "imports `env`"),

@@ -1,5 +1,6 @@
 //! What a guest's calls act on: the question, what was said so far, and the bounds that hold meanwhile.
 
+use super::host::Inputs;
 use super::limits::Limits;
 use super::live::PolicyLive;
 use super::question::Question;
@@ -16,6 +17,8 @@ use wasmtime_wasi::{WasiCtxView, WasiView};
 pub(super) struct Context {
     /// Only while `decide` runs.
     pub(super) question: Option<Question>,
+    /// What the guest read last by `request.inputs`.
+    pub(super) inputs: Inputs,
     pub(super) call: Call,
     pub(super) memory: Memory,
     pub(super) deadline: Deadline,
@@ -41,6 +44,7 @@ impl Context {
     pub(super) fn new(limits: &Limits, live: Arc<PolicyLive>) -> Self {
         Context {
             question: None,
+            inputs: Inputs::default(),
             call: Call::default(),
             memory: Memory { most: limits.memory, used: 0, refused: false },
             deadline: Deadline::new(Duration::MAX, Duration::MAX),

@@ -7,6 +7,7 @@ mod catalog;
 mod clock;
 mod edit;
 mod hashing;
+mod inputs;
 mod log;
 mod metrics;
 mod plan;
@@ -15,4 +16,5 @@ mod request;
 mod routing;
 mod state;
 
+pub(super) use inputs::Inputs;
 pub(super) use routing::answer;

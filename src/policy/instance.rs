@@ -29,8 +29,8 @@ const INIT_WALL: Duration = Duration::from_secs(5);
 const HANDED_OVER: usize = 1 << 20;
 /// Bytes that are kept of what a guest says about its own error, and of names of its functions.
 const MESSAGE: usize = 4096;
-/// The interface that a policy exports.
-const ROUTING: &str = "wayside:policy/routing@0.1.0";
+/// The interface that a policy exports; it is found by this name also where the policy is for an older gateway.
+const ROUTING: &str = "wayside:policy/routing@0.1.1";
 
 /// A copy that answered `init` and is ready for questions.
 pub(super) struct Instance {

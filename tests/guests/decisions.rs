@@ -1,5 +1,6 @@
 //! A thousand generated requests, decided by each example: the prebuilt component, the one that was built from source
-//! just now (where `make guests` was run), and the rules written down once more in plain Rust.
+//! just now (where `make guests` was run), the one that was built with an earlier version of the interface, and the rules
+//! written down once more in plain Rust.
 
 use super::world::{Loader, catalog, path, question, said};
 use wayside::base::chance::Chance;
@@ -81,11 +82,12 @@ async fn decide(name: &str, config: &str, expected: impl Fn(&Sample) -> Option<&
     let loader = Loader::new();
     let prebuilt = path(&format!("guest-examples/prebuilt/{name}.wasm"));
     let prebuilt = loader.load(&prebuilt, config, Limits::default()).await.unwrap();
-    let built = path(&format!("target/guests/{name}.wasm"));
-    let built = match built.exists() {
-        true => Some(loader.load(&built, config, Limits::default()).await.unwrap()),
-        false => None,
-    };
+    // Never built again: what was published keeps loading and means what it did.
+    let others = [format!("target/guests/{name}.wasm"), format!("tests/guests/published/{name}-0.1.0.wasm")];
+    let mut versions = Vec::new();
+    for other in others.iter().map(|other| path(other)).filter(|other| other.exists()) {
+        versions.push(loader.load(&other, config, Limits::default()).await.unwrap());
+    }
     let mut chance = Chance(1);
     let mut forwards = 0;
     for number in 0..REQUESTS {
@@ -98,8 +100,8 @@ async fn decide(name: &str, config: &str, expected: impl Fn(&Sample) -> Option<&
         };
         assert_eq!(service, expected(&sample), "{sample:?}");
         forwards += u32::from(service.is_some());
-        if let Some(built) = &built {
-            assert_eq!(said(&built.decide(0, sample.question())), said(&called), "{sample:?}");
+        for version in &versions {
+            assert_eq!(said(&version.decide(0, sample.question())), said(&called), "{sample:?}");
         }
     }
     assert!(forwards > REQUESTS / 20, "only {forwards} forwards: the samples test little");
@@ -113,6 +115,15 @@ async fn canary_decides_as_written() {
 #[tokio::test]
 async fn tenant_decides_as_written() {
     decide("tenant", RULES, Sample::tenant).await;
+}
+
+#[test]
+fn what_was_published_is_still_here() {
+    for name in ["canary", "tenant"] {
+        let bytes = std::fs::read(path(&format!("tests/guests/published/{name}-0.1.0.wasm"))).unwrap();
+        let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        assert!(holds(b"wayside:policy/routing@0.1.0") && !holds(b"@0.1.1"), "{name} was built anew");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 use crate::http::headers::cookie;
 use crate::policy::bindings::wayside::policy::request::Host;
 use crate::policy::context::Context;
-use http::HeaderMap;
+use http::HeaderValue;
+use http::header::GetAll;
+use std::borrow::Cow;
 
 impl Host for Context {
     fn method(&mut self) -> String {
@@ -31,7 +33,7 @@ impl Host for Context {
     }
 
     fn header(&mut self, name: String) -> Option<String> {
-        header(&self.question("request.header")?.head.parts.headers, &name)
+        joined(self.question("request.header")?.head.parts.headers.get_all(&name), &name).map(Cow::into_owned)
     }
 
     fn header_values(&mut self, name: String) -> Vec<String> {
@@ -61,22 +63,35 @@ impl Host for Context {
     fn tls_subject(&mut self) -> Option<String> {
         self.question("request.tls-subject")?.head.peer.tls_subject.as_deref().map(str::to_owned)
     }
+
+    fn inputs(&mut self, names: String) -> String {
+        let Context { question: Some(question), inputs, .. } = self else {
+            self.deciding("request.inputs");
+            return String::new();
+        };
+        inputs.read(names, &question.head).unwrap_or_else(|problem| {
+            self.bad(format!("`request.inputs`: {problem}"));
+            String::new()
+        })
+    }
 }
 
-/// All lines of a header in one.
-fn header(headers: &HeaderMap, name: &str) -> Option<String> {
-    let mut lines = headers.get_all(name).into_iter();
-    let mut text = String::from_utf8_lossy(lines.next()?.as_bytes()).into_owned();
+/// All lines of the header of this name in one.
+pub(super) fn joined<'a>(lines: GetAll<'a, HeaderValue>, name: &str) -> Option<Cow<'a, str>> {
+    let mut lines = lines.into_iter();
+    let first = String::from_utf8_lossy(lines.next()?.as_bytes());
+    let Some(second) = lines.next() else { return Some(first) };
     let between = if name.eq_ignore_ascii_case("cookie") { "; " } else { ", " };
-    for line in lines {
+    let mut text = first.into_owned();
+    for line in std::iter::once(second).chain(lines) {
         text.push_str(between);
         text.push_str(&String::from_utf8_lossy(line.as_bytes()));
     }
-    Some(text)
+    Some(text.into())
 }
 
 /// The first query parameter of this name, decoded (the URL standard's `application/x-www-form-urlencoded`).
-fn parameter(query: &str, name: &str) -> Option<String> {
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     let mut parameters = form_urlencoded::parse(query.as_bytes());
     parameters.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
 }
@@ -84,7 +99,7 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::{HeaderMap, HeaderName};
 
     fn headers(lines: &[(&str, &[u8])]) -> HeaderMap {
         let line = |(name, value): &(&str, &[u8])| {
@@ -97,12 +112,13 @@ mod tests {
     fn lines_of_a_header_are_joined_and_bad_bytes_shown_as_such() {
         let headers =
             headers(&[("x-a", b"1"), ("x-a", b"2"), ("cookie", b"a=1"), ("cookie", b"b=2"), ("x-b", b"\xff")]);
-        assert_eq!(header(&headers, "X-A").as_deref(), Some("1, 2"));
-        assert_eq!(header(&headers, "Cookie").as_deref(), Some("a=1; b=2"));
-        assert_eq!(header(&headers, "x-b").as_deref(), Some("\u{fffd}"));
-        assert_eq!(header(&headers, "x-c"), None);
-        assert_eq!(header(&headers, "no header"), None);
-        assert_eq!(header(&headers, ""), None);
+        let header = |name: &str| joined(headers.get_all(name), name);
+        assert_eq!(header("X-A").as_deref(), Some("1, 2"));
+        assert_eq!(header("Cookie").as_deref(), Some("a=1; b=2"));
+        assert_eq!(header("x-b").as_deref(), Some("\u{fffd}"));
+        assert_eq!(header("x-c"), None);
+        assert_eq!(header("no header"), None);
+        assert_eq!(header(""), None);
     }
 
     #[test]

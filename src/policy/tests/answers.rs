@@ -123,6 +123,12 @@ fn init_sees_nothing_but_log_and_hashing() {
     )));
     for (interface, function, signature, call) in [
         ("request", "path", "(param i32)", "(call $request.path (i32.const 64))"),
+        (
+            "request",
+            "inputs",
+            "(param i32 i32 i32)",
+            "(call $request.inputs (i32.const 0) (i32.const 0) (i32.const 64))",
+        ),
         ("clock", "now-ms", "(result i64)", "(drop (call $clock.now-ms))"),
         ("random", "below", "(param i32) (result i32)", "(drop (call $random.below (i32.const 2)))"),
         ("plan", "random", "", "(call $plan.random)"),
@@ -161,7 +167,7 @@ fn a_component_for_a_newer_gateway_loads_unless_it_uses_what_is_new() {
     let guest = Guest::new().import("request", "protocol", "(param i32)");
     let guest = guest.decide("(call $request.protocol (i32.const 64)) (call $next)");
     let problem = Engine::precompile(&guest.newer_module()).unwrap_err();
-    assert!(problem.contains("built for wayside:policy@0.1.1") && problem.contains("protocol"), "{problem}");
+    assert!(problem.contains("built for wayside:policy@0.1.2") && problem.contains("protocol"), "{problem}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Guest {
     pub(crate) fn import(mut self, interface: &str, function: &str, signature: &str) -> Self {
         let module = match interface.split_once(':') {
             Some(_) => format!("{interface}@0.2.0"),
-            None => format!("wayside:policy/{interface}@0.1.0"),
+            None => format!("wayside:policy/{interface}@0.1.1"),
         };
         let line = r#"(import "{module}" "{function}" (func ${interface}.{function} {signature}))"#;
         let line = line.replace("{module}", &module).replace("{function}", function);
@@ -88,7 +88,7 @@ impl Guest {
     /// As `module`, built with the WIT of a newer gateway, where `request` has one function more: `protocol`.
     pub(crate) fn newer_module(self) -> Vec<u8> {
         self.build(|text| {
-            let newer = text.replace("@0.1.0", "@0.1.1");
+            let newer = text.replace("@0.1.1", "@0.1.2");
             newer.replace("interface request {", "interface request {\n  protocol: func() -> string;")
         })
     }
@@ -131,9 +131,9 @@ impl Guest {
                 (i32.store16 (i32.const 24) (local.get 0))
                 (i32.store (i32.const 36) (local.get 1)) (i32.store (i32.const 40) (local.get 2))
                 (i32.const 16))
-            (func (export "wayside:policy/routing@0.1.0#init") (param $config i32) (param $length i32) (result i32)
+            (func (export "wayside:policy/routing@0.1.1#init") (param $config i32) (param $length i32) (result i32)
                 {init})
-            (func (export "wayside:policy/routing@0.1.0#decide") (result i32)
+            (func (export "wayside:policy/routing@0.1.1#decide") (result i32)
                 (local $i i32)
                 (global.set $heap (i32.const {HEAP}))
                 {decide}))"#
@@ -154,7 +154,7 @@ impl Guest {
 const WORLD: &str = "
 package test:guest;
 world guest {
-  include wayside:policy/policy@0.1.0;
+  include wayside:policy/policy@0.1.1;
   import wasi:io/poll@0.2.0;
   import wasi:io/streams@0.2.0;
   import wasi:cli/stderr@0.2.0;

@@ -35,6 +35,12 @@ fn the_request_is_read_by_calls() {
         let guest = guest.map_decide(|body| body.replace("NAME", &name));
         assert_eq!(logged(&load(guest)), expected, "{function}");
     }
+    let mut guest = show("request", "inputs", "(param i32 i32 i32)", "NAMES", 0);
+    let names = guest.text("header x-canary\nheader x-none\npath");
+    let version = load(guest.map_decide(|body| body.replace("NAMES", &names)));
+    for _ in 0..3 {
+        assert_eq!(logged(&version), "=1\n\n=/a/b");
+    }
 }
 
 #[test]
@@ -213,6 +219,7 @@ fn logs_are_bounded() {
 
 /// Every call that the interface calls a fault: the function, its type, the call, and a word of the message.
 const FORBIDDEN: &[(&str, &str, &str, &str, &str)] = &[
+    ("request", "inputs", "(param i32 i32 i32)", "(call $F (\"path\nbody\") (i32.const 64))", "`body` is no input"),
     ("edit", "set-header", "(param i32 i32 i32 i32)", "(call $F (\"host\") (\"x\"))", "belongs to the connection"),
     (
         "edit",
