@@ -121,7 +121,7 @@ impl Watch {
 
     /// Ticks while calls run. `pause` takes the time from one tick to the next; `tick` says whether to go on.
     fn run(mut self, pause: impl Fn(), mut tick: impl FnMut() -> bool) {
-        // What was there before it had a name to be woken by.
+        // There is one ticker, so nobody set it before.
         let _ = self.pulse.ticker.set(thread::current());
         while !self.pulse.stop.load(SeqCst) {
             pause();
@@ -132,6 +132,8 @@ impl Watch {
                 while self.pulse.is_asleep() && !self.pulse.stop.load(SeqCst) {
                     thread::park();
                 }
+                // For a call that comes alone, one tick is enough.
+                self.begun = self.pulse.calls().0;
             }
         }
     }
