@@ -27,7 +27,7 @@ fn question() -> anyhow::Result<Question> {
     let service = Service {
         name: "users-v2".into(),
         settings: Arc::new(wayside::service::Settings::of("bench")),
-        endpoints: Vec::new(),
+        endpoints: Default::default(),
         reported: Arc::default(),
         tls: None,
         live: Arc::new(ServiceLive::default()),

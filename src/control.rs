@@ -209,10 +209,10 @@ impl Control {
     /// failure puts them aside again.
     fn try_again(&self) {
         let now = crate::base::time::process_ms();
-        for (id, live) in self.world.endpoints() {
-            let due = !live.healthy.load(Relaxed) && live.retry_at_ms.load(Relaxed) <= now;
-            if due && !self.checks.covers(*id) {
-                live.on_probation();
+        for endpoint in self.world.unhealthy() {
+            let due = endpoint.live.retry_at_ms.load(Relaxed) <= now;
+            if due && !self.checks.covers(endpoint.id) {
+                endpoint.live.on_probation();
             }
         }
     }

@@ -4,6 +4,7 @@ pub mod balance;
 pub mod catalog;
 pub mod decision;
 mod endpoint;
+pub mod endpoints;
 mod health;
 pub mod plan;
 pub mod pool;
@@ -12,6 +13,7 @@ pub mod route;
 pub mod settings;
 
 pub use endpoint::{Endpoint, InFlight, Live};
+pub use endpoints::Endpoints;
 pub use health::Checks;
 pub use settings::Settings;
 
@@ -30,7 +32,7 @@ pub struct Service {
     /// How it is balanced, timed and retried.
     pub settings: Arc<Settings>,
     /// In the source's order.
-    pub endpoints: Vec<Arc<Endpoint>>,
+    pub endpoints: Endpoints,
     /// What its source said last.
     pub reported: Arc<Observed>,
     /// Speaks TLS with its endpoints; none: they are spoken to without.
@@ -51,19 +53,14 @@ pub struct ServiceLive {
 }
 
 impl Service {
-    /// Endpoints that are healthy by their source and by our own checks.
-    pub fn usable(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.endpoints.iter().filter(|endpoint| endpoint.usable())
+    /// How many endpoints are healthy by their source and by our own checks.
+    pub fn usable(&self) -> usize {
+        self.endpoints.ready().usable
     }
 
     /// Those of them that take traffic without being named.
     pub fn candidates(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.endpoints.iter().filter(|endpoint| endpoint.is_candidate())
-    }
-
-    /// The endpoint with this id.
-    pub fn endpoint(&self, id: u32) -> Option<&Arc<Endpoint>> {
-        self.endpoints.iter().find(|endpoint| endpoint.id == id)
     }
 
     /// Time since the source last confirmed the list.

@@ -25,6 +25,8 @@ pub(super) struct World {
     observed: BTreeMap<Arc<str>, (Arc<str>, Arc<Observed>)>,
     services: HashMap<Arc<str>, Arc<ServiceLive>>,
     endpoints: Identities,
+    /// What was published last.
+    catalog: Arc<Catalog>,
     generation: u64,
 }
 
@@ -46,6 +48,7 @@ impl World {
             observed: BTreeMap::new(),
             services: HashMap::new(),
             endpoints: Identities::default(),
+            catalog: Arc::default(),
             generation: 0,
         }
     }
@@ -136,10 +139,12 @@ impl World {
                 listed.insert(key);
                 endpoints.push(Arc::new(endpoint(&name, entry, self.config.gateway.zone.as_ref(), id, live)));
             }
+            let endpoints = endpoints.into_iter().collect();
             services.push(Arc::new(Service { name, settings, endpoints, reported, tls, live }));
         }
         self.endpoints.known.retain(|key, _| listed.contains(key));
-        let catalog: Catalog = services.into_iter().collect();
+        self.catalog = Arc::new(services.into_iter().collect());
+        let catalog = &self.catalog;
         self.services.retain(|name, _| catalog.service(name).is_some());
         let route = |declared: &crate::control::config::DeclaredRoute| {
             let service = Arc::clone(catalog.service(&declared.service)?);
@@ -153,7 +158,7 @@ impl World {
             config_error: self.config_error.clone(),
             gateway: Arc::new(self.config.gateway.clone()),
             telemetry: Arc::new(self.config.telemetry.clone()),
-            catalog: Arc::new(catalog),
+            catalog: Arc::clone(&self.catalog),
             routes,
             policies: self.policies.clone(),
         }
@@ -172,9 +177,14 @@ impl World {
         declared.chain(observed).chain(routed).collect()
     }
 
-    /// Endpoints and their live state, by id.
-    pub(super) fn endpoints(&self) -> impl Iterator<Item = &(u32, Arc<Live>)> {
-        self.endpoints.known.values()
+    /// Endpoints that our own checks or connects call unhealthy.
+    pub(super) fn unhealthy(&self) -> Vec<Arc<Endpoint>> {
+        let of = |service: &Arc<Service>| {
+            let endpoints = service.endpoints.clone();
+            let ready = endpoints.ready();
+            ready.unhealthy.iter().map(|place| Arc::clone(&endpoints[*place as usize])).collect::<Vec<_>>()
+        };
+        self.catalog.services().flat_map(of).collect()
     }
 
     /// All that was declared and observed, but for what only time changes.

@@ -89,9 +89,7 @@ fn tidy(worker: &Worker) {
     worker.pools.lifetime.set(snapshot.gateway.upstream_lifetime);
     worker.pools.keepalive.set(snapshot.gateway.upstream_keepalive);
     worker.pools.max_head.set(snapshot.gateway.max_response_head_bytes);
-    let known: std::collections::HashSet<u32> =
-        snapshot.services().flat_map(|service| service.endpoints.iter().map(|e| e.id)).collect();
-    worker.pools.tidy(|id| known.contains(&id));
+    worker.pools.tidy(|id| snapshot.catalog.endpoint(id).is_some());
     worker.balancer.borrow_mut().retain(|service| snapshot.service(service).is_some());
     worker.recorder.tidy(&snapshot);
 }

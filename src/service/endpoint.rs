@@ -3,8 +3,8 @@
 use crate::base::seldom::Seldom;
 use crate::discovery::Metadata;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// An endpoint as one snapshot sees it.
@@ -38,7 +38,10 @@ pub struct Live {
     /// Peak-sensitive moving average of the time to the response head, in µs. 0: not measured yet.
     pub latency_us: AtomicU32,
     /// By active checks and by failing connects.
-    pub healthy: AtomicBool,
+    healthy: AtomicBool,
+    /// Counts the changes of health of all endpoints of its service, so that those which are ready to be picked are looked
+    /// for again after each. None: it is in no list yet.
+    changes: OnceLock<Arc<AtomicU64>>,
     /// Connects that failed in a row.
     pub failed_connects: AtomicU32,
     /// Without an active check, an endpoint made unhealthy by failed connects is tried again from then on, in ms
@@ -56,6 +59,7 @@ impl Default for Live {
             in_flight: AtomicU32::new(0),
             latency_us: AtomicU32::new(0),
             healthy: AtomicBool::new(true),
+            changes: OnceLock::new(),
             failed_connects: AtomicU32::new(0),
             retry_at_ms: AtomicU64::new(0),
             put_aside: Seldom::each(Duration::from_secs(60)),
@@ -80,7 +84,7 @@ impl Endpoint {
 
     /// Healthy by active checks and by connects. True where nothing checks.
     pub fn healthy(&self) -> bool {
-        self.live.healthy.load(Relaxed)
+        self.live.is_healthy()
     }
 
     /// Requests in flight to it from this gateway.
@@ -90,6 +94,34 @@ impl Endpoint {
 }
 
 impl Live {
+    /// Healthy by active checks and by connects.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Relaxed)
+    }
+
+    /// Sets its health, and tells its service. True: it was healthy before.
+    fn set_healthy(&self, healthy: bool) -> bool {
+        let was = self.healthy.swap(healthy, Relaxed);
+        if was != healthy
+            && let Some(changes) = self.changes.get()
+        {
+            // Whoever sees the number sees the health.
+            changes.fetch_add(1, Release);
+        }
+        was
+    }
+
+    /// What counts the changes of health of its service.
+    pub(super) fn changes(&self) -> Option<&Arc<AtomicU64>> {
+        self.changes.get()
+    }
+
+    /// From now on its changes of health are counted there. Once only: it belongs to one service as long as it lives.
+    pub(super) fn count_changes(&self, changes: &Arc<AtomicU64>) {
+        let counted = self.changes.get_or_init(|| Arc::clone(changes));
+        debug_assert!(Arc::ptr_eq(counted, changes), "an endpoint belongs to one service");
+    }
+
     /// A connect succeeded.
     pub fn connected(&self) {
         if self.failed_connects.load(Relaxed) != 0 {
@@ -105,19 +137,19 @@ impl Live {
         }
         let at = crate::base::time::process_ms() + u64::try_from(try_again_after.as_millis()).unwrap_or(u64::MAX / 2);
         self.retry_at_ms.store(at, Relaxed);
-        self.healthy.swap(false, Relaxed)
+        self.set_healthy(false)
     }
 
     /// An active check has found out how it is; connects are counted anew.
     pub fn checked(&self, healthy: bool) {
         self.failed_connects.store(0, Relaxed);
-        self.healthy.store(healthy, Relaxed);
+        self.set_healthy(healthy);
     }
 
     /// Put aside by failing connects, it gets another chance: one more failure puts it aside again.
     pub fn on_probation(&self) {
         self.failed_connects.store(FAILED_CONNECTS - 1, Relaxed);
-        self.healthy.store(true, Relaxed);
+        self.set_healthy(true);
     }
 
     /// Takes the time to a response head into the moving average: a slower one at once in full, a faster one by an

@@ -9,7 +9,7 @@ pub enum Strategy {
     /// One after the other; one counter per service, shared by all workers.
     #[default]
     RoundRobin,
-    /// One after the other in proportion to weight, smoothly mixed (nginx's algorithm).
+    /// One after the other in proportion to weight, smoothly mixed.
     WeightedRoundRobin,
     /// Any, in proportion to weight.
     Random,

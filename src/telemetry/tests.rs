@@ -170,7 +170,7 @@ fn the_url_of_an_attempt_says_whether_it_went_over_tls() {
         name: "users".into(),
         settings: Arc::clone(&plain.settings),
         tls: Some(tls),
-        endpoints: Vec::new(),
+        endpoints: Default::default(),
         reported: Arc::default(),
         live: Arc::default(),
     };

@@ -48,7 +48,7 @@ pub(crate) fn catalog(seed: u32) -> Arc<Catalog> {
     let endpoint = |service: &'static str, index: u32| {
         let live = Live::default();
         live.in_flight.store((seed.wrapping_mul(index + 7) >> 3) % 5, Relaxed);
-        live.healthy.store(!(seed + index).is_multiple_of(4), Relaxed);
+        live.checked(!(seed + index).is_multiple_of(4));
         Arc::new(Endpoint {
             id: 100 + index,
             service: service.into(),

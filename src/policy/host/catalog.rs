@@ -15,7 +15,7 @@ impl Host for Context {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Some(ServiceInfo {
             endpoints: count(service.endpoints.len()),
-            usable: count(service.usable().count()),
+            usable: count(service.usable()),
             in_flight: service.endpoints.iter().fold(0, |sum, endpoint| sum.saturating_add(endpoint.in_flight())),
             age_ms: ms(service.age()),
             stale: service.live.stale.load(Relaxed),
@@ -49,18 +49,17 @@ impl Host for Context {
     fn find(&mut self, service: String, address: String) -> Option<Endpoint> {
         let address: SocketAddr = address.parse().ok()?;
         let service = self.question("catalog.find")?.catalog.service(&service)?;
-        service.endpoints.iter().find(|e| e.address == address).map(|e| show(e))
+        service.endpoints.by_address(address).map(|e| show(e))
     }
 
     fn describe(&mut self, id: u32) -> Option<Description> {
-        let services = self.question("catalog.describe")?.catalog.services();
-        let endpoint = services.flat_map(|service| &service.endpoints).find(|endpoint| endpoint.id == id)?;
+        let endpoint = self.question("catalog.describe")?.catalog.endpoint(id)?;
         Some(Description {
             service: endpoint.service.as_ref().to_owned(),
             address: endpoint.address.to_string(),
             zone: endpoint.zone.as_deref().map(str::to_owned),
             metadata: endpoint.metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
-            healthy: endpoint.source_healthy && endpoint.healthy(),
+            healthy: endpoint.usable(),
             ejected: false,
             age_ms: ms(endpoint.live.born.elapsed()),
         })

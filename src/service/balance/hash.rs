@@ -7,13 +7,13 @@ use crate::service::Endpoint;
 use std::hash::Hasher;
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
-pub(super) fn pick(candidates: Candidates<'_>, key: &str) -> usize {
+pub(super) fn pick(candidates: Candidates<'_>, key: &str) -> u32 {
     let key = xxh64(key.as_bytes(), 0);
     let mut best = (f64::NEG_INFINITY, 0);
-    for (index, endpoint) in candidates.iter().enumerate() {
+    for (place, endpoint) in candidates.iter() {
         let score = score(key, endpoint);
         if score > best.0 {
-            best = (score, index);
+            best = (score, place);
         }
     }
     best.1

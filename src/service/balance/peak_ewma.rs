@@ -6,9 +6,9 @@ use crate::base::chance::Chance;
 use crate::service::Endpoint;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub(super) fn pick(candidates: Candidates<'_>, chance: &mut Chance) -> usize {
-    let (a, b) = chance.two(candidates.len());
-    if cost(candidates.get(b)) < cost(candidates.get(a)) { b } else { a }
+pub(super) fn pick(candidates: Candidates<'_>, chance: &mut Chance) -> u32 {
+    let (a, b) = candidates.two(chance);
+    if cost(candidates.at(b)) < cost(candidates.at(a)) { b } else { a }
 }
 
 /// An endpoint that was never measured costs nothing but its load, so it is tried soon, and not by all at once.

@@ -3,15 +3,15 @@
 use super::Candidates;
 use crate::base::chance::Chance;
 
-pub(super) fn pick(candidates: Candidates<'_>, chance: &mut Chance) -> usize {
-    let total: usize = candidates.iter().map(|e| e.weight as usize).sum();
-    let mut left = chance.below(total);
-    for (index, endpoint) in candidates.iter().enumerate() {
-        let weight = endpoint.weight as usize;
-        if left < weight {
-            return index;
+/// Draws that may hit somebody who is no candidate, before all candidates are walked over.
+const DRAWS: usize = 16;
+
+pub(super) fn pick(candidates: Candidates<'_>, chance: &mut Chance) -> u32 {
+    let mut draw = || chance.below(usize::try_from(candidates.line()).unwrap_or(usize::MAX)) as u64;
+    for _ in 0..DRAWS {
+        if let Some(place) = candidates.on_line(draw()) {
+            return place;
         }
-        left -= weight;
     }
-    0
+    candidates.on_own_line(chance.next_u64())
 }

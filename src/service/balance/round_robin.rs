@@ -3,7 +3,7 @@
 use super::Candidates;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-pub(super) fn pick(candidates: Candidates<'_>, turn: &AtomicU64) -> usize {
+pub(super) fn pick(candidates: Candidates<'_>, turn: &AtomicU64) -> u32 {
     // The remainder is below a usize.
-    (turn.fetch_add(1, Relaxed) % candidates.len() as u64) as usize
+    candidates.place((turn.fetch_add(1, Relaxed) % candidates.len() as u64) as usize)
 }

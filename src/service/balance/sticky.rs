@@ -11,11 +11,11 @@ use xxhash_rust::xxh64::xxh64;
 #[derive(Debug)]
 pub struct Memory {
     /// Several, so that workers seldom meet at one lock; it is held for one lookup, never across an await.
-    shards: Vec<Mutex<LruCache<u64, Place>>>,
+    shards: Vec<Mutex<LruCache<u64, Kept>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Kept {
     endpoint: u32,
     until_ms: u64,
 }
@@ -30,7 +30,7 @@ impl Default for Memory {
     }
 }
 
-pub(super) fn pick(candidates: Candidates<'_>, wanted: &Wanted<'_>, memory: &Memory) -> usize {
+pub(super) fn pick(candidates: Candidates<'_>, wanted: &Wanted<'_>, memory: &Memory) -> u32 {
     // Two keys that share all 64 bits share an endpoint, which hurts nobody.
     let slot = xxh64(wanted.key.as_bytes(), xxh64(wanted.service.name.as_bytes(), 0));
     let ttl = u64::try_from(wanted.service.settings.sticky_ttl.as_millis()).unwrap_or(u64::MAX);
@@ -38,12 +38,12 @@ pub(super) fn pick(candidates: Candidates<'_>, wanted: &Wanted<'_>, memory: &Mem
     // Nothing that panics runs under this lock; should it ever, what it holds is still a cache.
     let mut shard = memory.shards[slot as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(kept) = shard.get_mut(&slot).filter(|kept| kept.until_ms > wanted.now_ms)
-        && let Some(index) = candidates.iter().position(|e| e.id == kept.endpoint)
+        && let Some(place) = candidates.find(kept.endpoint)
     {
         kept.until_ms = until_ms;
-        return index;
+        return place;
     }
-    let index = hash::pick(candidates, wanted.key);
-    shard.put(slot, Place { endpoint: candidates.get(index).id, until_ms });
-    index
+    let place = hash::pick(candidates, wanted.key);
+    shard.put(slot, Kept { endpoint: candidates.at(place).id, until_ms });
+    place
 }

@@ -1,13 +1,12 @@
 //! The invariants of balancing, on generated services.
 
 use super::Strategy;
-use super::{Balancer, Chance, Memory, Wanted};
+use super::{Balancer, Candidates, Chance, Memory, Narrowed, Wanted};
 use crate::service::plan::Plan;
-use crate::service::{Endpoint, Service};
+use crate::service::{Endpoint, Service, has_all};
 use crate::service::{InFlight, Live, ServiceLive, Settings};
 use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_assert_ne, prop_oneof, proptest};
 use std::collections::HashMap;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, LazyLock};
 
 fn service(strategy: Strategy, weights: &[u32]) -> Service {
@@ -68,6 +67,28 @@ fn strategies() -> impl proptest::strategy::Strategy<Value = Strategy> {
     ]
 }
 
+/// Up to two pairs of metadata, which some have and some don't.
+fn pairs() -> impl proptest::strategy::Strategy<Value = Vec<(String, String)>> {
+    prop::collection::vec(("(version|zone)", "v[0-2]"), 0..3)
+}
+
+/// Places of those that are usable, have weight, were not tried and fit the plan.
+fn walked(service: &Service, plan: &Plan, tried: &[u32]) -> Vec<u32> {
+    let endpoint = |place: &u32| &service.endpoints[*place as usize];
+    let fits = |place: &u32| {
+        let endpoint = endpoint(place);
+        endpoint.is_candidate() && !tried.contains(&endpoint.id) && has_all(&endpoint.metadata, &plan.subset)
+    };
+    let mut places: Vec<u32> = (0..service.endpoints.len() as u32).filter(fits).collect();
+    for (key, value) in &plan.prefer {
+        let fits = |place: &u32| endpoint(place).metadata.get(key) == Some(value);
+        if places.iter().any(fits) {
+            places.retain(fits);
+        }
+    }
+    places
+}
+
 proptest! {
     #[test]
     fn only_usable_untried_endpoints_with_weight_are_picked(
@@ -80,7 +101,7 @@ proptest! {
     ) {
         let service = service(strategy, &weights);
         for (endpoint, sick) in service.endpoints.iter().zip(&sick) {
-            endpoint.live.healthy.store(!sick, Relaxed);
+            endpoint.live.checked(!sick);
         }
         let allowed = |e: &Endpoint| e.usable() && e.weight > 0 && !tried.contains(&e.id);
         let mut balancer = balancer(seed);
@@ -120,6 +141,56 @@ proptest! {
     }
 
     #[test]
+    fn of_many_each_has_its_weight_wherever_one_begins_to_count(
+        weights in prop::collection::vec(1u32..6, 33..80), skipped in 0usize..200, seed in any::<u64>(),
+    ) {
+        let service = service(Strategy::WeightedRoundRobin, &weights);
+        let mut balancer = balancer(seed);
+        let total: u32 = weights.iter().sum();
+        counts(&mut balancer, &service, skipped);
+        let counts = counts(&mut balancer, &service, total as usize);
+        for endpoint in &service.endpoints {
+            prop_assert_eq!(counts.get(&endpoint.id).copied(), Some(endpoint.weight as usize));
+        }
+    }
+
+    #[test]
+    fn candidates_are_what_a_walk_over_all_endpoints_leaves(
+        weights in prop::collection::vec(0u32..3, 0..150),
+        sick in prop::collection::vec(any::<bool>(), 150),
+        tried in prop::collection::vec(100u32..260, 0..4),
+        subset in pairs(), prefer in pairs(),
+    ) {
+        let service = service(Strategy::RoundRobin, &weights);
+        for (endpoint, sick) in service.endpoints.iter().zip(&sick) {
+            endpoint.live.checked(!sick);
+        }
+        let plan = Plan { subset, prefer, ..Plan::default() };
+        let ready = service.endpoints.ready();
+        let mut narrowed = Narrowed::default();
+        let candidates = Candidates::new(&Wanted { plan: &plan, tried: &tried, ..wanted(&service, "") }, &ready, &mut narrowed);
+        let expected = walked(&service, &plan, &tried);
+        prop_assert_eq!(candidates.len(), expected.len());
+        prop_assert!(candidates.iter().map(|(place, _)| place).eq(expected.iter().copied()));
+        for (index, place) in expected.iter().enumerate() {
+            prop_assert_eq!(candidates.place(index), *place);
+            prop_assert_eq!(candidates.find(candidates.at(*place).id), Some(*place));
+        }
+        for place in (0..weights.len() as u32).filter(|place| !expected.contains(place)) {
+            prop_assert_eq!(candidates.find(candidates.at(place).id), None);
+        }
+        // Each point of a line of their own, and each of the line of all that is theirs, is somebody's in proportion to weight.
+        let total: u64 = expected.iter().map(|place| u64::from(weights[*place as usize])).sum();
+        let weight = |of: u32, met: &mut dyn Iterator<Item = u32>| met.filter(|place| *place == of).count();
+        for place in &expected {
+            let (all, own) = (0..candidates.line(), 0..total);
+            let expected = weights[*place as usize] as usize;
+            prop_assert_eq!(weight(*place, &mut all.filter_map(|point| candidates.on_line(point))), expected);
+            prop_assert_eq!(weight(*place, &mut own.map(|point| candidates.on_own_line(point))), expected);
+        }
+    }
+
+    #[test]
     fn hash_moves_only_the_keys_of_the_endpoint_that_went(
         weights in prop::collection::vec(1u32..4, 2..10), gone in any::<prop::sample::Index>(), seed in any::<u64>(),
     ) {
@@ -129,9 +200,9 @@ proptest! {
         for key in 0..50 {
             let key = key.to_string();
             let before = balancer.pick(wanted(&service, &key)).unwrap().endpoint.id;
-            gone.live.healthy.store(false, Relaxed);
+            gone.live.checked(false);
             let after = balancer.pick(wanted(&service, &key)).unwrap().endpoint.id;
-            gone.live.healthy.store(true, Relaxed);
+            gone.live.checked(true);
             prop_assert!(before == gone.id || before == after);
         }
     }
@@ -141,9 +212,9 @@ proptest! {
         let service = service(Strategy::Sticky, &[1; 6]);
         let mut balancer = balancer(seed);
         let home = balancer.pick(wanted(&service, &key)).unwrap().endpoint;
-        home.live.healthy.store(false, Relaxed);
+        home.live.checked(false);
         let refuge = balancer.pick(wanted(&service, &key)).unwrap().endpoint.id;
-        home.live.healthy.store(true, Relaxed);
+        home.live.checked(true);
         prop_assert_ne!(refuge, home.id);
         prop_assert_eq!(balancer.pick(wanted(&service, &key)).unwrap().endpoint.id, refuge);
         // Past its time to live the key is hashed anew.
@@ -163,7 +234,7 @@ proptest! {
             prop_assert_eq!(picked.endpoint.metadata["version"].as_str(), "v1");
         }
         for endpoint in service.endpoints.iter().filter(|e| e.metadata["version"] == "v1") {
-            endpoint.live.healthy.store(false, Relaxed);
+            endpoint.live.checked(false);
         }
         let must = balancer.pick(Wanted { plan: &subset, ..wanted(&service, "k") });
         let wish = balancer.pick(Wanted { plan: &prefer, ..wanted(&service, "k") });
@@ -217,7 +288,7 @@ fn hash_spreads_keys_by_weight() {
 #[test]
 fn named_endpoints_come_first_and_unusable_ones_are_passed_over() {
     let service = service(Strategy::RoundRobin, &[1; 3]);
-    service.endpoints[1].live.healthy.store(false, Relaxed);
+    service.endpoints[1].live.checked(false);
     let plan = Plan { endpoints: vec![7, 101, 102], ..Plan::default() };
     let picked = balancer(1).pick(Wanted { plan: &plan, ..wanted(&service, "") }).unwrap();
     assert_eq!((picked.endpoint.id, picked.strategy, picked.passed_over), (102, None, 2));

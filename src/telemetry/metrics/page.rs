@@ -187,7 +187,7 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
     let name = "wayside_endpoints";
     text.family(name, "gauge", "Endpoints, by whether they are healthy by their source and by our own checks.");
     for service in &services {
-        let healthy = service.usable().count();
+        let healthy = service.usable();
         let rest = service.endpoints.len() - healthy;
         for (health, count) in [("healthy", healthy), ("unhealthy", rest)] {
             text.sample(name, &[("service", &service.name), ("health", health)], count);

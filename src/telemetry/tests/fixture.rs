@@ -29,7 +29,7 @@ pub(crate) fn service(name: &str) -> Arc<Service> {
     Arc::new(Service {
         name: name.into(),
         settings,
-        endpoints: Vec::new(),
+        endpoints: Default::default(),
         reported: Arc::default(),
         tls: None,
         live: Arc::default(),

@@ -1,0 +1,159 @@
+//! The endpoints of a service as one snapshot lists them: found by number, by address and by what their metadata says,
+//! without a walk over all of them, and those ready that can be picked.
+
+pub mod bits;
+mod labels;
+mod ready;
+
+pub use ready::Ready;
+
+use super::Endpoint;
+use arc_swap::{ArcSwap, Guard};
+use labels::{Labels, Values};
+use rustc_hash::FxHashMap;
+use std::net::SocketAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Acquire};
+
+/// A list of endpoints, in the source's order, and what makes looking into it cheap. Clones share all of it.
+#[derive(Debug, Clone, Default)]
+pub struct Endpoints(Arc<List>);
+
+#[derive(Debug, Default)]
+struct List {
+    endpoints: Vec<Arc<Endpoint>>,
+    places: Arc<Places>,
+    /// Changes of health of any of them.
+    changes: Arc<AtomicU64>,
+    ready: ArcSwap<Ready>,
+    labels: ArcSwap<Labels>,
+}
+
+/// What stands differently in two lists: all but what they begin and end with alike. With few changes next to each other
+/// that is little, and found without a look at the endpoints.
+pub fn changed<'a>(
+    before: &'a [Arc<Endpoint>],
+    after: &'a [Arc<Endpoint>],
+) -> (&'a [Arc<Endpoint>], &'a [Arc<Endpoint>]) {
+    let same = |(one, two): &(&Arc<Endpoint>, &Arc<Endpoint>)| Arc::ptr_eq(one, two);
+    let first = before.iter().zip(after).take_while(same).count();
+    let (before, after) = (&before[first..], &after[first..]);
+    let last = before.iter().rev().zip(after.iter().rev()).take_while(same).count();
+    (&before[..before.len() - last], &after[..after.len() - last])
+}
+
+/// Where in the list each endpoint stands.
+#[derive(Debug, Default)]
+struct Places {
+    by_id: FxHashMap<u32, u32>,
+    by_address: FxHashMap<SocketAddr, u32>,
+}
+
+impl Endpoints {
+    /// This list, which comes after another one: what that knows and is still true is taken over, and what it was asked
+    /// for is made ready.
+    pub fn after(before: &Endpoints, endpoints: Vec<Arc<Endpoint>>) -> Self {
+        let same = |(one, two): (&Arc<Endpoint>, &Arc<Endpoint>)| Arc::ptr_eq(one, two) || one.id == two.id;
+        let places = match before.len() == endpoints.len() && before.iter().zip(&endpoints).all(same) {
+            true => Arc::clone(&before.0.places),
+            false => Arc::new(Places::of(&endpoints)),
+        };
+        let mut labels = Labels::default();
+        for key in before.0.labels.load().keys() {
+            labels = labels.with(key, &Arc::new(Values::walk(&endpoints, key))).unwrap_or(labels);
+        }
+        Self::new(endpoints, places, labels)
+    }
+
+    fn new(endpoints: Vec<Arc<Endpoint>>, places: Arc<Places>, labels: Labels) -> Self {
+        let changes = endpoints.iter().find_map(|endpoint| endpoint.live.changes()).cloned().unwrap_or_default();
+        endpoints.iter().for_each(|endpoint| endpoint.live.count_changes(&changes));
+        let seen = changes.load(Acquire);
+        let ready = ArcSwap::from_pointee(Ready::walk(&endpoints, seen));
+        Endpoints(Arc::new(List { endpoints, places, changes, ready, labels: ArcSwap::from_pointee(labels) }))
+    }
+
+    /// Where the endpoint with this number stands.
+    pub fn place(&self, id: u32) -> Option<u32> {
+        self.0.places.by_id.get(&id).copied()
+    }
+
+    /// The endpoint with this number.
+    pub fn by_id(&self, id: u32) -> Option<&Arc<Endpoint>> {
+        self.get(self.place(id)? as usize)
+    }
+
+    /// Where the endpoint at this address stands.
+    pub fn place_at(&self, address: SocketAddr) -> Option<u32> {
+        self.0.places.by_address.get(&address).copied()
+    }
+
+    /// The endpoint at this address.
+    pub fn by_address(&self, address: SocketAddr) -> Option<&Arc<Endpoint>> {
+        self.get(self.place_at(address)? as usize)
+    }
+
+    /// Those that can be picked now. A walk over all of them only after the health of one has changed.
+    pub fn ready(&self) -> Guard<Arc<Ready>> {
+        let ready = self.0.ready.load();
+        // Read before the walk: what changes during it is another change.
+        let seen = self.0.changes.load(Acquire);
+        if ready.seen == seen {
+            return ready;
+        }
+        let walked = Arc::new(Ready::walk(self, seen));
+        // Should others walk at the same time, the last one stays, and is looked for again if it is not the newest.
+        self.0.ready.store(Arc::clone(&walked));
+        Guard::from_inner(walked)
+    }
+
+    /// Takes out of `words`, which are bits of places, all that do not have this pair in their metadata.
+    pub fn keep(&self, key: &str, value: &str, words: &mut [u64]) {
+        if let Some(values) = self.0.labels.load().values(key) {
+            return values.keep(value, words);
+        }
+        let values = Arc::new(Values::walk(self, key));
+        values.keep(value, words);
+        self.0.labels.rcu(|labels| labels.with(key, &values).map_or_else(|| Arc::clone(labels), Arc::new));
+    }
+}
+
+impl Places {
+    fn of(endpoints: &[Arc<Endpoint>]) -> Self {
+        let mut places = Places::default();
+        places.by_id.reserve(endpoints.len());
+        places.by_address.reserve(endpoints.len());
+        for (place, endpoint) in (0..).zip(endpoints) {
+            places.by_id.entry(endpoint.id).or_insert(place);
+            places.by_address.entry(endpoint.address).or_insert(place);
+        }
+        places
+    }
+}
+
+impl Deref for Endpoints {
+    type Target = [Arc<Endpoint>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.endpoints
+    }
+}
+
+impl<'a> IntoIterator for &'a Endpoints {
+    type Item = &'a Arc<Endpoint>;
+    type IntoIter = std::slice::Iter<'a, Arc<Endpoint>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl FromIterator<Arc<Endpoint>> for Endpoints {
+    fn from_iter<T: IntoIterator<Item = Arc<Endpoint>>>(endpoints: T) -> Self {
+        Endpoints::after(&Endpoints::default(), endpoints.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;
