@@ -9,7 +9,7 @@ mod world;
 use crate::control::config::Config;
 use crate::discovery::Report;
 use crate::http::settings::Policies;
-use crate::policy::{Engine, EngineSettings, Scope, directory::Directory};
+use crate::policy::{Engine, EngineSettings, Scope, Scopes, directory::Directory};
 use crate::service::Checks;
 use crate::snapshot::Publisher;
 use crate::snapshot::vitals::{BEAT, Vitals};
@@ -154,7 +154,7 @@ impl Control {
             }
             Event::Policies(scopes) => {
                 self.policies.waiting = false;
-                self.world.policies = scopes;
+                self.world.policies = scopes.into();
                 self.publish();
             }
             Event::Configuration(read) => self.reload(*read),
@@ -192,7 +192,7 @@ impl Control {
             tracing::warn!(key, "changed in the configuration file; this takes effect when the gateway is restarted");
         }
         if new.policies.is_none() {
-            self.world.policies.clear();
+            self.world.policies = Scopes::default();
         }
         self.sources.switch(&new, built);
         self.world.declare(new);

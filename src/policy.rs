@@ -35,7 +35,7 @@ pub use limits::{Limits, MAX_MEMORY};
 pub use live::PolicyLive;
 pub use metrics::{BOUNDS, GuestMetrics, OWN, Series, SeriesValue};
 pub use question::Question;
-pub use scope::{OnFault, Scope, Standing};
+pub use scope::{OnFault, Scope, Scopes, Standing};
 pub use settings::EngineSettings;
 pub use state::{Rate, State, Taken};
 pub use version::{Identity, Stats, Version};

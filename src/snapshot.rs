@@ -4,10 +4,10 @@
 pub mod vitals;
 
 use crate::http::settings;
-use crate::policy::Scope;
+use crate::policy::Scopes;
 use crate::service::Service;
 use crate::service::catalog::Catalog;
-use crate::service::route::Route;
+use crate::service::route::Routes;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ pub struct Snapshot {
     /// The services.
     pub catalog: Arc<Catalog>,
     /// In the config file's order; the first that fits is taken.
-    pub routes: Vec<Route>,
+    pub routes: Routes,
     /// In file-name order; asked one after the other.
-    pub policies: Vec<Arc<Scope>>,
+    pub policies: Scopes,
 }
 
 /// Reads what was published last. Cheap to clone.

@@ -52,7 +52,7 @@ pub struct DeclaredRoute {
     /// Its `name`, else what it matches.
     pub name: Arc<str>,
     /// Which requests it takes.
-    pub matcher: Match,
+    pub matcher: Arc<Match>,
     /// Name of the service that it leads to.
     pub service: Arc<str>,
 }
@@ -170,7 +170,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
     let route = |(index, written): (usize, WrittenRoute)| {
         let at = |e: String| format!("routes, number {}: {e}", index + 1);
         let WrittenRoute { name, rule, service } = written;
-        let matcher = rule.check().map_err(|e| at(format!("match.{e}")))?;
+        let matcher = Arc::new(rule.check().map_err(|e| at(format!("match.{e}")))?);
         if !services.contains_key(&service) && !some_name {
             return Err(at(format!("`service`: there is no `[services.{service}]`")));
         }

@@ -1,11 +1,11 @@
 //! The world as control knows it: what is declared, what was observed, and who is who. Snapshots are built from it.
 
-use crate::control::config::{Config, Declared};
+use crate::control::config::{Config, Declared, DeclaredRoute};
 use crate::discovery::left_out::LeftOut;
 use crate::discovery::{Entry, Observed, Report};
-use crate::policy::Scope;
+use crate::policy::Scopes;
 use crate::service::catalog::Catalog;
-use crate::service::route::Route;
+use crate::service::route::{Index, Route, Routes};
 use crate::service::{Endpoint, Live, Service, ServiceLive, Settings};
 use crate::snapshot::Snapshot;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -20,13 +20,15 @@ pub(super) struct World {
     /// Why the newest configuration file is not the one in force.
     pub(super) config_error: Option<String>,
     /// What is in the policies' directory.
-    pub(super) policies: Vec<Arc<Scope>>,
+    pub(super) policies: Scopes,
     /// By service: the source that reported it, and what it said last.
     observed: BTreeMap<Arc<str>, (Arc<str>, Arc<Observed>)>,
     services: HashMap<Arc<str>, Arc<ServiceLive>>,
     endpoints: Identities,
     /// What was published last.
     catalog: Arc<Catalog>,
+    /// Of the configuration's routes.
+    index: Arc<Index>,
     generation: u64,
 }
 
@@ -41,20 +43,23 @@ struct Identities {
 impl World {
     /// Nothing was observed yet.
     pub(super) fn new(config: Config) -> Self {
+        let index = Arc::new(index(&config));
         World {
             config,
             config_error: None,
-            policies: Vec::new(),
+            policies: Scopes::default(),
             observed: BTreeMap::new(),
             services: HashMap::new(),
             endpoints: Identities::default(),
             catalog: Arc::default(),
+            index,
             generation: 0,
         }
     }
 
     /// Another configuration. What was observed stays, until a service's new source reports it.
     pub(super) fn declare(&mut self, config: Config) {
+        self.index = Arc::new(index(&config));
         self.config = config;
         self.config_error = None;
         let config = &self.config;
@@ -146,11 +151,11 @@ impl World {
         self.catalog = Arc::new(services.into_iter().collect());
         let catalog = &self.catalog;
         self.services.retain(|name, _| catalog.service(name).is_some());
-        let route = |declared: &crate::control::config::DeclaredRoute| {
+        let route = |declared: &DeclaredRoute| {
             let service = Arc::clone(catalog.service(&declared.service)?);
-            Some(Route { name: Arc::clone(&declared.name), matcher: declared.matcher.clone(), service })
+            Some(Route { name: Arc::clone(&declared.name), matcher: Arc::clone(&declared.matcher), service })
         };
-        let routes = self.config.routes.iter().filter_map(route).collect();
+        let routes = Routes::new(self.config.routes.iter().filter_map(route).collect(), &self.index);
         self.generation += 1;
         Snapshot {
             generation: self.generation,
@@ -204,6 +209,10 @@ impl Identities {
         };
         self.known.entry(key.clone()).or_insert_with(new).clone()
     }
+}
+
+fn index(config: &Config) -> Index {
+    Index::of(config.routes.iter().map(|route| &*route.matcher))
 }
 
 fn confirm(live: &Arc<ServiceLive>) {

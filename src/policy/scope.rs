@@ -2,8 +2,10 @@
 
 use super::live::PolicyLive;
 use super::version::Version;
-use crate::service::route::Match;
+use crate::http::request::Head;
+use crate::service::route::{Index, Match};
 use serde::{Deserialize, Serialize};
+use std::ops::Deref;
 use std::sync::Arc;
 
 /// What follows when a policy faults or cannot be asked.
@@ -36,6 +38,36 @@ pub struct Scope {
     pub loading: bool,
     /// Why the newest file was rejected.
     pub error: Option<String>,
+}
+
+/// All of a snapshot, in the order in which they are asked. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Scopes {
+    scopes: Arc<[Arc<Scope>]>,
+    index: Arc<Index>,
+}
+
+impl Scopes {
+    /// Those that are asked about this request, in order.
+    pub fn asked(&self, head: &Head) -> impl Iterator<Item = &Arc<Scope>> {
+        let candidates = self.index.candidates(head).filter_map(|number| self.scopes.get(number));
+        candidates.filter(|scope| !matches!(scope.standing, Standing::Pending) && scope.matcher.fits(head))
+    }
+}
+
+impl From<Vec<Arc<Scope>>> for Scopes {
+    fn from(scopes: Vec<Arc<Scope>>) -> Self {
+        let index = Arc::new(Index::of(scopes.iter().map(|scope| &scope.matcher)));
+        Scopes { scopes: scopes.into(), index }
+    }
+}
+
+impl Deref for Scopes {
+    type Target = [Arc<Scope>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.scopes
+    }
 }
 
 /// Who answers for a policy.

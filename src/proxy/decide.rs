@@ -46,10 +46,7 @@ pub trait Ask {
 /// Asks the policies in name order, then the declared routes in file order.
 pub fn decide(snapshot: &Snapshot, head: &Arc<Head>, asks: &mut impl Ask) -> Verdict {
     let mut calls = SmallVec::new();
-    for scope in &snapshot.policies {
-        if matches!(scope.standing, Standing::Pending) || !scope.matcher.fits(head) {
-            continue;
-        }
+    for scope in snapshot.policies.asked(head) {
         let (outcome, call) = ask(scope, head, &snapshot.catalog, asks);
         calls.push(call);
         let decided = match outcome {
@@ -64,7 +61,7 @@ pub fn decide(snapshot: &Snapshot, head: &Arc<Head>, asks: &mut impl Ask) -> Ver
         };
         return Verdict { decided, by: Some(Arc::clone(&scope.name)), calls };
     }
-    match snapshot.routes.iter().find(|route| route.matcher.fits(head)) {
+    match snapshot.routes.first(head) {
         Some(route) => {
             let forward = Box::new(Forward::to(Arc::clone(&route.service)));
             Verdict { decided: Decided::Forward(forward), by: Some(Arc::clone(&route.name)), calls }

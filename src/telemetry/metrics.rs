@@ -14,9 +14,8 @@ use crate::service::decision::{Decision, FaultKind};
 use crate::service::record::{AttemptError, Record};
 use crate::snapshot::Snapshot;
 use numbers::{Count, Histogram};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
@@ -258,20 +257,16 @@ impl Tally {
     }
 
     pub(super) fn tidy(&self, snapshot: &Snapshot) {
-        let routes: HashSet<&str> = snapshot
-            .routes
-            .iter()
-            .map(|route| &*route.name)
-            .chain(snapshot.policies.iter().map(|policy| &*policy.name))
-            .chain([NONE, OTHER])
-            .collect();
+        let policies: FxHashSet<&str> = snapshot.policies.iter().map(|policy| &*policy.name).collect();
+        let decides =
+            |name: &str| name == NONE || name == OTHER || policies.contains(name) || snapshot.routes.is_named(name);
         let is_service = |name: &str| name == NONE || name == OTHER || snapshot.service(name).is_some();
         let is_version = |name: &str, version: &str| {
             let scope = snapshot.policies.iter().find(|scope| *scope.name == *name);
             let live = |scope: &Scope| scope.standing.live().map_or(NONE, |live| &live.id) == version;
             scope.is_some_and(|scope| live(scope)) || name == OTHER
         };
-        self.pairs.tidy(process_ms(), |route, service| routes.contains(route) && is_service(service));
+        self.pairs.tidy(process_ms(), |route, service| decides(route) && is_service(service));
         self.policies.tidy(process_ms(), is_version);
     }
 

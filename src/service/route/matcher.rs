@@ -30,16 +30,18 @@ pub struct RawMatch {
 /// A match rule that was checked.
 #[derive(Debug, Clone, Default)]
 pub struct Match {
-    host: Option<Host>,
+    pub(super) host: Option<Host>,
     /// Both as requests' paths are compared.
-    path: Option<Vec<u8>>,
-    prefix: Option<Vec<u8>>,
+    pub(super) path: Option<Vec<u8>>,
+    pub(super) prefix: Option<Vec<u8>>,
     methods: Vec<Method>,
     headers: Vec<(HeaderName, Option<HeaderValue>)>,
 }
 
+/// The hosts that a rule takes.
 #[derive(Debug, Clone)]
-enum Host {
+pub(super) enum Host {
+    /// This one.
     Exact(String),
     /// With its leading dot: `.example.com`.
     Under(String),
