@@ -78,7 +78,7 @@ pub struct Observed {
 }
 
 /// One endpoint as a source reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// Where it listens.
     pub address: SocketAddr,

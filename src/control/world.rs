@@ -1,15 +1,17 @@
 //! The world as control knows it: what is declared, what was observed, and who is who. Snapshots are built from it.
 
+mod known;
+
 use crate::control::config::{Config, Declared, DeclaredRoute};
 use crate::discovery::left_out::LeftOut;
-use crate::discovery::{Entry, Observed, Report};
+use crate::discovery::{Observed, Report};
 use crate::policy::Scopes;
 use crate::service::catalog::Catalog;
 use crate::service::route::{Index, Route, Routes};
-use crate::service::{Endpoint, Live, Service, ServiceLive, Settings};
+use crate::service::{Endpoint, Service, ServiceLive, Settings};
 use crate::snapshot::Snapshot;
+use known::{Known, Maker};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -21,51 +23,63 @@ pub(super) struct World {
     pub(super) config_error: Option<String>,
     /// What is in the policies' directory.
     pub(super) policies: Scopes,
-    /// By service: the source that reported it, and what it said last.
-    observed: BTreeMap<Arc<str>, (Arc<str>, Arc<Observed>)>,
+    /// By service. An endpoint stays itself while its service lists its address.
+    known: BTreeMap<Arc<str>, Known>,
     services: HashMap<Arc<str>, Arc<ServiceLive>>,
-    endpoints: Identities,
-    /// What was published last.
+    /// Names of services that are another one in the next snapshot.
+    changed: HashSet<Arc<str>>,
+    /// As they were published last.
     catalog: Arc<Catalog>,
+    routes: Routes,
     /// Of the configuration's routes.
     index: Arc<Index>,
-    generation: u64,
-}
-
-/// Number and live state of each endpoint, which stay its own while its service lists its address.
-#[derive(Default)]
-struct Identities {
-    known: HashMap<(Arc<str>, SocketAddr), (u32, Arc<Live>)>,
-    /// The numbers given so far.
+    /// Numbers given to endpoints so far.
     given: u32,
+    generation: u64,
 }
 
 impl World {
     /// Nothing was observed yet.
     pub(super) fn new(config: Config) -> Self {
-        let index = Arc::new(index(&config));
-        World {
+        let mut world = World {
             config,
             config_error: None,
             policies: Scopes::default(),
-            observed: BTreeMap::new(),
+            known: BTreeMap::new(),
             services: HashMap::new(),
-            endpoints: Identities::default(),
+            changed: HashSet::new(),
             catalog: Arc::default(),
-            index,
+            routes: Routes::default(),
+            index: Arc::default(),
+            given: 0,
             generation: 0,
-        }
+        };
+        world.all_changed();
+        world
     }
 
     /// Another configuration. What was observed stays, until a service's new source reports it.
     pub(super) fn declare(&mut self, config: Config) {
-        self.index = Arc::new(index(&config));
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
         self.config_error = None;
         let config = &self.config;
-        self.observed.retain(|service, (source, _)| {
-            config.services.contains_key(service) || config.sources.get(source).is_some_and(|s| s.names_services())
+        self.known.retain(|service, known| {
+            config.services.contains_key(service)
+                || config.sources.get(&known.source).is_some_and(|source| source.names_services())
         });
+        if before.gateway.zone != config.gateway.zone {
+            self.known.values_mut().for_each(|known| known.seen_from(config.gateway.zone.as_ref()));
+        }
+        self.all_changed();
+    }
+
+    fn all_changed(&mut self) {
+        self.index = Arc::new(Index::of(self.config.routes.iter().map(|route| &*route.matcher)));
+        self.routes = Routes::default();
+        let named = self.known.keys().chain(self.config.services.keys());
+        let routed = self.config.routes.iter().map(|route| &route.service);
+        let before = self.catalog.services().map(|service| &service.name);
+        self.changed.extend(named.chain(routed).chain(before).map(Arc::clone));
     }
 
     /// Takes in a report. True: the world is another one now.
@@ -73,9 +87,11 @@ impl World {
         match report {
             Report::Service(service, observed) => self.observe(service, source, observed),
             Report::All(services) => {
-                let before = self.observed.len();
-                self.observed.retain(|service, (from, _)| from != source || services.contains_key(service));
-                let mut changed = self.observed.len() != before;
+                let gone =
+                    |service: &Arc<str>, known: &Known| known.source == *source && !services.contains_key(service);
+                let gone: Vec<_> = self.known.extract_if(.., |service, known| gone(service, known)).collect();
+                let mut changed = !gone.is_empty();
+                self.changed.extend(gone.into_iter().map(|(service, _)| service));
                 // A declared service that it does not name has no endpoints, which is an answer, too.
                 let declared = self.config.services.iter().filter(|(_, declared)| declared.settings.source == *source);
                 for (service, _) in declared {
@@ -103,7 +119,7 @@ impl World {
     fn source(&self, service: &str) -> Option<&Arc<str>> {
         match self.config.services.get(service) {
             Some(declared) => Some(&declared.settings.source),
-            None => self.observed.get(service).map(|(source, _)| source),
+            None => self.known.get(service).map(|known| &known.source),
         }
     }
 
@@ -118,44 +134,39 @@ impl World {
             None => confirm(live),
             Some(_) => live.stale.store(false, Relaxed),
         }
-        let known = self.observed.get(&service).filter(|(from, _)| from == source).map(|(_, known)| known);
-        if known.is_some_and(|known| **known == observed) {
-            return false;
-        }
-        let told = known.map_or(&[][..], |known| &known.left_out);
-        for LeftOut { entry, reason } in observed.left_out.iter().filter(|left_out| !told.contains(left_out)) {
+        let before = self.known.get(&service);
+        let maker = Maker { service: &service, zone: self.config.gateway.zone.as_ref(), given: &mut self.given };
+        let told = before.filter(|known| known.source == *source).map(|known| Arc::clone(&known.observed));
+        let Some(known) = Known::after(before, source, observed, maker) else { return false };
+        let told = told.as_ref().map_or(&[][..], |told| &told.left_out);
+        for LeftOut { entry, reason } in known.observed.left_out.iter().filter(|left_out| !told.contains(left_out)) {
             tracing::warn!(%service, %source, entry, reason, "an entry is left out");
         }
-        self.observed.insert(service, (Arc::clone(source), Arc::new(observed)));
+        self.changed.insert(Arc::clone(&service));
+        self.known.insert(service, known);
         true
     }
 
-    /// The next snapshot.
+    /// The next snapshot. Services that did not change are those of the last one.
     pub(super) fn snapshot(&mut self) -> Snapshot {
-        let mut services = Vec::new();
-        let mut listed = HashSet::new();
-        for (name, Declared { settings, tls }) in self.named() {
-            let live = Arc::clone(self.services.entry(Arc::clone(&name)).or_default());
-            let reported = self.observed.get(&name).map(|(_, observed)| Arc::clone(observed)).unwrap_or_default();
-            let mut endpoints = Vec::with_capacity(reported.endpoints.len());
-            for entry in &reported.endpoints {
-                let key = (Arc::clone(&name), entry.address);
-                let (id, live) = self.endpoints.of(&key);
-                listed.insert(key);
-                endpoints.push(Arc::new(endpoint(&name, entry, self.config.gateway.zone.as_ref(), id, live)));
+        if !self.changed.is_empty() {
+            let mut catalog = Catalog::clone(&self.catalog);
+            for name in self.changed.clone() {
+                match self.service(&name) {
+                    Some(service) => catalog.put(Arc::new(service)),
+                    None => {
+                        catalog.remove(&name);
+                        self.services.remove(&name);
+                    }
+                }
             }
-            let endpoints = endpoints.into_iter().collect();
-            services.push(Arc::new(Service { name, settings, endpoints, reported, tls, live }));
+            self.catalog = Arc::new(catalog);
+            let leads_to_another = |route: &DeclaredRoute| self.changed.contains(&route.service);
+            if self.config.routes.iter().any(leads_to_another) {
+                self.routes = self.routes();
+            }
+            self.changed.clear();
         }
-        self.endpoints.known.retain(|key, _| listed.contains(key));
-        self.catalog = Arc::new(services.into_iter().collect());
-        let catalog = &self.catalog;
-        self.services.retain(|name, _| catalog.service(name).is_some());
-        let route = |declared: &DeclaredRoute| {
-            let service = Arc::clone(catalog.service(&declared.service)?);
-            Some(Route { name: Arc::clone(&declared.name), matcher: Arc::clone(&declared.matcher), service })
-        };
-        let routes = Routes::new(self.config.routes.iter().filter_map(route).collect(), &self.index);
         self.generation += 1;
         Snapshot {
             generation: self.generation,
@@ -164,30 +175,43 @@ impl World {
             gateway: Arc::new(self.config.gateway.clone()),
             telemetry: Arc::new(self.config.telemetry.clone()),
             catalog: Arc::clone(&self.catalog),
-            routes,
+            routes: self.routes.clone(),
             policies: self.policies.clone(),
         }
     }
 
-    /// Every service that is declared, that a source names, or that a route leads to.
-    fn named(&self) -> Vec<(Arc<str>, Declared)> {
-        let declared = self.config.services.iter().map(|(name, declared)| (Arc::clone(name), declared.clone()));
+    /// The declared routes, with the services as they are now.
+    fn routes(&self) -> Routes {
+        let route = |declared: &DeclaredRoute| {
+            let service = Arc::clone(self.catalog.service(&declared.service)?);
+            Some(Route { name: Arc::clone(&declared.name), matcher: Arc::clone(&declared.matcher), service })
+        };
+        Routes::new(self.config.routes.iter().filter_map(route).collect(), &self.index)
+    }
+
+    /// The service of this name, if it is declared, a source names it, or a route leads to it.
+    fn service(&mut self, name: &Arc<str>) -> Option<Service> {
+        let known = self.known.get(name);
         let by = |source: &str| Declared { settings: Arc::new(Settings::of(source)), tls: None };
-        let known = |name: &Arc<str>| self.config.services.contains_key(name);
-        let observed = self.observed.iter().filter(|(name, _)| !known(name));
-        let observed = observed.map(|(name, (source, _))| (Arc::clone(name), by(source)));
-        let routed: HashSet<&Arc<str>> = self.config.routes.iter().map(|route| &route.service).collect();
-        let routed = routed.into_iter().filter(|name| !known(name) && !self.observed.contains_key(*name));
-        let routed = routed.map(|name| (Arc::clone(name), by("none")));
-        declared.chain(observed).chain(routed).collect()
+        let routed = || self.config.routes.iter().any(|route| route.service == *name).then(|| by("none"));
+        let declared = self.config.services.get(name).cloned();
+        let declared = declared.or_else(|| known.map(|known| by(&known.source))).or_else(routed);
+        let Declared { settings, tls } = declared?;
+        Some(Service {
+            name: Arc::clone(name),
+            settings,
+            endpoints: known.map(|known| known.endpoints.clone()).unwrap_or_default(),
+            reported: known.map(|known| Arc::clone(&known.observed)).unwrap_or_default(),
+            tls,
+            live: Arc::clone(self.services.entry(Arc::clone(name)).or_default()),
+        })
     }
 
     /// Endpoints that our own checks or connects call unhealthy.
     pub(super) fn unhealthy(&self) -> Vec<Arc<Endpoint>> {
         let of = |service: &Arc<Service>| {
-            let endpoints = service.endpoints.clone();
-            let ready = endpoints.ready();
-            ready.unhealthy.iter().map(|place| Arc::clone(&endpoints[*place as usize])).collect::<Vec<_>>()
+            let ready = service.endpoints.ready();
+            ready.unhealthy.iter().map(|place| Arc::clone(&service.endpoints[*place as usize])).collect::<Vec<_>>()
         };
         self.catalog.services().flat_map(of).collect()
     }
@@ -195,44 +219,15 @@ impl World {
     /// All that was declared and observed, but for what only time changes.
     fn digest(&self) -> String {
         let policies: Vec<_> = self.policies.iter().map(|p| (&p.name, &p.standing, p.loading, &p.error)).collect();
-        crate::base::digest::short(format!("{} {:?} {policies:?}", self.config.digest, self.observed).as_bytes())
+        // Each has its service's name in it, so their order is no part of it.
+        let observed = self.known.values().fold(0u64, |sum, known| sum.wrapping_add(known.digest));
+        crate::base::digest::short(format!("{} {observed:016x} {policies:?}", self.config.digest).as_bytes())
     }
-}
-
-impl Identities {
-    /// The endpoint's own; a new number for one that was not known, never given twice.
-    fn of(&mut self, key: &(Arc<str>, SocketAddr)) -> (u32, Arc<Live>) {
-        let given = &mut self.given;
-        let new = || {
-            *given += 1;
-            (*given, Arc::default())
-        };
-        self.known.entry(key.clone()).or_insert_with(new).clone()
-    }
-}
-
-fn index(config: &Config) -> Index {
-    Index::of(config.routes.iter().map(|route| &*route.matcher))
 }
 
 fn confirm(live: &Arc<ServiceLive>) {
     live.stale.store(false, Relaxed);
     live.confirmed_ms.store(crate::base::time::process_ms(), Relaxed);
-}
-
-fn endpoint(service: &Arc<str>, entry: &Entry, own_zone: Option<&Arc<str>>, id: u32, live: Arc<Live>) -> Endpoint {
-    let zone: Option<Arc<str>> = entry.metadata.get("zone").map(|zone| Arc::from(zone.as_str()));
-    Endpoint {
-        id,
-        service: Arc::clone(service),
-        address: entry.address,
-        weight: entry.weight,
-        local: own_zone.is_none() || zone.is_none() || own_zone == zone.as_ref(),
-        zone,
-        metadata: entry.metadata.clone(),
-        source_healthy: entry.healthy,
-        live,
-    }
 }
 
 #[cfg(test)]

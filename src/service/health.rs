@@ -1,5 +1,6 @@
 //! Active health checks: one task per endpoint of a service that declares `health`, run by control, once per gateway.
 
+use super::endpoints::changed;
 use super::settings::HealthCheck;
 use super::{Endpoint, Service, Settings};
 use crate::base::chance::Chance;
@@ -8,7 +9,7 @@ use http::{Request, header};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,40 +18,63 @@ use std::time::Duration;
 #[derive(Debug, Default)]
 pub struct Checks {
     running: HashMap<u32, Check>,
+    /// The services as they were last seen.
+    followed: HashMap<Arc<str>, Arc<Service>>,
 }
 
 /// One endpoint's check; dropping it ends it.
 #[derive(Debug)]
-struct Check {
-    terms: Terms,
-    task: tokio::task::AbortHandle,
-}
+struct Check(tokio::task::AbortHandle);
 
 impl Drop for Check {
     fn drop(&mut self) {
-        self.task.abort();
+        self.0.abort();
     }
 }
 
 impl Checks {
-    /// Begins checks of endpoints that are new, ends those of endpoints that are gone, and leaves the others alone.
-    /// Must be called on a tokio runtime.
+    /// Begins checks of endpoints that are new, ends those of endpoints that are gone, and leaves the others alone: what did
+    /// not change since the last time is not looked at. Must be called on a tokio runtime.
     pub fn follow<'a>(&mut self, services: impl Iterator<Item = &'a Arc<Service>>) {
-        let mut wanted = HashSet::new();
-        for service in services {
-            let Some(health) = &service.settings.health else { continue };
-            for endpoint in &service.endpoints {
-                wanted.insert(endpoint.id);
-                let terms = Terms { settings: Arc::clone(&service.settings), tls: service.tls.clone() };
-                if self.running.get(&endpoint.id).is_some_and(|check| check.terms == terms) {
-                    continue;
-                }
-                let task = watch(Arc::clone(endpoint), terms.clone(), health.clone());
-                let task = tokio::spawn(task).abort_handle();
-                self.running.insert(endpoint.id, Check { terms, task });
+        let mut before = std::mem::take(&mut self.followed);
+        for service in services.filter(|service| service.settings.health.is_some()) {
+            match before.remove(&service.name) {
+                Some(known) if Arc::ptr_eq(&known, service) => {}
+                known => self.change(known.as_deref(), service),
             }
+            self.followed.insert(Arc::clone(&service.name), Arc::clone(service));
         }
-        self.running.retain(|id, _| wanted.contains(id));
+        for gone in before.into_values() {
+            self.end(&gone.endpoints);
+        }
+    }
+
+    fn change(&mut self, known: Option<&Service>, service: &Arc<Service>) {
+        let Some(health) = &service.settings.health else { return };
+        let terms = Terms::of(service);
+        let (gone, come) = match known {
+            Some(known) if Terms::of(known) == terms => changed(&known.endpoints, &service.endpoints),
+            // All of them are asked in another way now.
+            Some(known) => {
+                self.end(&known.endpoints);
+                (&[][..], &*service.endpoints)
+            }
+            None => (&[][..], &*service.endpoints),
+        };
+        self.end(gone.iter().filter(|endpoint| service.endpoints.place(endpoint.id).is_none()));
+        for endpoint in come {
+            let begin = || {
+                let watch = watch(Arc::clone(endpoint), terms.clone(), health.clone());
+                Check(tokio::spawn(watch).abort_handle())
+            };
+            self.running.entry(endpoint.id).or_insert_with(begin);
+        }
+    }
+
+    fn end<'a>(&mut self, endpoints: impl IntoIterator<Item = &'a Arc<Endpoint>>) {
+        for endpoint in endpoints {
+            self.running.remove(&endpoint.id);
+        }
     }
 
     /// Is this endpoint's health found out by a check?
@@ -64,6 +88,12 @@ impl Checks {
 struct Terms {
     settings: Arc<Settings>,
     tls: Option<Arc<Connector>>,
+}
+
+impl Terms {
+    fn of(service: &Service) -> Self {
+        Terms { settings: Arc::clone(&service.settings), tls: service.tls.clone() }
+    }
 }
 
 /// A check on the one terms is a check on the others.
@@ -256,6 +286,65 @@ mod tests {
             let jittered = jittered(interval, &mut Chance(seed));
             prop_assert!(jittered >= interval * 9 / 10 && jittered <= interval * 11 / 10);
         }
+    }
+
+    /// Numbers of the endpoints that are checked after each of these states of a service: its endpoints, and the path that
+    /// they are asked for, if they are.
+    #[tokio::test]
+    async fn checks_follow_what_changes() {
+        use crate::service::endpoint::Live;
+        let endpoint = |id: u32| {
+            Arc::new(Endpoint {
+                id,
+                service: "users".into(),
+                address: ([127, 0, 0, 1], 9).into(),
+                weight: 1,
+                zone: None,
+                local: true,
+                metadata: Default::default(),
+                source_healthy: true,
+                live: Arc::new(Live::default()),
+            })
+        };
+        let all: Vec<_> = (0..6).map(endpoint).collect();
+        let service = |ids: &[usize], path: Option<&str>| {
+            let health = path.map(|path| HealthCheck { path: path.into(), ..HealthCheck::default() });
+            Arc::new(Service {
+                name: "users".into(),
+                settings: Arc::new(Settings { health, ..Settings::of("test") }),
+                endpoints: ids.iter().map(|id| Arc::clone(&all[*id])).collect(),
+                reported: Arc::default(),
+                tls: None,
+                live: Arc::default(),
+            })
+        };
+        let mut checks = Checks::default();
+        let running = |checks: &Checks| {
+            let mut ids: Vec<_> = checks.running.iter().map(|(id, check)| (*id, check.0.id())).collect();
+            ids.sort_unstable_by_key(|(id, _)| *id);
+            ids
+        };
+        let ids = |running: &[(u32, tokio::task::Id)]| running.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+        let first = service(&[0, 1, 2, 3], Some("/"));
+        checks.follow([&first].into_iter());
+        let before = running(&checks);
+        assert_eq!(ids(&before), [0, 1, 2, 3]);
+        checks.follow([&first].into_iter());
+        assert_eq!(running(&checks), before);
+        checks.follow([&service(&[0, 4, 3, 2], Some("/"))].into_iter());
+        let after = running(&checks);
+        assert_eq!(ids(&after), [0, 2, 3, 4]);
+        assert!(after.iter().filter(|check| before.contains(check)).count() == 3, "those that stay go on");
+        checks.follow([&service(&[0, 4], Some("/other"))].into_iter());
+        let other = running(&checks);
+        assert_eq!(ids(&other), [0, 4]);
+        assert!(!other.iter().any(|check| after.contains(check)), "on other terms they begin anew");
+        checks.follow([&service(&[0, 4], None)].into_iter());
+        assert!(running(&checks).is_empty());
+        checks.follow([&service(&[5], Some("/"))].into_iter());
+        assert_eq!(ids(&running(&checks)), [5]);
+        checks.follow([].into_iter());
+        assert!(running(&checks).is_empty());
     }
 
     #[tokio::test]

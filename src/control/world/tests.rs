@@ -1,6 +1,7 @@
 //! What reports and reloads make of the world.
 
 use super::*;
+use crate::discovery::Entry;
 use std::path::Path;
 
 const CONFIG: &str = "[sources.one]\nkind = 'file'\npath = 'one.toml'\n[sources.two]\nkind = 'file'\npath = 'two.toml'\n\
@@ -102,4 +103,84 @@ fn what_nothing_declares_any_more_is_gone() {
     assert!(world.snapshot().service("extra").is_some());
     world.declare(config("[sources.one]\nkind = 'file'\npath = 'one.toml'\n"));
     assert_eq!(world.snapshot().services().count(), 0);
+}
+
+#[test]
+fn what_did_not_change_is_the_very_same_in_the_next_snapshot() {
+    let mut world =
+        World::new(config(&CONFIG.replace("[services.users]", "[services.other]\nsource = 'one'\n[services.users]")));
+    let one = Arc::from("one");
+    let report = |addresses: Vec<String>| {
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        all(&[("users", &addresses), ("other", &["127.0.0.1:1"])])
+    };
+    let many = || (1..=1000).map(|port| format!("127.0.0.1:{port}"));
+    world.report(&one, report(many().collect()));
+    let before = world.snapshot();
+    // One goes, one comes, and one has another weight.
+    let mut services =
+        match report(many().filter(|address| address != "127.0.0.1:400").chain(["127.0.0.1:2000".into()]).collect()) {
+            Report::All(services) => services,
+            other => panic!("{other:?}"),
+        };
+    services.get_mut("users").unwrap().endpoints[700].weight = 7;
+    world.report(&one, Report::All(services));
+    let after = world.snapshot();
+    let same = |service: &str| Arc::ptr_eq(before.service(service).unwrap(), after.service(service).unwrap());
+    assert!(same("other") && !same("users"));
+    let (was, is) = (&before.service("users").unwrap().endpoints, &after.service("users").unwrap().endpoints);
+    let new: Vec<_> = is.iter().filter(|e| !was.by_id(e.id).is_some_and(|was| Arc::ptr_eq(was, e))).collect();
+    assert_eq!(new.iter().map(|e| (e.address.port(), e.weight)).collect::<Vec<_>>(), [(702, 7), (2000, 1)]);
+    assert!(Arc::ptr_eq(&was.by_id(new[0].id).unwrap().live, &new[0].live));
+    for endpoint in is {
+        assert!(after.catalog.endpoint(endpoint.id).is_some_and(|found| Arc::ptr_eq(found, endpoint)));
+    }
+    let gone = was.by_address("127.0.0.1:400".parse().unwrap()).unwrap();
+    assert!(after.catalog.endpoint(gone.id).is_none() && before.catalog.endpoint(gone.id).is_some());
+    // Another index of the registry is another state, of the same endpoints.
+    let confirmed = Observed { revision: "2".into(), ..(*after.service("users").unwrap().reported).clone() };
+    assert!(world.report(&one, Report::Service("users".into(), confirmed)));
+    let confirmed = world.snapshot();
+    assert_ne!(confirmed.digest, after.digest);
+    assert_eq!(confirmed.service("users").unwrap().endpoints.as_ptr(), is.as_ptr());
+}
+
+#[test]
+fn a_list_in_another_order_is_another_list_of_the_same_endpoints() {
+    let mut world = World::new(config(CONFIG));
+    let one = Arc::from("one");
+    world.report(&one, all(&[("users", &["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"])]));
+    let (before, digest) = (addresses(&mut world, "users"), world.snapshot().digest);
+    assert!(world.report(&one, all(&[("users", &["127.0.0.1:3", "127.0.0.1:1", "127.0.0.1:2"])])));
+    let after = addresses(&mut world, "users");
+    assert_eq!(after, [before[2].clone(), before[0].clone(), before[1].clone()]);
+    assert_ne!(world.snapshot().digest, digest);
+}
+
+#[test]
+fn an_endpoint_is_near_or_far_as_the_gateway_moves() {
+    let mut world = World::new(config(CONFIG));
+    let mut services = BTreeMap::from([(Arc::from("users"), observed(&["127.0.0.1:1", "127.0.0.1:2"]))]);
+    services.get_mut("users").unwrap().endpoints[0].metadata.insert("zone".into(), "a".into());
+    world.report(&Arc::from("one"), Report::All(services));
+    let local = |world: &mut World| {
+        let snapshot = world.snapshot();
+        snapshot.service("users").unwrap().endpoints.iter().map(|e| (e.id, e.local)).collect::<Vec<_>>()
+    };
+    assert_eq!(local(&mut world), [(1, true), (2, true)]);
+    world.declare(config(&format!("[gateway]\nzone = 'b'\n{CONFIG}")));
+    assert_eq!(local(&mut world), [(1, false), (2, true)]);
+    world.declare(config(&format!("[gateway]\nzone = 'a'\n{CONFIG}")));
+    assert_eq!(local(&mut world), [(1, true), (2, true)]);
+}
+
+#[test]
+fn those_that_are_put_aside_are_found_without_a_look_at_the_others() {
+    let mut world = World::new(config(CONFIG));
+    world.report(&Arc::from("one"), all(&[("users", &["127.0.0.1:1", "127.0.0.1:2"])]));
+    let snapshot = world.snapshot();
+    assert!(world.unhealthy().is_empty());
+    let endpoint = &snapshot.service("users").unwrap().endpoints[1];
+    endpoint.live.checked(false);
+    assert_eq!(world.unhealthy().iter().map(|e| e.id).collect::<Vec<_>>(), [endpoint.id]);
 }

@@ -1,0 +1,145 @@
+//! What is known of one service: what its source said last, and the endpoints that were made of it. A report is a whole list;
+//! what it says of an endpoint as before costs a comparison, and the endpoint stays the very same.
+
+use crate::discovery::{Entry, Observed};
+use crate::service::{Endpoint, Endpoints, Live};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use xxhash_rust::xxh64::{Xxh64, xxh64};
+
+/// A service as its source reported it last.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Who reported it.
+    pub(super) source: Arc<str>,
+    /// What it said.
+    pub(super) observed: Arc<Observed>,
+    /// Made of it, in the same order.
+    pub(super) endpoints: Endpoints,
+    /// Of service, source and all that was said; equal knowledge has an equal one.
+    pub(super) digest: u64,
+    /// Of each entry.
+    digests: Vec<u64>,
+}
+
+/// What endpoints are made with.
+pub(super) struct Maker<'a> {
+    /// The service that they belong to.
+    pub(super) service: &'a Arc<str>,
+    /// The gateway's own.
+    pub(super) zone: Option<&'a Arc<str>>,
+    /// The numbers given so far; none is given twice.
+    pub(super) given: &'a mut u32,
+}
+
+impl Known {
+    /// What is known after this report. None: just what was known `before`.
+    pub(super) fn after(
+        before: Option<&Known>,
+        source: &Arc<str>,
+        observed: Observed,
+        mut maker: Maker<'_>,
+    ) -> Option<Self> {
+        let nothing = Endpoints::default();
+        let (old, entries, old_digests) = before.map_or((&nothing, &[][..], &[][..]), |known| {
+            (&known.endpoints, known.observed.endpoints.as_slice(), known.digests.as_slice())
+        });
+        let mut endpoints = Vec::with_capacity(observed.endpoints.len());
+        let mut digests = Vec::with_capacity(observed.endpoints.len());
+        let mut same = old.len() == observed.endpoints.len();
+        // Where the next one stood before: mostly behind the one before it.
+        let mut next = 0;
+        for (place, entry) in observed.endpoints.iter().enumerate() {
+            let was = match old.get(next) {
+                Some(endpoint) if endpoint.address == entry.address => Some(next),
+                _ => old.place_at(entry.address).map(|place| place as usize),
+            };
+            next = was.map_or(next, |was| was + 1);
+            same &= was == Some(place);
+            let known = was.and_then(|was| Some((old.get(was)?, entries.get(was)?, *old_digests.get(was)?)));
+            match known {
+                Some((endpoint, before, digest)) if before == entry => {
+                    endpoints.push(Arc::clone(endpoint));
+                    digests.push(digest);
+                }
+                known => {
+                    same = false;
+                    endpoints.push(maker.endpoint(entry, known.map(|(endpoint, ..)| &**endpoint)));
+                    digests.push(entry_digest(entry));
+                }
+            }
+        }
+        let digest = digest(maker.service, source, &observed, &digests);
+        if same && before.is_some_and(|before| before.digest == digest && before.says_beside(source, &observed)) {
+            return None;
+        }
+        let endpoints = if same { old.clone() } else { Endpoints::after(old, endpoints) };
+        Some(Known { source: Arc::clone(source), observed: Arc::new(observed), endpoints, digest, digests })
+    }
+
+    /// Does this source say the same beside the endpoints?
+    fn says_beside(&self, source: &Arc<str>, observed: &Observed) -> bool {
+        let Observed { endpoints: _, revision, skipped, left_out, held } = &*self.observed;
+        (&self.source, revision, skipped, left_out, held)
+            == (source, &observed.revision, &observed.skipped, &observed.left_out, &observed.held)
+    }
+
+    /// The gateway is in another zone now.
+    pub(super) fn seen_from(&mut self, zone: Option<&Arc<str>>) {
+        let moved = |endpoint: &Arc<Endpoint>| match is_local(endpoint.zone.as_ref(), zone) {
+            local if local == endpoint.local => Arc::clone(endpoint),
+            local => Arc::new(Endpoint {
+                service: Arc::clone(&endpoint.service),
+                zone: endpoint.zone.clone(),
+                metadata: endpoint.metadata.clone(),
+                live: Arc::clone(&endpoint.live),
+                local,
+                ..**endpoint
+            }),
+        };
+        self.endpoints = Endpoints::after(&self.endpoints, self.endpoints.iter().map(moved).collect());
+    }
+}
+
+impl Maker<'_> {
+    /// An endpoint as its source declares it; what lives is that of what it was before, else its own.
+    fn endpoint(&mut self, entry: &Entry, before: Option<&Endpoint>) -> Arc<Endpoint> {
+        let zone: Option<Arc<str>> = entry.metadata.get("zone").map(|zone| Arc::from(zone.as_str()));
+        let (id, live) = match before {
+            Some(before) => (before.id, Arc::clone(&before.live)),
+            None => {
+                *self.given += 1;
+                (*self.given, Arc::new(Live::default()))
+            }
+        };
+        Arc::new(Endpoint {
+            id,
+            service: Arc::clone(self.service),
+            address: entry.address,
+            weight: entry.weight,
+            local: is_local(zone.as_ref(), self.zone),
+            zone,
+            metadata: entry.metadata.clone(),
+            source_healthy: entry.healthy,
+            live,
+        })
+    }
+}
+
+/// True where either has no zone.
+fn is_local(zone: Option<&Arc<str>>, own: Option<&Arc<str>>) -> bool {
+    own.is_none() || zone.is_none() || own == zone
+}
+
+fn entry_digest(entry: &Entry) -> u64 {
+    let mut hasher = Xxh64::new(0);
+    entry.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn digest(service: &Arc<str>, source: &Arc<str>, observed: &Observed, digests: &[u64]) -> u64 {
+    let Observed { endpoints: _, revision, skipped, left_out, held } = observed;
+    let mut hasher = Xxh64::new(0);
+    digests.iter().for_each(|digest| hasher.write_u64(*digest));
+    xxh64(format!("{service:?} {source:?} {revision:?} {skipped} {left_out:?} {held:?}").as_bytes(), hasher.finish())
+}
