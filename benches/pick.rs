@@ -1,10 +1,12 @@
-//! What a pick costs, for each strategy, over services of three sizes.
+//! What a pick costs, for each strategy, over services of four sizes: of all endpoints, of those that a plan leaves, for a
+//! second attempt, and after a change of health.
 #![allow(missing_docs, reason = "criterion's macros write functions")]
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 use wayside::service::balance::{Balancer, Memory, Wanted};
 use wayside::service::plan::Plan;
 use wayside::service::plan::Strategy;
@@ -31,7 +33,7 @@ fn service(strategy: Strategy, size: u16) -> Service {
             weight: 1 + u32::from(index % 3),
             zone: None,
             local: true,
-            metadata: Default::default(),
+            metadata: [("version".to_owned(), format!("v{}", index % 2))].into(),
             source_healthy: true,
             live: Arc::new(live),
         })
@@ -46,26 +48,55 @@ fn service(strategy: Strategy, size: u16) -> Service {
     }
 }
 
+const SIZES: [u16; 4] = [4, 100, 1_000, 10_000];
+
+/// Picks for a thousand users, so that what is remembered for them has a usual size.
 fn picks(criterion: &mut Criterion) {
+    let keys: Vec<String> = (0..1000).map(|user| format!("user-{user}")).collect();
+    let half = Plan { subset: vec![("version".to_owned(), "v1".to_owned())], ..Plan::default() };
+    let cases = [("", Plan::default(), &[][..]), (" of half", half, &[]), (" again", Plan::default(), &[2])];
     for strategy in STRATEGIES {
-        let mut group = criterion.benchmark_group(strategy.name());
-        for size in [3, 30, 300] {
-            let service = service(strategy, size);
-            let mut balancer = Balancer::new(7, Arc::new(Memory::default()));
-            // A thousand users, so that what is remembered for them has a usual size.
-            let keys: Vec<String> = (0..1000).map(|user| format!("user-{user}")).collect();
-            let (plan, mut turn) = (Plan::default(), 0);
-            group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
-                bencher.iter(|| {
-                    turn = (turn + 1) % keys.len();
-                    let wanted = Wanted { service: &service, plan: &plan, tried: &[], key: &keys[turn], now_ms: 0 };
-                    balancer.pick(black_box(wanted))
+        for (case, plan, tried) in &cases {
+            let mut group = criterion.benchmark_group(format!("{}{case}", strategy.name()));
+            for size in SIZES {
+                let service = service(strategy, size);
+                let mut balancer = Balancer::new(7, Arc::new(Memory::default()));
+                let mut turn = 0;
+                group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+                    bencher.iter(|| {
+                        turn = (turn + 1) % keys.len();
+                        let wanted = Wanted { service: &service, plan, tried, key: &keys[turn], now_ms: 0 };
+                        balancer.pick(black_box(wanted))
+                    });
                 });
-            });
+            }
+            group.finish();
         }
-        group.finish();
     }
 }
 
-criterion_group!(benches, picks);
+/// A pick for which all endpoints are walked over, since the health of one has changed.
+fn changes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("after a change of health");
+    for size in SIZES {
+        let service = service(Strategy::RoundRobin, size);
+        let mut balancer = Balancer::new(7, Arc::new(Memory::default()));
+        let (plan, mut healthy) = (Plan::default(), true);
+        group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
+            bencher.iter(|| {
+                healthy = !healthy;
+                service.endpoints[1].live.checked(healthy);
+                let wanted = Wanted { service: &service, plan: &plan, tried: &[], key: "", now_ms: 0 };
+                balancer.pick(black_box(wanted))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500)).sample_size(20);
+    targets = picks, changes
+}
 criterion_main!(benches);
