@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::discovery::Entry;
+use proptest::prelude::*;
 use std::path::Path;
 
 const CONFIG: &str = "[sources.one]\nkind = 'file'\npath = 'one.toml'\n[sources.two]\nkind = 'file'\npath = 'two.toml'\n\
@@ -183,4 +184,67 @@ fn those_that_are_put_aside_are_found_without_a_look_at_the_others() {
     let endpoint = &snapshot.service("users").unwrap().endpoints[1];
     endpoint.live.checked(false);
     assert_eq!(world.unhealthy().iter().map(|e| e.id).collect::<Vec<_>>(), [endpoint.id]);
+}
+
+/// What `one` reports at a time: of two services the entries, by port.
+fn reports() -> impl Strategy<Value = Vec<(bool, BTreeMap<u8, Vec<Entry>>)>> {
+    let entry = (1u16..12, 0u32..3, any::<bool>(), prop::option::of("[ab]"));
+    let entry = entry.prop_map(|(port, weight, healthy, zone)| Entry {
+        address: ([127, 0, 0, 1], port).into(),
+        weight,
+        healthy,
+        metadata: zone.into_iter().map(|zone| ("zone".to_owned(), zone)).collect(),
+    });
+    let list = prop::collection::vec(entry, 0..10).prop_map(|mut entries| {
+        let mut seen = HashSet::new();
+        entries.retain(|entry| seen.insert(entry.address));
+        entries
+    });
+    prop::collection::vec((any::<bool>(), prop::collection::btree_map(0u8..3, list, 0..3)), 1..8)
+}
+
+/// All that a snapshot says about services, but who is who.
+fn shown(snapshot: &Snapshot) -> BTreeMap<String, Vec<(String, u32, bool, bool, Option<String>)>> {
+    let endpoint = |e: &Arc<Endpoint>| {
+        (e.address.to_string(), e.weight, e.source_healthy, e.local, e.zone.as_deref().map(str::to_owned))
+    };
+    let service = |s: &Arc<Service>| (s.name.to_string(), s.endpoints.iter().map(endpoint).collect());
+    snapshot.services().map(service).collect()
+}
+
+proptest! {
+    #[test]
+    fn a_world_that_followed_changes_is_the_one_that_was_told_at_once(reports in reports(), zones in prop::collection::vec("[ab]", 0..3)) {
+        let names = ["users", "extra", "more"];
+        let report = |services: &BTreeMap<u8, Vec<Entry>>| {
+            let observed = |endpoints: &Vec<Entry>| Observed { endpoints: endpoints.clone(), ..Observed::default() };
+            Report::All(services.iter().map(|(name, e)| (Arc::from(names[usize::from(*name)]), observed(e))).collect())
+        };
+        let in_zone = |zone: &str| config(&format!("[gateway]\nzone = '{zone}'\n{CONFIG}"));
+        let one = Arc::from("one");
+        let mut world = World::new(in_zone("a"));
+        let mut zone = "a";
+        for (number, (published, services)) in reports.iter().enumerate() {
+            world.report(&one, report(services));
+            if let Some(next) = zones.get(number) {
+                zone = next;
+                world.declare(in_zone(zone));
+            }
+            if *published {
+                let snapshot = world.snapshot();
+                let all: Vec<_> = snapshot.services().flat_map(|service| &service.endpoints).collect();
+                let found = |e: &&&Arc<Endpoint>| snapshot.catalog.endpoint(e.id).is_some_and(|found| Arc::ptr_eq(found, e));
+                prop_assert!(all.iter().all(|endpoint| found(&endpoint)));
+                let other = (1..=world.given).filter(|id| snapshot.catalog.endpoint(*id).is_some()).count();
+                prop_assert_eq!(other, all.len());
+            }
+        }
+        let mut at_once = World::new(in_zone(zone));
+        at_once.report(&one, report(&reports[reports.len() - 1].1));
+        let (followed, told) = (world.snapshot(), at_once.snapshot());
+        prop_assert_eq!(shown(&followed), shown(&told));
+        prop_assert_eq!(&followed.digest, &told.digest);
+        let same = |route: &crate::service::route::Route| Arc::ptr_eq(&route.service, followed.service(&route.service.name).unwrap());
+        prop_assert!(!followed.routes.is_empty() && followed.routes.iter().all(same));
+    }
 }
