@@ -11,8 +11,8 @@ use crate::discovery::Report;
 use crate::http::settings::Policies;
 use crate::policy::{Engine, EngineSettings, Scope, Scopes, directory::Directory};
 use crate::service::Checks;
-use crate::snapshot::Publisher;
 use crate::snapshot::vitals::{BEAT, Vitals};
+use crate::snapshot::{Publisher, Snapshot};
 use files::Files;
 use sources::Sources;
 use std::collections::HashSet;
@@ -30,6 +30,8 @@ use world::World;
 const FIRST_ANSWERS: Duration = Duration::from_secs(5);
 /// Events in a row that panic, after which it is control that is broken.
 const PANICS: u32 = 20;
+/// Snapshots that are kept for those who still look at them.
+const RETIRED: usize = 64;
 /// After a watch of the policies has ended, which it never should, another one begins.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -41,6 +43,8 @@ struct Control {
     sources: Sources,
     policies: PolicyWatch,
     checks: Checks,
+    /// Snapshots at which requests may still look: to take one apart is work for whoever looks last.
+    retired: Vec<Arc<Snapshot>>,
     /// Where sources report.
     reports: mpsc::Receiver<(Arc<str>, Report)>,
     /// What the configuration was read from.
@@ -90,6 +94,7 @@ pub async fn start(config: Config, publisher: Publisher, vitals: Arc<Vitals>) ->
         sources: Sources::new(to),
         policies: PolicyWatch::default(),
         checks: Checks::default(),
+        retired: Vec::new(),
         reports,
         files: Files::new(&config),
         hangup: signal(SignalKind::hangup())?,
@@ -159,7 +164,10 @@ impl Control {
             }
             Event::Configuration(read) => self.reload(*read),
             Event::Hangup => self.files.read_again(),
-            Event::Tick => self.try_again(),
+            Event::Tick => {
+                self.take_apart();
+                self.try_again();
+            }
         }
     }
 
@@ -202,7 +210,15 @@ impl Control {
     fn publish(&mut self) {
         let snapshot = Arc::new(self.world.snapshot());
         self.checks.follow(snapshot.services());
-        self.publisher.publish(snapshot);
+        self.retired.push(self.publisher.publish(snapshot));
+        self.take_apart();
+    }
+
+    /// Takes snapshots apart at which nobody looks any more, and lets go of the oldest where too many are looked at.
+    fn take_apart(&mut self) {
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        let too_many = self.retired.len().saturating_sub(RETIRED);
+        self.retired.drain(..too_many);
     }
 
     /// Where no check would find out, endpoints that failing connects made unhealthy get another chance: one more

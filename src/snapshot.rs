@@ -48,9 +48,9 @@ impl Current {
 pub struct Publisher(Arc<ArcSwap<Snapshot>>);
 
 impl Publisher {
-    /// From now on all see this one.
-    pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.0.store(snapshot);
+    /// From now on all see this one. Gives the one that they saw until now, at which some may still look.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) -> Arc<Snapshot> {
+        self.0.swap(snapshot)
     }
 }
 

@@ -3,6 +3,7 @@
 mod candidates;
 mod hash;
 mod least_request;
+mod narrowed;
 mod peak_ewma;
 mod random;
 mod round_robin;
@@ -14,7 +15,8 @@ pub use sticky::Memory;
 use crate::base::chance::Chance;
 use crate::service::plan::{Plan, Strategy};
 use crate::service::{Endpoint, Service};
-use candidates::{Candidates, Narrowed};
+use candidates::Candidates;
+use narrowed::Narrowed;
 use std::sync::Arc;
 
 /// What a pick is asked for.
@@ -49,6 +51,8 @@ pub struct Picked {
 #[derive(Debug)]
 pub struct Balancer {
     narrowed: Narrowed,
+    /// A buffer.
+    tried: Vec<usize>,
     schedules: weighted_round_robin::Schedules,
     chance: Chance,
     memory: Arc<Memory>,
@@ -57,7 +61,8 @@ pub struct Balancer {
 impl Balancer {
     /// `seed` differs from worker to worker, so that they don't march in step.
     pub fn new(seed: u64, memory: Arc<Memory>) -> Self {
-        Balancer { narrowed: Narrowed::default(), schedules: Default::default(), chance: Chance(seed), memory }
+        let (narrowed, schedules) = Default::default();
+        Balancer { narrowed, tried: Vec::new(), schedules, chance: Chance(seed), memory }
     }
 
     /// Picks an endpoint. None: there is no usable one that was not tried yet.
@@ -74,7 +79,11 @@ impl Balancer {
             }
         }
         let ready = endpoints.ready();
-        let candidates = Candidates::new(&wanted, &ready, &mut self.narrowed);
+        let line = match narrowed::key(&wanted) {
+            0 => (0, &ready.line),
+            key => (key, self.narrowed.line(key, &wanted, &ready)),
+        };
+        let candidates = Candidates::new(endpoints, line, wanted.tried, &mut self.tried);
         let strategy = strategy(wanted.service, wanted.plan);
         let place = match candidates.len() {
             0 => return None,
@@ -93,8 +102,9 @@ impl Balancer {
         Some(Picked { endpoint, strategy: Some(strategy), candidates: candidates.len(), passed_over })
     }
 
-    /// Forgets schedules of services that are gone.
+    /// Forgets what belongs to services that are gone, and what was not used since the last time.
     pub fn retain(&mut self, known: impl Fn(&str) -> bool) {
+        self.narrowed.tidy();
         self.schedules.retain(known);
     }
 }

@@ -1,13 +1,16 @@
 //! The endpoints of a service as one snapshot lists them: found by number, by address and by what their metadata says,
 //! without a walk over all of them, and those ready that can be picked.
 
-pub mod bits;
+mod bits;
 mod labels;
+mod line;
 mod ready;
 
+pub use line::Line;
 pub use ready::Ready;
 
 use super::Endpoint;
+use super::plan::Plan;
 use arc_swap::{ArcSwap, Guard};
 use labels::{Labels, Values};
 use rustc_hash::FxHashMap;
@@ -108,8 +111,22 @@ impl Endpoints {
         Guard::from_inner(walked)
     }
 
+    /// Makes `left` the line of those on `line` that the plan's subset and preferences leave. `wish` is a buffer.
+    pub fn narrow(&self, line: &Line, plan: &Plan, left: &mut Line, wish: &mut Vec<u64>) {
+        left.bits.clone_from(&line.bits);
+        plan.subset.iter().for_each(|(key, value)| self.keep(key, value, &mut left.bits));
+        for (key, value) in &plan.prefer {
+            wish.clone_from(&left.bits);
+            self.keep(key, value, wish);
+            if wish.iter().any(|word| *word != 0) {
+                std::mem::swap(&mut left.bits, wish);
+            }
+        }
+        left.refill(self);
+    }
+
     /// Takes out of `words`, which are bits of places, all that do not have this pair in their metadata.
-    pub fn keep(&self, key: &str, value: &str, words: &mut [u64]) {
+    fn keep(&self, key: &str, value: &str, words: &mut [u64]) {
         if let Some(values) = self.0.labels.load().values(key) {
             return values.keep(value, words);
         }

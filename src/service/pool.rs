@@ -232,7 +232,8 @@ impl Pools {
             pool.idle.retain(|idle| !self.is_old(idle) && idle.link.seems_quiet());
             idle += pool.idle.len();
             pool.shared.forget_before(self.now.get().checked_sub(self.lifetime.get()));
-            true
+            // Endpoints without connections are not looked at each second.
+            !pool.idle.is_empty() || !pool.shared.is_empty()
         });
         self.idle.set(idle);
     }

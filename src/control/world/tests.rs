@@ -204,9 +204,9 @@ fn reports() -> impl Strategy<Value = Vec<(bool, BTreeMap<u8, Vec<Entry>>)>> {
 }
 
 /// All that a snapshot says about services, but who is who.
-fn shown(snapshot: &Snapshot) -> BTreeMap<String, Vec<(String, u32, bool, bool, Option<String>)>> {
+fn shown(snapshot: &Snapshot) -> BTreeMap<String, Vec<String>> {
     let endpoint = |e: &Arc<Endpoint>| {
-        (e.address.to_string(), e.weight, e.source_healthy, e.local, e.zone.as_deref().map(str::to_owned))
+        format!("{} {} {} {} {:?} {:?}", e.address, e.weight, e.source_healthy, e.local, e.zone, e.metadata)
     };
     let service = |s: &Arc<Service>| (s.name.to_string(), s.endpoints.iter().map(endpoint).collect());
     snapshot.services().map(service).collect()

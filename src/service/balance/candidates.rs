@@ -1,68 +1,50 @@
-//! What a strategy picks from: all endpoints of a service that are ready, or those of them that a plan and the attempts made
-//! so far leave. Neither is a walk over all of them.
+//! What a strategy picks from: those on a line but for the ones that were tried. Finding any of them is no walk over all.
 
-use super::Wanted;
 use crate::base::chance::Chance;
 use crate::service::Endpoint;
-use crate::service::endpoints::{Endpoints, Ready, bits};
-
-/// Buffers of a worker for what is left of those that are ready; kept for their memory.
-#[derive(Debug, Default)]
-pub(super) struct Narrowed {
-    places: Vec<u64>,
-    wish: Vec<u64>,
-}
+use crate::service::endpoints::{Endpoints, Line};
 
 /// What a strategy picks from. A candidate is named by its place in the service's list, not by a share in it: all workers
 /// would write to the same counts for each request.
 #[derive(Clone, Copy)]
 pub(super) struct Candidates<'a> {
     endpoints: &'a Endpoints,
-    ready: &'a Ready,
-    /// Bits of those that are left; none: all that are ready.
-    narrowed: Option<&'a [u64]>,
-    len: usize,
+    line: &'a Line,
+    /// Of those that were tried, how many stand before each on the line; in order.
+    tried: &'a [usize],
+    /// Names the line among those of its service.
+    pub(super) key: u64,
 }
 
 impl<'a> Candidates<'a> {
-    /// Those that are ready, were not tried and fit the plan.
-    pub(super) fn new(wanted: &Wanted<'a>, ready: &'a Ready, narrowed: &'a mut Narrowed) -> Self {
-        let endpoints = &wanted.service.endpoints;
-        let plan = wanted.plan;
-        if wanted.tried.is_empty() && plan.subset.is_empty() && plan.prefer.is_empty() {
-            return Candidates { endpoints, ready, narrowed: None, len: ready.places.len() };
-        }
-        let Narrowed { places, wish } = narrowed;
-        places.clone_from(&ready.bits);
-        wanted.tried.iter().filter_map(|id| endpoints.place(*id)).for_each(|place| bits::take(places, place));
-        plan.subset.iter().for_each(|(key, value)| endpoints.keep(key, value, places));
-        for (key, value) in &plan.prefer {
-            wish.clone_from(places);
-            endpoints.keep(key, value, wish);
-            if wish.iter().any(|word| *word != 0) {
-                std::mem::swap(places, wish);
-            }
-        }
-        Candidates { endpoints, ready, len: bits::count(places), narrowed: Some(places) }
+    /// Those on the `line` of this `key` whose numbers are not among `ids`. `tried` is a buffer.
+    pub(super) fn new(
+        endpoints: &'a Endpoints,
+        (key, line): (u64, &'a Line),
+        ids: &[u32],
+        tried: &'a mut Vec<usize>,
+    ) -> Self {
+        tried.clear();
+        tried.extend(ids.iter().filter_map(|id| line.index(endpoints.place(*id)?)));
+        tried.sort_unstable();
+        tried.dedup();
+        Candidates { endpoints, line, tried, key }
     }
 
     pub(super) fn len(self) -> usize {
-        self.len
+        self.line.places.len() - self.tried.len()
     }
 
     /// Where the candidate stands that `index` others come before.
     pub(super) fn place(self, index: usize) -> u32 {
-        let place = match self.narrowed {
-            None => self.ready.places.get(index).copied(),
-            Some(places) => bits::nth(places, index),
-        };
+        let index = self.tried.iter().fold(index, |index, tried| index + usize::from(index >= *tried));
         // Below the length there is one.
-        place.unwrap_or(0)
+        self.line.places.get(index).copied().unwrap_or(0)
     }
 
     /// Two different ones by chance, of at least two.
     pub(super) fn two(self, chance: &mut Chance) -> (u32, u32) {
-        let (one, two) = chance.two(self.len);
+        let (one, two) = chance.two(self.len());
         (self.place(one), self.place(two))
     }
 
@@ -73,35 +55,31 @@ impl<'a> Candidates<'a> {
 
     /// Where the endpoint with this number stands, if it is a candidate.
     pub(super) fn find(self, id: u32) -> Option<u32> {
-        self.endpoints.place(id).filter(|place| self.has(*place))
-    }
-
-    /// Is the endpoint that stands there a candidate?
-    fn has(self, place: u32) -> bool {
-        bits::has(self.places(), place)
-    }
-
-    fn places(self) -> &'a [u64] {
-        self.narrowed.unwrap_or(&self.ready.bits)
+        let place = self.endpoints.place(id)?;
+        let index = self.line.index(place)?;
+        (!self.tried.contains(&index)).then_some(place)
     }
 
     /// All of them, each with its place.
     pub(super) fn iter(self) -> impl Iterator<Item = (u32, &'a Endpoint)> {
-        bits::ones(self.places()).map(move |place| (place, self.at(place)))
+        let mut tried = self.tried.iter().peekable();
+        let untried = move |(index, _): &(usize, &u32)| tried.next_if_eq(&index).is_none();
+        self.line.places.iter().enumerate().filter(untried).map(move |(_, place)| (*place, self.at(*place)))
     }
 
-    /// The length of the line on which all that are ready stand by weight.
+    /// How long the line is.
     pub(super) fn line(self) -> u64 {
-        self.ready.weight()
+        self.line.length()
     }
 
-    /// Who stands at this point of the line, if it is a candidate.
+    /// Who stands at this point of the line, if it was not tried.
     pub(super) fn on_line(self, point: u64) -> Option<u32> {
-        self.ready.at_weight(point).filter(|place| self.narrowed.is_none() || self.has(*place))
+        let index = self.line.at(point).filter(|index| !self.tried.contains(index))?;
+        self.line.places.get(index).copied()
     }
 
-    /// As long as only candidates stood on the line: who stands at this point, after a walk over all of them. It is taken as
-    /// one of a line that goes on for ever.
+    /// As long as only candidates stood on it: who stands at this point, after a walk over all of them. It is taken as one of
+    /// a line that goes on for ever.
     pub(super) fn on_own_line(self, point: u64) -> u32 {
         let total: u64 = self.iter().map(|(_, endpoint)| u64::from(endpoint.weight)).sum();
         let mut left = point.checked_rem(total).unwrap_or(0);

@@ -3,7 +3,7 @@
 use super::Candidates;
 use crate::base::chance::Chance;
 
-/// Draws that may hit somebody who is no candidate, before all candidates are walked over.
+/// Draws that may hit somebody who was tried, before all candidates are walked over.
 const DRAWS: usize = 16;
 
 pub(super) fn pick(candidates: Candidates<'_>, chance: &mut Chance) -> u32 {

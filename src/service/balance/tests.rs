@@ -1,7 +1,7 @@
 //! The invariants of balancing, on generated services.
 
 use super::Strategy;
-use super::{Balancer, Candidates, Chance, Memory, Narrowed, Wanted};
+use super::{Balancer, Candidates, Chance, Memory, Narrowed, Wanted, narrowed};
 use crate::service::plan::Plan;
 use crate::service::{Endpoint, Service, has_all};
 use crate::service::{InFlight, Live, ServiceLive, Settings};
@@ -166,9 +166,20 @@ proptest! {
             endpoint.live.checked(!sick);
         }
         let plan = Plan { subset, prefer, ..Plan::default() };
+        let wanted = Wanted { plan: &plan, tried: &tried, ..wanted(&service, "") };
+        let (mut narrowed, mut buffer) = (Narrowed::default(), Vec::new());
+        // What was left before one of them fell ill is not what is left now.
+        if let Some(endpoint) = service.endpoints.first() {
+            endpoint.live.checked(true);
+            narrowed.line(narrowed::key(&wanted), &wanted, &service.endpoints.ready());
+            endpoint.live.checked(!sick[0]);
+        }
         let ready = service.endpoints.ready();
-        let mut narrowed = Narrowed::default();
-        let candidates = Candidates::new(&Wanted { plan: &plan, tried: &tried, ..wanted(&service, "") }, &ready, &mut narrowed);
+        let line = match narrowed::key(&wanted) {
+            0 => &ready.line,
+            key => narrowed.line(key, &wanted, &ready),
+        };
+        let candidates = Candidates::new(&service.endpoints, (0, line), &tried, &mut buffer);
         let expected = walked(&service, &plan, &tried);
         prop_assert_eq!(candidates.len(), expected.len());
         prop_assert!(candidates.iter().map(|(place, _)| place).eq(expected.iter().copied()));

@@ -12,8 +12,10 @@ use stride::Strides;
 
 /// Up to so many are few.
 const FEW: usize = 32;
-/// Strides that may end at somebody who is no candidate, before all candidates are walked over.
+/// Strides that may end at somebody who was tried, before all candidates are walked over.
 const STRIDES: usize = 64;
+/// Lines of a service that one has strode over; where there are more, all begin anew.
+const LINES: usize = 256;
 
 /// How far each service is. Per worker: a shared schedule would need a lock.
 #[derive(Debug, Default)]
@@ -25,7 +27,8 @@ pub(super) struct Schedules {
 struct Schedule {
     /// What each endpoint has gained.
     gained: FxHashMap<u32, i64>,
-    strides: Strides,
+    /// On each line.
+    strides: FxHashMap<u64, Strides>,
 }
 
 impl Schedules {
@@ -71,15 +74,17 @@ impl Schedule {
         best.1
     }
 
-    /// A plan and attempts that were made leave nearly all, or so few that they are walked over, or few enough to be met on
-    /// the line of all soon.
     fn next_on_line(&mut self, candidates: Candidates<'_>, chance: &mut Chance) -> u32 {
-        self.strides.over(candidates.line(), chance);
+        if self.strides.len() >= LINES && !self.strides.contains_key(&candidates.key) {
+            self.strides.clear();
+        }
+        let strides = self.strides.entry(candidates.key).or_default();
+        strides.over(candidates.line(), chance);
         for _ in 0..STRIDES {
-            if let Some(place) = candidates.on_line(self.strides.stride()) {
+            if let Some(place) = candidates.on_line(strides.stride()) {
                 return place;
             }
         }
-        candidates.on_own_line(self.strides.stride())
+        candidates.on_own_line(strides.stride())
     }
 }

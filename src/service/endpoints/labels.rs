@@ -75,9 +75,7 @@ impl Set {
         if places.len() * 32 < len {
             return Set::Few(places.into());
         }
-        let mut words = bits::none(len);
-        places.iter().for_each(|place| bits::put(&mut words, *place));
-        Set::Many(words.into())
+        Set::Many(bits::of(&places, len).into())
     }
 
     fn keep(&self, words: &mut [u64]) {

@@ -65,25 +65,28 @@ fn walked(endpoints: &Endpoints, fits: impl Fn(&Endpoint) -> bool) -> Vec<u32> {
 }
 
 fn labelled(endpoints: &Endpoints, key: &str, value: &str) -> Vec<u32> {
-    let mut words = endpoints.ready().bits.clone();
-    endpoints.keep(key, value, &mut words);
-    bits::ones(&words).collect()
+    let mut left = Line::default();
+    let plan = Plan { subset: vec![(key.to_owned(), value.to_owned())], ..Plan::default() };
+    endpoints.narrow(&endpoints.ready().line, &plan, &mut left, &mut Vec::new());
+    assert!(bits::ones(&left.bits).eq(left.places.iter().copied()));
+    left.places
 }
 
 fn check(endpoints: &Endpoints) -> Result<(), TestCaseError> {
     let ready = endpoints.ready();
-    prop_assert_eq!(&ready.places, &walked(endpoints, Endpoint::is_candidate));
-    prop_assert!(bits::ones(&ready.bits).eq(ready.places.iter().copied()));
+    let line = &ready.line;
+    prop_assert_eq!(&line.places, &walked(endpoints, Endpoint::is_candidate));
+    prop_assert!(bits::ones(&line.bits).eq(line.places.iter().copied()));
     prop_assert_eq!(ready.usable, walked(endpoints, Endpoint::usable).len());
     prop_assert_eq!(&ready.unhealthy, &walked(endpoints, |e| !e.healthy()));
-    let mut weight = 0;
-    for (place, total) in ready.places.iter().zip(&ready.weights) {
-        prop_assert_eq!(ready.at_weight(weight), Some(*place));
-        weight += u64::from(endpoints[*place as usize].weight);
-        prop_assert_eq!(*total, weight);
-        prop_assert_eq!(ready.at_weight(weight - 1), Some(*place));
+    let mut end = 0;
+    for (index, place) in line.places.iter().enumerate() {
+        prop_assert_eq!(line.index(*place), Some(index));
+        prop_assert_eq!(line.at(end), Some(index));
+        end += u64::from(endpoints[*place as usize].weight);
+        prop_assert_eq!(line.at(end - 1), Some(index));
     }
-    prop_assert_eq!(ready.weight(), weight);
+    prop_assert_eq!((line.length(), line.at(end)), (end, None));
     for (place, endpoint) in (0..).zip(endpoints.iter()) {
         prop_assert_eq!(endpoints.place(endpoint.id), Some(place));
         prop_assert!(endpoints.by_id(endpoint.id).is_some_and(|found| Arc::ptr_eq(found, endpoint)));
@@ -145,10 +148,10 @@ fn a_walk_follows_a_change_of_health_and_nothing_else() {
     assert!(Arc::ptr_eq(&first, &endpoints.ready()), "nothing has changed");
     endpoints[7].live.checked(false);
     let second = Arc::clone(&endpoints.ready());
-    assert_eq!((second.places.len(), second.unhealthy.as_slice()), (99, &[7][..]));
+    assert_eq!((second.line.places.len(), second.unhealthy.as_slice()), (99, &[7][..]));
     assert!(Arc::ptr_eq(&second, &endpoints.ready()), "one walk for one change");
     endpoints[7].live.on_probation();
-    assert_eq!(endpoints.ready().places, first.places);
+    assert_eq!(endpoints.ready().line.places, first.line.places);
     // Three connects that fail put it aside.
     let seconds = std::time::Duration::from_secs(5);
     assert!((0..3).any(|_| endpoints[8].live.connect_failed(seconds)));

@@ -120,6 +120,11 @@ impl Shared {
         self.open.extend(connection.map(|connection| (connection.clone(), tls)));
     }
 
+    /// There is none, and none is being opened.
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.connecting.is_none()
+    }
+
     /// What is in flight on those that were opened before goes on; the next request opens another.
     pub(super) fn forget_before(&mut self, opened: Option<Instant>) {
         self.open

@@ -1,0 +1,74 @@
+//! What plans leave of services' endpoints: the line of those that fit. A worker keeps those that it was asked for lately,
+//! each good until what is ready is another.
+
+use super::Wanted;
+use crate::service::endpoints::{Line, Ready};
+use crate::service::plan::Plan;
+use rustc_hash::{FxHashMap, FxHasher};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// A worker's own.
+#[derive(Debug, Default)]
+pub(super) struct Narrowed {
+    lines: FxHashMap<u64, Kept>,
+    /// A buffer.
+    wish: Vec<u64>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// What was ready then.
+    of: Arc<Ready>,
+    subset: Vec<(String, String)>,
+    prefer: Vec<(String, String)>,
+    line: Line,
+    /// Somebody asked for it lately.
+    used: bool,
+}
+
+/// Lines that are kept; where there are more, all begin anew.
+const MOST: usize = 128;
+
+/// A number for what this request's plan leaves of its service, the same for the next one like it; 0: all that is ready.
+pub(super) fn key(wanted: &Wanted<'_>) -> u64 {
+    let Plan { subset, prefer, .. } = wanted.plan;
+    if subset.is_empty() && prefer.is_empty() {
+        return 0;
+    }
+    let mut hasher = FxHasher::default();
+    (&wanted.service.name, subset, prefer).hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+impl Narrowed {
+    /// What this plan leaves of what is ready. `key` is that of [`key`].
+    pub(super) fn line(&mut self, key: u64, wanted: &Wanted<'_>, ready: &Arc<Ready>) -> &Line {
+        let Plan { subset, prefer, .. } = wanted.plan;
+        if self.lines.len() >= MOST && !self.lines.contains_key(&key) {
+            self.lines.clear();
+        }
+        let new = || Kept {
+            of: Arc::default(),
+            subset: subset.clone(),
+            prefer: prefer.clone(),
+            line: Line::default(),
+            used: true,
+        };
+        let kept = self.lines.entry(key).or_insert_with(new);
+        kept.used = true;
+        // Two plans may share a number, and then they share a place.
+        if !Arc::ptr_eq(&kept.of, ready) || kept.subset != *subset || kept.prefer != *prefer {
+            kept.of = Arc::clone(ready);
+            kept.subset.clone_from(subset);
+            kept.prefer.clone_from(prefer);
+            wanted.service.endpoints.narrow(&ready.line, wanted.plan, &mut kept.line, &mut self.wish);
+        }
+        &kept.line
+    }
+
+    /// Forgets what nobody has asked for since the last time.
+    pub(super) fn tidy(&mut self) {
+        self.lines.retain(|_, kept| std::mem::take(&mut kept.used));
+    }
+}
