@@ -90,3 +90,37 @@ impl Standing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::request::Peer;
+    use crate::service::route::RawMatch;
+
+    #[test]
+    fn those_that_fit_are_asked_in_order() {
+        let scope = |name: &str, prefix: &str, standing: Standing| {
+            let rule = RawMatch { path_prefix: Some(prefix.to_owned()), ..RawMatch::default() };
+            Arc::new(Scope {
+                name: name.into(),
+                matcher: rule.check().unwrap(),
+                on_fault: OnFault::default(),
+                standing,
+                live: Arc::default(),
+                loading: false,
+                error: None,
+            })
+        };
+        let scopes = Scopes::from(vec![
+            scope("a", "/a/b", Standing::Broken),
+            scope("b", "/", Standing::Broken),
+            scope("c", "/a", Standing::Pending),
+            scope("d", "/c", Standing::Broken),
+            scope("e", "/a", Standing::Broken),
+        ]);
+        let request = http::Request::get("/a/b/x").body(()).unwrap();
+        let head = Head::new(request.into_parts().0, Peer::new(([127, 0, 0, 1], 1).into()), &[]);
+        let asked: Vec<&str> = scopes.asked(&head).map(|scope| &*scope.name).collect();
+        assert_eq!((asked.as_slice(), scopes.len()), (&["a", "b", "e"][..], 5));
+    }
+}
