@@ -41,11 +41,12 @@ pub struct Program {
 
 impl Program {
     /// Starts it with this configuration, besides its addresses, in a folder with the files that it names. More keys of
-    /// `[gateway]` may come first; `listen` is not added where it is the first of them.
+    /// `[gateway]` may come first; `listen` and `workers` are not added where they are among them.
     pub fn start(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> Self {
         let file = folder.path().join(FILE);
-        let listen = if config.starts_with("listen") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
-        let workers = if config.contains("workers = ") { "" } else { "workers = 2\n" };
+        let says = |key: &str| config.lines().any(|line| line.starts_with(key));
+        let listen = if says("listen = ") { "" } else { "listen = [\"127.0.0.1:0\"]\n" };
+        let workers = if says("workers = ") { "" } else { "workers = 2\n" };
         let gateway = format!("[gateway]\nadmin = \"127.0.0.1:0\"\n{workers}{listen}");
         std::fs::write(&file, format!("{gateway}{config}")).unwrap();
         launch_file(Path::new(env!("CARGO_BIN_EXE_wayside")), folder, environment).ready()
