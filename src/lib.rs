@@ -1,6 +1,7 @@
 //! Wayside: an HTTP gateway that is scripted in WebAssembly. This is the map, in reading order.
 //!
-//! **A request**: [`proxy::listener`] → [`proxy::handle`] → one [`snapshot`] → [`proxy::exchange`] (span, clock) →
+//! **A request**: [`proxy::listener`] → its connection ([`http::h1`] is HTTP/1 of our own, hyper speaks HTTP/2) →
+//! [`proxy::handle`] → one [`snapshot`] → [`proxy::exchange`] (span, clock) →
 //! [`http::request`] → [`proxy::decide`]: a [`policy`], else a declared [`service::route`] → [`service`] →
 //! [`service::balance`] picks an endpoint → [`proxy::upstream`] attempts → [`proxy::response`] → the exchange finishes,
 //! exactly once, as a [`service::record`] that [`telemetry`] tells.

@@ -1,6 +1,7 @@
 //! Bounds on connections and bodies, each crossed once; and whom a load balancer connects for.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
+use crate::support::gateway::Gateway;
 use crate::support::origin::{Client, Origin, Protocol, streamed, whole};
 use crate::support::program::{Program, echo, until};
 use crate::support::raw::Raw;
@@ -191,8 +192,9 @@ fn version_2(command: u8, family: u8, addresses: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_load_balancer_says_for_whom_it_connects() {
-    let listen = "listen = [{ address = \"127.0.0.1:0\", proxy_protocol = true }]\nmax_connections_per_client = 1";
-    let gateway = start(listen, "");
+    let listener = "{ address = \"127.0.0.1:0\", proxy_protocol = true }";
+    let keys = "max_connections_per_client = 1";
+    let gateway = Gateway::with().endpoint(echo()).listener(listener).keys(keys).start();
     let ask = |header: &[u8]| {
         let mut stream = TcpStream::connect(&gateway.address).unwrap();
         stream.write_all(header).unwrap();

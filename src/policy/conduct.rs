@@ -60,7 +60,7 @@ impl Suspended {
 
 /// What outlives the process of a component that was suspended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct Remembered {
     /// The component's digest.
     pub(super) component: String,
     /// Suspensions in a row.
@@ -69,7 +69,7 @@ pub(super) struct Kept {
     pub(super) until_unix_ms: u64,
 }
 
-impl Kept {
+impl Remembered {
     /// It was quiet for so long that the next suspension is a first one.
     pub(super) fn is_over(&self) -> bool {
         unix_ms().saturating_sub(self.until_unix_ms) > QUIET_MS
@@ -88,7 +88,7 @@ impl Conduct {
     }
 
     /// It begins with the trial that follows a suspension.
-    fn resumed(workers: usize, kept: &Kept) -> Self {
+    fn resumed(workers: usize, kept: &Remembered) -> Self {
         let conduct = Conduct::new(workers);
         let mut rest = conduct.rest();
         rest.rule.resume(process_ms(), kept.in_a_row);
@@ -154,10 +154,10 @@ impl Conduct {
         (left > 0).then(|| Suspended { reason: self.rest().reason.clone(), left: Duration::from_millis(left) })
     }
 
-    fn kept(&self, component: &str) -> Option<Kept> {
+    fn kept(&self, component: &str) -> Option<Remembered> {
         let rest = self.rest();
         let (component, in_a_row, until_unix_ms) = (component.to_owned(), rest.in_a_row, rest.until_unix_ms);
-        let kept = Kept { component, in_a_row, until_unix_ms };
+        let kept = Remembered { component, in_a_row, until_unix_ms };
         (kept.in_a_row > 0 && !kept.is_over()).then_some(kept)
     }
 
@@ -199,12 +199,12 @@ pub(super) struct Conducts(Mutex<Known>);
 struct Known {
     known: Vec<(String, Arc<Conduct>)>,
     /// From before a restart, of those that were not seen since.
-    kept: Vec<Kept>,
+    kept: Vec<Remembered>,
 }
 
 impl Conducts {
     /// What was known before a restart.
-    pub(super) fn remember(&self, kept: Vec<Kept>) {
+    pub(super) fn remember(&self, kept: Vec<Remembered>) {
         self.lock().kept = kept;
     }
 
@@ -230,7 +230,7 @@ impl Conducts {
     }
 
     /// What must outlive the process.
-    pub(super) fn kept(&self) -> Vec<Kept> {
+    pub(super) fn kept(&self) -> Vec<Remembered> {
         let known = self.lock();
         let waiting = known.kept.iter().filter(|kept| !kept.is_over()).cloned();
         known.known.iter().filter_map(|(component, conduct)| conduct.kept(component)).chain(waiting).collect()
@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn what_is_long_over_is_not_kept() {
-        let kept = Kept { component: "a".into(), in_a_row: 3, until_unix_ms: unix_ms() - QUIET_MS - 1 };
+        let kept = Remembered { component: "a".into(), in_a_row: 3, until_unix_ms: unix_ms() - QUIET_MS - 1 };
         let conducts = Conducts::default();
         conducts.remember(vec![kept]);
         assert!(conducts.kept().is_empty());

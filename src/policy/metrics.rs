@@ -6,7 +6,7 @@ mod table;
 use arc_swap::ArcSwap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
-use table::{Found, Kind, Missing, Table, Value};
+use table::{Kind, Looked, Missing, SeriesTable, Value};
 
 /// Upper bounds of histogram buckets; made for seconds.
 pub const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -26,7 +26,7 @@ pub const OWN: [&str; 7] = [
 /// has a new series puts a larger table in the place of the first.
 #[derive(Debug, Default)]
 pub struct GuestMetrics {
-    table: ArcSwap<Table>,
+    table: ArcSwap<SeriesTable>,
     /// Held by whoever makes the next table.
     growing: Mutex<()>,
     dropped: AtomicU64,
@@ -110,15 +110,15 @@ impl GuestMetrics {
         }
     }
 
-    fn settle(&self, found: Found<'_>, change: impl Fn(&Value)) -> Result<(), Refused> {
+    fn settle(&self, found: Looked<'_>, change: impl Fn(&Value)) -> Result<(), Refused> {
         match found {
-            Found::Series(value) => change(value),
-            Found::WrongKind => return Err(Refused::WrongKind),
-            Found::Own => {
+            Looked::Series(value) => change(value),
+            Looked::WrongKind => return Err(Refused::WrongKind),
+            Looked::Own => {
                 self.dropped.fetch_add(1, Relaxed);
                 return Err(Refused::Own { first: false });
             }
-            Found::Full => drop(self.dropped.fetch_add(1, Relaxed)),
+            Looked::Full => drop(self.dropped.fetch_add(1, Relaxed)),
         }
         Ok(())
     }
@@ -140,7 +140,7 @@ impl GuestMetrics {
             Ok(found) => return self.settle(found, change),
             Err(missing) => missing,
         };
-        let mut next = Table::clone(&table);
+        let mut next = SeriesTable::clone(&table);
         let done = match missing {
             Missing::Series => {
                 change(next.add(name, labels, kind));

@@ -105,10 +105,10 @@ impl HostMonotonicClock for Clock {
 
 /// The last few KiB of what a guest printed.
 #[derive(Clone, Default)]
-pub(super) struct Output(Arc<Kept>);
+pub(super) struct Output(Arc<Printed>);
 
 #[derive(Default)]
-struct Kept {
+struct Printed {
     /// Bytes that were printed since it was taken last. 0: nothing is in it, which is cheaper to ask than the lock.
     printed: AtomicUsize,
     bytes: Mutex<Vec<u8>>,

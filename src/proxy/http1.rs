@@ -6,7 +6,7 @@ use crate::base::time::Alarm;
 use crate::http::downstream::clock::{Active, Clock};
 use crate::http::downstream::http1::{Client, Tunnelled};
 use crate::http::error::Error;
-use crate::http::h1::head::{Found, Parser};
+use crate::http::h1::head::{Parsed, Parser};
 use crate::http::h1::out::Out;
 use crate::http::h1::write::{self, Framing};
 use crate::http::headers::names_in_connection;
@@ -113,7 +113,7 @@ impl Served {
         alarm: &mut Alarm,
         mut since: Option<Instant>,
         draining: &mut Draining,
-    ) -> Result<Option<Found>, Malformed> {
+    ) -> Result<Option<Parsed>, Malformed> {
         let Served { client, limits, .. } = self;
         let mut parser = Parser::new(limits.max_head_bytes, limits.max_headers);
         let (first, mut head) = (since, since);
@@ -251,12 +251,16 @@ impl Served {
 
     /// The request's body is over, so that the next request can come.
     async fn body_is_over(&self, alarm: &mut Alarm) -> bool {
-        let (client, deadline) = (&self.client, Instant::now() + self.limits.stall_timeout);
-        let over = alarm.before(deadline, poll_fn(|cx| client.poll_body_over(cx))).await;
-        match over {
-            Some(true) => true,
-            Some(false) => client.skip_body(),
-            None => false,
+        let client = &self.client;
+        loop {
+            let (pieces, deadline) = (client.pieces(), Instant::now() + self.limits.stall_timeout);
+            match alarm.before(deadline, poll_fn(|cx| client.poll_body_over(cx))).await {
+                Some(true) => return true,
+                Some(false) => return client.skip_body(),
+                // It still goes to its endpoint, which answered before it had all.
+                None if client.pieces() > pieces => {}
+                None => return false,
+            }
         }
     }
 }

@@ -41,7 +41,7 @@ pub(super) async fn serve(
         async move {
             let (by, request) = (Rc::clone(&worker), request.map(Incoming::Http2));
             let response: Response<Body> = super::handle(worker, peer, active, request).await;
-            Ok::<_, Infallible>(response.map(|body| Watched::new(body, &by.untaken)))
+            Ok::<_, Infallible>(response.map(|body| StreamBody::new(body, &by.untaken)))
         }
     });
     let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);
@@ -90,7 +90,7 @@ async fn unless_leaving<T>(
 /// A response's body on a stream. hyper does not ask for its next piece while the client takes nothing of the stream, so
 /// somebody else has to see that it does not hold up its endpoint for ever.
 #[derive(Debug)]
-struct Watched(Rc<Progress>);
+struct StreamBody(Rc<Progress>);
 
 /// How far a client has taken a body.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ struct Progress {
     since: Cell<Option<Instant>>,
 }
 
-impl Watched {
+impl StreamBody {
     fn new(body: Body, untaken: &Untaken) -> Self {
         let waits = !http_body::Body::is_end_stream(&body);
         let progress = Rc::new(Progress { body: RefCell::new(Some(body)), since: Cell::new(waits.then(Instant::now)) });
@@ -109,7 +109,7 @@ impl Watched {
             let watched: Rc<dyn Taken> = Rc::<Progress>::clone(&progress);
             untaken.watch(Rc::downgrade(&watched));
         }
-        Watched(progress)
+        StreamBody(progress)
     }
 }
 
@@ -121,7 +121,7 @@ impl Taken for Progress {
     }
 }
 
-impl http_body::Body for Watched {
+impl http_body::Body for StreamBody {
     type Data = Bytes;
     type Error = Broken;
 

@@ -111,9 +111,15 @@ impl Endpoints {
         Guard::from_inner(walked)
     }
 
-    /// Makes `left` the line of those on `line` that the plan's subset and preferences leave. `wish` is a buffer.
-    pub fn narrow(&self, line: &Line, plan: &Plan, left: &mut Line, wish: &mut Vec<u64>) {
+    /// Makes `left` the line of those on `line`, but for the ones that were tried, that the plan's subset and preferences
+    /// leave. `wish` is a buffer.
+    pub fn narrow(&self, line: &Line, plan: &Plan, tried: &[u32], left: &mut Line, wish: &mut Vec<u64>) {
         left.bits.clone_from(&line.bits);
+        for place in tried.iter().filter_map(|id| self.place(*id)) {
+            if let Some(word) = left.bits.get_mut(place as usize / 64) {
+                *word &= !(1 << (place % 64));
+            }
+        }
         plan.subset.iter().for_each(|(key, value)| self.keep(key, value, &mut left.bits));
         for (key, value) in &plan.prefer {
             wish.clone_from(&left.bits);

@@ -14,7 +14,7 @@ use crate::http::tls::Socket;
 use crate::http::tls::client::{self, Connector};
 use crate::service::{Endpoint, Service};
 use rustc_hash::FxHashMap;
-use shared::{Shared, Way};
+use shared::{Connections, Way};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct Pools {
 #[derive(Debug, Default)]
 struct Pool {
     idle: Vec<Idle>,
-    shared: Shared,
+    shared: Connections,
 }
 
 #[derive(Debug)]

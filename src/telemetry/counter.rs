@@ -9,7 +9,7 @@ pub enum Counter {
     TurnedAway,
     /// A client did not get through its TLS handshake.
     HandshakeFailed,
-    /// An interim response with status 103 was not passed on.
+    /// An interim response with status 103 could not be passed on.
     EarlyHint,
 }
 
@@ -29,7 +29,7 @@ impl Counter {
         (
             Counter::EarlyHint,
             "wayside_early_hints_dropped_total",
-            "Interim responses with status 103 from endpoints, which are not passed on.",
+            "Interim responses with status 103 from endpoints, to clients that could not be told of them.",
         ),
     ];
 }

@@ -5,7 +5,7 @@ use super::clock::Clock;
 use super::linger::Linger;
 use crate::base::time::Alarm;
 use crate::http::h1::flow::Flow;
-use crate::http::h1::head::{Found, Parser};
+use crate::http::h1::head::{Parsed, Parser};
 use crate::http::h1::scratch::Scratch;
 use crate::http::malformed::Malformed;
 use crate::http::tls::Socket;
@@ -52,6 +52,8 @@ struct Coming {
     expects: bool,
     /// Nobody wants it any more.
     unwanted: bool,
+    /// Pieces of it that were read.
+    pieces: u64,
     /// Whoever waits for its end.
     waiting: Option<Waker>,
 }
@@ -62,7 +64,7 @@ pub struct Body(Rc<Client>);
 
 /// Half a body is all that came.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum BodyError {
     /// The connection broke, or ended.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -74,7 +76,8 @@ pub enum Broken {
 impl Client {
     /// A connection of which `seen` was read already.
     pub fn new(socket: Socket, seen: &[u8], scratch: Rc<Scratch>, clock: Rc<Clock>) -> Rc<Self> {
-        let body = Coming { flow: Flow::Over, read: Bytes::new(), expects: false, unwanted: true, waiting: None };
+        let body =
+            Coming { flow: Flow::Over, read: Bytes::new(), expects: false, unwanted: true, pieces: 0, waiting: None };
         Rc::new(Client {
             socket: RefCell::new(socket),
             scratch,
@@ -98,7 +101,7 @@ impl Client {
     ///
     /// # Errors
     /// What came must not be forwarded.
-    pub fn poll_head(&self, cx: &mut Context<'_>, parser: &mut Parser) -> Poll<Result<Option<Found>, Malformed>> {
+    pub fn poll_head(&self, cx: &mut Context<'_>, parser: &mut Parser) -> Poll<Result<Option<Parsed>, Malformed>> {
         let mut held = self.held.borrow_mut();
         if !held.is_empty()
             && parser.is_fresh()
@@ -157,7 +160,7 @@ impl Client {
     pub fn begin(self: &Rc<Self>, flow: Flow, expects: bool) -> Option<Body> {
         let has_body = !flow.is_over();
         let read = if has_body { self.held.take().freeze() } else { Bytes::new() };
-        *self.body.borrow_mut() = Coming { flow, read, expects, unwanted: !has_body, waiting: None };
+        *self.body.borrow_mut() = Coming { flow, read, expects, unwanted: !has_body, pieces: 0, waiting: None };
         has_body.then(|| Body(Rc::clone(self)))
     }
 
@@ -169,6 +172,11 @@ impl Client {
         }
         body.waiting = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// How many pieces of the body of the request in progress were read.
+    pub fn pieces(&self) -> u64 {
+        self.body.borrow().pieces
     }
 
     /// Throws away what is left of a body that nobody wants, as far as it is here: whether that is all of it.
@@ -260,7 +268,7 @@ impl Drop for Client {
 
 impl Body {
     /// The next piece, or the trailers.
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let client = &*self.0;
         let mut body = client.body.borrow_mut();
         let body = &mut *body;
@@ -280,7 +288,7 @@ impl Body {
                 Err(bad) => {
                     client.clock.refuse(bad);
                     body.unwanted = true;
-                    return Poll::Ready(Some(Err(Broken::Malformed(bad))));
+                    return Poll::Ready(Some(Err(BodyError::Malformed(bad))));
                 }
             };
             if body.flow.is_over() {
@@ -289,6 +297,7 @@ impl Body {
                 return Poll::Ready(frame.map(Ok));
             }
             if frame.is_some() {
+                body.pieces += 1;
                 return Poll::Ready(frame.map(Ok));
             }
             body.read = ready!(client.poll_read(cx, Bytes::copy_from_slice))?;

@@ -53,7 +53,7 @@ impl Place {
 
 /// A whole head.
 #[derive(Debug)]
-pub struct Found {
+pub struct Parsed {
     /// What it says.
     pub parts: Parts,
     /// How its body ends.
@@ -88,7 +88,7 @@ impl Parser {
     ///
     /// # Errors
     /// It must not be forwarded; nothing more may be asked.
-    pub fn read(&mut self, bytes: &[u8]) -> Result<Option<Found>, Malformed> {
+    pub fn read(&mut self, bytes: &[u8]) -> Result<Option<Parsed>, Malformed> {
         loop {
             let rest = &bytes[self.read..];
             let from = self.searched - self.read;
@@ -158,7 +158,7 @@ impl Parser {
     }
 
     /// What all lines together say. That they are good was seen line by line.
-    fn found(&self, head: &[u8]) -> Result<Found, Malformed> {
+    fn found(&self, head: &[u8]) -> Result<Parsed, Malformed> {
         let [method, target] = self.request.ok_or(Malformed::RequestLine)?;
         // One copy for the target and all values.
         let whole = Bytes::copy_from_slice(head);
@@ -177,7 +177,7 @@ impl Parser {
             Some(length) if length > 0 => Flow::Bytes(length),
             _ => Flow::Over,
         };
-        Ok(Found { parts, body, bytes: head.len() })
+        Ok(Parsed { parts, body, bytes: head.len() })
     }
 }
 
@@ -187,7 +187,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// The head when it comes in pieces of these sizes.
-    fn read(bytes: &[u8], pieces: &[usize]) -> Result<Option<Found>, Malformed> {
+    fn read(bytes: &[u8], pieces: &[usize]) -> Result<Option<Parsed>, Malformed> {
         let mut parser = Parser::new(1000, 5);
         let mut come = 0;
         for size in pieces.iter().copied().chain([bytes.len()]) {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     /// What a head says, as text.
-    fn told(found: &Found) -> String {
+    fn told(found: &Parsed) -> String {
         let Parts { method, uri, version, headers, .. } = &found.parts;
         format!("{method} {uri} {version:?} {headers:?} {:?} {}", found.body, found.bytes)
     }
@@ -293,7 +293,7 @@ mod tests {
     proptest! {
         #[test]
         fn how_bytes_are_cut_changes_nothing(bytes in nearly_http(), pieces in prop::collection::vec(1_usize..40, 0..60)) {
-            let text = |read: Result<Option<Found>, Malformed>| read.map(|found| found.as_ref().map(told));
+            let text = |read: Result<Option<Parsed>, Malformed>| read.map(|found| found.as_ref().map(told));
             prop_assert_eq!(text(read(&bytes, &pieces)), text(read(&bytes, &[])));
         }
 

@@ -103,7 +103,7 @@ pub enum BrokenUpload {
     TooLarge,
     /// The client's connection broke, or its framing was bad.
     #[error("the client's body broke off: {0}")]
-    Http1(#[source] http1::Broken),
+    Http1(#[source] http1::BodyError),
     /// The client's stream broke off.
     #[error("the client's body broke off")]
     Http2(#[source] Option<hyper::Error>),

@@ -15,7 +15,7 @@ use http::{Method, Version};
 /// Why it must not be forwarded.
 pub fn check(parts: &mut Parts, limits: &Gateway) -> Result<(), Error> {
     if parts.version == Version::HTTP_2 {
-        // Of HTTP/1 the scanner has seen to it.
+        // Of HTTP/1 the parser has seen to it.
         if parts.headers.len() > limits.max_headers || list_size(parts) > limits.max_head_bytes {
             return Err(Error::Malformed(Malformed::HeadTooLarge));
         }

@@ -3,7 +3,7 @@
 
 use super::found::{Found, Good, read_component};
 use crate::base::digest;
-use crate::policy::conduct::Kept;
+use crate::policy::conduct::Remembered;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -20,7 +20,7 @@ pub(super) struct Record {
     /// What answered last, its component beside the record; none: the policy is gone, and only what follows is left.
     good: Option<Good>,
     /// Its components that were suspended.
-    pub(super) suspended: Vec<Kept>,
+    pub(super) suspended: Vec<Remembered>,
 }
 
 /// What must be kept of a policy.
@@ -29,7 +29,7 @@ pub(super) struct Wanted {
     /// What answers.
     pub(super) good: Option<Good>,
     /// Its components that were suspended.
-    pub(super) suspended: Vec<Kept>,
+    pub(super) suspended: Vec<Remembered>,
 }
 
 /// The records of one directory.

@@ -5,7 +5,7 @@ use super::found::{Found, Good, Pair, Scan};
 use super::last_good::{LastGood, Wanted};
 use crate::discovery::backoff::Backoff;
 use crate::policy::compile::Error;
-use crate::policy::conduct::Kept;
+use crate::policy::conduct::Remembered;
 use crate::policy::live::PolicyLive;
 use crate::policy::scope::{OnFault, Scope, Standing};
 use crate::policy::version::Version;
@@ -35,7 +35,7 @@ pub(super) struct Table {
     /// The first scan was tried in full, so what comes now comes to a running gateway.
     started: bool,
     /// Of policies that are not here: what was suspended.
-    absent: BTreeMap<Arc<str>, Vec<Kept>>,
+    absent: BTreeMap<Arc<str>, Vec<Remembered>>,
     /// Of policies that were here before a restart: what answered.
     before: BTreeMap<Arc<str>, Pair>,
 }
@@ -92,7 +92,7 @@ struct Retry {
 }
 
 impl Entry {
-    fn new(standing: Standing, absent: Vec<Kept>, before: Option<Pair>) -> Self {
+    fn new(standing: Standing, absent: Vec<Remembered>, before: Option<Pair>) -> Self {
         let kept = PolicyLive::default();
         kept.conducts.remember(absent);
         Entry {

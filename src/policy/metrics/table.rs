@@ -20,7 +20,7 @@ const REFUSED: usize = 16;
 
 /// All series of one policy. Only what they have counted changes; cheap to clone, as far as 1,200 series can be.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Table {
+pub(super) struct SeriesTable {
     /// By name and labels, as [`key`] writes them.
     series: HashMap<Arc<str>, Arc<Counted>>,
     /// A name is a counter or a histogram, never both.
@@ -97,7 +97,7 @@ impl Value {
 }
 
 /// Where a number goes.
-pub(super) enum Found<'a> {
+pub(super) enum Looked<'a> {
     Series(&'a Value),
     /// The name is taken by a metric of the other kind.
     WrongKind,
@@ -115,19 +115,19 @@ pub(super) enum Missing {
     OwnName,
 }
 
-impl Table {
+impl SeriesTable {
     /// Looks where a number goes. `labels` are sorted; once there are too many series, their values become `other`.
-    pub(super) fn find(&self, name: &str, labels: &mut [(String, String)], kind: Kind) -> Result<Found<'_>, Missing> {
+    pub(super) fn find(&self, name: &str, labels: &mut [(String, String)], kind: Kind) -> Result<Looked<'_>, Missing> {
         let series = |labels: &[(String, String)]| self.series.get(key(name, labels).as_ref());
-        let of_kind = |value| if Value::kind(value) == kind { Found::Series(value) } else { Found::WrongKind };
+        let of_kind = |value| if Value::kind(value) == kind { Looked::Series(value) } else { Looked::WrongKind };
         if let Some(series) = series(labels) {
             return Ok(of_kind(&series.value));
         }
         match self.kinds.get(name) {
-            Some(known) if *known != kind => return Ok(Found::WrongKind),
+            Some(known) if *known != kind => return Ok(Looked::WrongKind),
             None if is_own(name, kind) => {
                 let told = self.refused.contains(name) || self.refused.len() >= REFUSED;
-                return if told { Ok(Found::Own) } else { Err(Missing::OwnName) };
+                return if told { Ok(Looked::Own) } else { Err(Missing::OwnName) };
             }
             _ => {}
         }
@@ -139,7 +139,7 @@ impl Table {
         }
         match series(labels) {
             Some(series) => Ok(of_kind(&series.value)),
-            None if self.series.len() >= MAX_ALL => Ok(Found::Full),
+            None if self.series.len() >= MAX_ALL => Ok(Looked::Full),
             None => Err(Missing::Series),
         }
     }

@@ -11,13 +11,15 @@ use std::sync::Arc;
 /// A worker's own.
 #[derive(Debug, Default)]
 pub(super) struct Narrowed {
-    lines: FxHashMap<u64, Kept>,
+    lines: FxHashMap<u64, Narrow>,
+    /// What is preferred among those that were not tried: the last one that was asked for.
+    untried: Line,
     /// A buffer.
     wish: Vec<u64>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct Narrow {
     /// What was ready then.
     of: Arc<Ready>,
     subset: Vec<(String, String)>,
@@ -45,10 +47,16 @@ impl Narrowed {
     /// What this plan leaves of what is ready. `key` is that of [`key`].
     pub(super) fn line(&mut self, key: u64, wanted: &Wanted<'_>, ready: &Arc<Ready>) -> &Line {
         let Plan { subset, prefer, .. } = wanted.plan;
+        let endpoints = &wanted.service.endpoints;
+        // Whoever is preferred and was tried must not keep all others from being asked.
+        if !prefer.is_empty() && !wanted.tried.is_empty() {
+            endpoints.narrow(&ready.line, wanted.plan, wanted.tried, &mut self.untried, &mut self.wish);
+            return &self.untried;
+        }
         if self.lines.len() >= MOST && !self.lines.contains_key(&key) {
             self.lines.clear();
         }
-        let new = || Kept {
+        let new = || Narrow {
             of: Arc::default(),
             subset: subset.clone(),
             prefer: prefer.clone(),
@@ -62,7 +70,7 @@ impl Narrowed {
             kept.of = Arc::clone(ready);
             kept.subset.clone_from(subset);
             kept.prefer.clone_from(prefer);
-            wanted.service.endpoints.narrow(&ready.line, wanted.plan, &mut kept.line, &mut self.wish);
+            endpoints.narrow(&ready.line, wanted.plan, &[], &mut kept.line, &mut self.wish);
         }
         &kept.line
     }

@@ -11,11 +11,11 @@ use xxhash_rust::xxh64::xxh64;
 #[derive(Debug)]
 pub struct Memory {
     /// Several, so that workers seldom meet at one lock; it is held for one lookup, never across an await.
-    shards: Vec<Mutex<LruCache<u64, Kept>>>,
+    shards: Vec<Mutex<LruCache<u64, Stuck>>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Kept {
+struct Stuck {
     endpoint: u32,
     until_ms: u64,
 }
@@ -44,6 +44,6 @@ pub(super) fn pick(candidates: Candidates<'_>, wanted: &Wanted<'_>, memory: &Mem
         return place;
     }
     let place = hash::pick(candidates, wanted.key);
-    shard.put(slot, Kept { endpoint: candidates.at(place).id, until_ms });
+    shard.put(slot, Stuck { endpoint: candidates.at(place).id, until_ms });
     place
 }

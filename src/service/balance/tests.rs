@@ -89,6 +89,20 @@ fn walked(service: &Service, plan: &Plan, tried: &[u32]) -> Vec<u32> {
     places
 }
 
+#[test]
+fn whoever_is_preferred_and_was_tried_does_not_keep_the_others_from_being_asked() {
+    let service = service(Strategy::RoundRobin, &[1, 1]);
+    let all = |place: usize| service.endpoints[place].metadata.clone();
+    let (key, value) = all(0).into_iter().find(|pair| !all(1).iter().any(|other| other == (&pair.0, &pair.1))).unwrap();
+    let plan = Plan { prefer: vec![(key, value)], ..Plan::default() };
+    let picked = |tried: &[u32]| {
+        let wanted = Wanted { plan: &plan, tried, ..wanted(&service, "") };
+        balancer(7).pick(wanted).map(|picked| picked.endpoint.id)
+    };
+    let ids: Vec<u32> = service.endpoints.iter().map(|endpoint| endpoint.id).collect();
+    assert_eq!([picked(&[]), picked(&ids[..1]), picked(&ids)], [Some(ids[0]), Some(ids[1]), None]);
+}
+
 proptest! {
     #[test]
     fn only_usable_untried_endpoints_with_weight_are_picked(

@@ -20,7 +20,7 @@ const MOST: usize = 16;
 
 /// The connections to one endpoint.
 #[derive(Debug, Default)]
-pub(super) struct Shared {
+pub(super) struct Connections {
     open: Vec<(Multiplexed, Option<Arc<Connector>>)>,
     connecting: Option<(Opening, Option<Arc<Connector>>)>,
 }
@@ -95,7 +95,7 @@ impl Multiplexed {
     }
 }
 
-impl Shared {
+impl Connections {
     /// How the next request goes, opened on these terms.
     pub(super) fn way(&mut self, wanted: Option<&Arc<Connector>>) -> Way {
         self.open.retain(|(connection, _)| connection.is_usable());
