@@ -7,7 +7,7 @@ pub mod via;
 pub use via::Via;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version};
 
 /// Is a response what it seems to be to everybody? Two ways to say how long it is are one too many (RFC 9112 §6.3), and
 /// it switches to another protocol only where that was asked for.
@@ -115,6 +115,18 @@ pub fn end_hop(headers: &mut HeaderMap) {
     for name in named_by_connection(headers).iter().chain(&end) {
         headers.remove(name);
     }
+}
+
+/// The client waits with its body until it is asked for it. HTTP/1.0 does not know that (RFC 9110 §10.1.1), and hyper
+/// does not ask in HTTP/2.
+pub fn expects_continue(version: Version, headers: &HeaderMap) -> bool {
+    let expect = headers.get(header::EXPECT);
+    version == Version::HTTP_11 && expect.is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whoever sent these takes trailers (RFC 9110 §10.1.4).
+pub fn wants_trailers(headers: &HeaderMap) -> bool {
+    headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Does `Connection` name this?

@@ -9,7 +9,7 @@ use crate::http::error::Error;
 use crate::http::h1::head::{Parsed, Parser};
 use crate::http::h1::out::Out;
 use crate::http::h1::write::{self, Framing};
-use crate::http::headers::names_in_connection;
+use crate::http::headers::{expects_continue, names_in_connection, wants_trailers};
 use crate::http::malformed::Malformed;
 use crate::http::request::Peer;
 use crate::http::request::body::Incoming;
@@ -76,20 +76,22 @@ pub(super) async fn serve(served: Served, drain: watch::Receiver<bool>) {
         let (mut parts, active) = (found.parts, Clock::enter(clock));
         let asked = Asked::of(&mut parts, &active);
         clock.hears.set(asked.version == Version::HTTP_11);
-        let body = client.begin(found.body, expects(&parts)).map_or(Incoming::None, Incoming::Http1);
+        let body = client
+            .begin(found.body, expects_continue(parts.version, &parts.headers))
+            .map_or(Incoming::None, Incoming::Http1);
         let request = Request::from_parts(parts, body);
         let answered = {
             let exchange = super::handle(Rc::clone(worker), Arc::clone(&served.peer), active, request);
             served.unless_gone(&mut out, std::pin::pin!(exchange)).await
         };
         let Some(response) = answered else { return };
-        let leaves = worker.shared.vitals.leaving() || *worker.shared.drain.borrow();
+        let leaves = worker.shared.vitals.leaving() || draining.has_begun();
         let keeps = asked.keeps && !leaves;
-        let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let written = served.respond(response, Asked { keeps, ..asked }, &mut out, &mut alarm).await;
-        if switches
-            && written != Written::Cut
-            && let Some(tunnel) = clock.tunnel()
+        // Taken in any case: it holds on to its connection, and so to itself.
+        let tunnel = clock.tunnel();
+        if written != Written::Cut
+            && let Some(tunnel) = tunnel
         {
             let held = client.take_held();
             return tunnel.run(Tunnelled(Rc::clone(client)), held).await;
@@ -252,6 +254,10 @@ impl Served {
     /// The request's body is over, so that the next request can come.
     async fn body_is_over(&self, alarm: &mut Alarm) -> bool {
         let client = &self.client;
+        // Nearly always, and then the time does not matter.
+        if client.is_body_over() {
+            return true;
+        }
         loop {
             let (pieces, deadline) = (client.pieces(), Instant::now() + self.limits.stall_timeout);
             match alarm.before(deadline, poll_fn(|cx| client.poll_body_over(cx))).await {
@@ -300,21 +306,13 @@ impl Asked {
     fn of(parts: &mut http::request::Parts, active: &Active) -> Self {
         let names = |name| names_in_connection(&parts.headers, name);
         let old = parts.version == Version::HTTP_10;
-        let te = parts.headers.get(header::TE);
         Asked {
             version: parts.version,
             keeps: !active.is_last() && if old { names("keep-alive") } else { !names("close") },
             head_only: parts.method == Method::HEAD,
-            trailers: te.is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers")),
+            trailers: wants_trailers(&parts.headers),
         }
     }
-}
-
-/// The client waits with its body until it is asked for it (RFC 9110 §10.1.1).
-fn expects(parts: &http::request::Parts) -> bool {
-    let expect = parts.headers.get(header::EXPECT);
-    parts.version == Version::HTTP_11
-        && expect.is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Whether the drain began, which a connection asks often and is told once.
@@ -329,8 +327,14 @@ struct Draining {
 impl Draining {
     fn new(drain: watch::Receiver<bool>) -> Self {
         let (seen, mut asked) = (drain.clone(), drain);
+        // A lock, so once for each connection.
+        let has_begun = *seen.borrow();
         let began = async move { drop(asked.wait_for(|draining| *draining).await) };
-        Draining { began: Some(Box::pin(began)), seen, waker: None }
+        Draining { began: (!has_begun).then(|| Box::pin(began) as Pin<Box<_>>), seen, waker: None }
+    }
+
+    fn has_begun(&self) -> bool {
+        self.began.is_none() || !matches!(self.seen.has_changed(), Ok(false))
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> bool {

@@ -174,6 +174,11 @@ impl Client {
         Poll::Pending
     }
 
+    /// The body of the request in progress is over.
+    pub fn is_body_over(&self) -> bool {
+        self.body.borrow().flow.is_over()
+    }
+
     /// How many pieces of the body of the request in progress were read.
     pub fn pieces(&self) -> u64 {
         self.body.borrow().pieces
@@ -206,7 +211,7 @@ impl Client {
     /// Ready when the client is gone; only looked for where nothing else reads. A client that has said all may close its
     /// half and wait for the answer (RFC 9112 §9.6), so only a reset says so.
     pub fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.ended.get() || self.has_begun() || !self.body.borrow().flow.is_over() {
+        if self.ended.get() || self.has_begun() || !self.is_body_over() {
             return Poll::Pending;
         }
         let read = self.poll_read(cx, |new| {
@@ -234,7 +239,7 @@ impl Client {
 
     /// Ends the connection, so that its client sees what it was told last.
     pub async fn close(&self, alarm: &mut Alarm) {
-        let more = !self.body.borrow().flow.is_over() || self.has_begun();
+        let more = !self.is_body_over() || self.has_begun();
         let mut linger = Linger::new(LINGER);
         poll_fn(|cx| {
             let mut socket = self.socket.borrow_mut();
@@ -309,7 +314,7 @@ impl Body {
 
     /// All of it was read.
     pub fn is_over(&self) -> bool {
-        self.0.body.borrow().flow.is_over()
+        self.0.is_body_over()
     }
 
     /// How much more comes, as far as it was said.

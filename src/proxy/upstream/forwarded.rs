@@ -1,6 +1,6 @@
 //! What the upstream is told about the client and about the gateway.
 
-use crate::http::headers::end_hop;
+use crate::http::headers::{end_hop, wants_trailers};
 use crate::http::request::Head;
 use crate::http::request::client::X_FORWARDED_FOR;
 use crate::http::settings::Gateway;
@@ -14,8 +14,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// The headers that go upstream: a copy without what ends here, with what the gateway says about the client.
 pub fn for_upstream(head: &Head, gateway: &Gateway) -> HeaderMap {
     let mut headers = head.parts.headers.clone();
-    let te = headers.get(header::TE);
-    let wants_trailers = te.is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let wants_trailers = wants_trailers(&headers);
     end_hop(&mut headers);
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));

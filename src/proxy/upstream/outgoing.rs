@@ -5,7 +5,7 @@ use super::websocket;
 use crate::base::trace::TraceContext;
 use crate::http::downstream::clock::Handle;
 use crate::http::error::Error;
-use crate::http::headers::edit;
+use crate::http::headers::{edit, expects_continue};
 use crate::http::malformed::Malformed;
 use crate::http::request::Head;
 use crate::http::request::body::gate::Gate;
@@ -15,7 +15,7 @@ use crate::service::Endpoint;
 use crate::service::decision::{Edits, Forward};
 use crate::telemetry::Counters;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use std::rc::Rc;
 
@@ -55,7 +55,7 @@ impl<'a> Outgoing<'a> {
         let target = target(head, edits)?;
         if !service.settings.http2() {
             let (uri, version, upgrade) = (Uri::from(target), Version::HTTP_11, head.upgrade.as_ref());
-            let waits = waits(head.parts.version, &head.parts.headers);
+            let waits = expects_continue(head.parts.version, &head.parts.headers);
             return Ok(Outgoing { head, gateway, edits, uri, version, host, upgrade, waits, client, counters });
         }
         // `:authority` carries the host (RFC 9113 §8.3.1).
@@ -126,13 +126,6 @@ impl<'a> Outgoing<'a> {
         }
         request
     }
-}
-
-/// The client waits with its body until it is asked for it. HTTP/1.0 does not know that (RFC 9110 §10.1.1), and hyper
-/// does not ask in HTTP/2.
-fn waits(version: Version, headers: &HeaderMap) -> bool {
-    let expect = headers.get(header::EXPECT);
-    version == Version::HTTP_11 && expect.is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// For a `Host` that nobody else has said.
