@@ -2,6 +2,7 @@
 
 pub mod downstream;
 pub mod error;
+pub mod fields;
 pub mod grpc;
 pub mod h1;
 pub mod headers;

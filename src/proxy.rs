@@ -14,22 +14,28 @@ use crate::http::downstream::clock::Active;
 use crate::http::error::Error;
 use crate::http::request::body::{Incoming, Upload};
 use crate::http::request::check::{check, ends_at_this_hop};
-use crate::http::request::{Head, Peer};
+use crate::http::request::{Head, Parts, Peer};
 use decide::{Decided, decide};
 use exchange::Exchange;
-use http::{Request, Response, StatusCode};
+use http::StatusCode;
 use hyper::upgrade::OnUpgrade;
-use response::Body;
+use response::Response;
 use std::rc::Rc;
 use std::sync::Arc;
 use worker::Worker;
 
 /// Carries one request.
-pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request: Request<Incoming>) -> Response<Body> {
+///
+/// `stream`: in HTTP/2 it can become a tunnel; of HTTP/1 the whole connection can.
+pub async fn handle(
+    worker: Rc<Worker>,
+    peer: Arc<Peer>,
+    active: Active,
+    mut parts: Parts,
+    body: Incoming,
+    stream: Option<OnUpgrade>,
+) -> Response {
     let snapshot = worker.shared.snapshot.load();
-    let (mut parts, body) = request.into_parts();
-    // In HTTP/2 a stream can become a tunnel; of HTTP/1 the listener takes over the whole connection.
-    let upgraded = parts.extensions.remove::<OnUpgrade>().filter(|_| parts.version == http::Version::HTTP_2);
     let mut exchange = Exchange::begin(&worker, Arc::clone(&peer), active, &parts.headers, &snapshot.telemetry);
     let checked = check(&mut parts, &snapshot.gateway);
     let asks_us = ends_at_this_hop(&mut parts);
@@ -59,9 +65,9 @@ pub async fn handle(worker: Rc<Worker>, peer: Arc<Peer>, active: Active, request
     exchange.record.request_bytes = body.bytes();
     let edits = &forward.edits.response;
     match arrived {
-        Ok(arrived) if arrived.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+        Ok(arrived) if arrived.response.status == StatusCode::SWITCHING_PROTOCOLS => {
             let (response, tunnel) = response::switching(exchange, arrived, edits, &snapshot.gateway);
-            upgrade::begin(tunnel, upgraded);
+            upgrade::begin(tunnel, stream);
             response
         }
         Ok(arrived) => response::from_upstream(exchange, arrived, edits),

@@ -6,10 +6,6 @@ mod state;
 pub use sampler::Sampler;
 
 use crate::base::chance::Chance;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use state::TRACESTATE;
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// An exchange's place in its trace.
 #[derive(Debug, Clone)]
@@ -26,20 +22,23 @@ pub struct TraceContext {
     /// the caller's passes through as it is, since nobody would ever see a span that others name as their parent.
     pub takes_part: bool,
     /// What other tracers want carried along.
-    pub state: Option<HeaderValue>,
+    pub state: Option<Box<[u8]>>,
 }
 
 impl TraceContext {
-    /// Continues the caller's trace, or starts one. No sampler: no spans are exported.
-    pub fn begin(headers: &HeaderMap, sampler: Option<Sampler>, chance: &mut Chance) -> Self {
+    /// Continues the caller's trace, which the one line of `traceparent` and all lines of `tracestate` tell, or starts one.
+    /// No sampler: no spans are exported.
+    pub fn begin<'a>(
+        parent: Option<&[u8]>,
+        state: impl Iterator<Item = &'a [u8]>,
+        sampler: Option<Sampler>,
+        chance: &mut Chance,
+    ) -> Self {
         let takes_part = sampler.is_some();
         let span_id = chance.next_u64().max(1);
-        let mut lines = headers.get_all(TRACEPARENT).iter();
-        if let (Some(line), None) = (lines.next(), lines.next())
-            && let Some((trace_id, parent, sampled)) = parse(line.as_bytes())
-        {
+        if let Some((trace_id, parent, sampled)) = parent.and_then(parse) {
             let sampled = sampler.map_or(sampled, |sampler| sampler.samples(trace_id, Some(sampled)));
-            let state = state::read(headers);
+            let state = state::read(state.collect());
             return TraceContext { trace_id, span_id, parent: Some(parent), sampled, takes_part, state };
         }
         let trace_id = (u128::from(chance.next_u64().max(1)) << 64) | u128::from(chance.next_u64());
@@ -47,16 +46,9 @@ impl TraceContext {
         TraceContext { trace_id, span_id, parent: None, sampled, takes_part, state: None }
     }
 
-    /// Puts the context into a request that goes upstream, with the attempt's span as its parent.
-    pub fn inject(&self, span_id: u64, headers: &mut HeaderMap) {
-        if !self.takes_part {
-            return;
-        }
-        headers.insert(TRACEPARENT, format(self.trace_id, span_id, self.sampled));
-        match &self.state {
-            Some(state) => headers.insert(TRACESTATE, state.clone()),
-            None => headers.remove(TRACESTATE),
-        };
+    /// What `traceparent` says upstream: that the attempt's span is the parent.
+    pub fn parent_of(&self, span_id: u64) -> [u8; 55] {
+        format(self.trace_id, span_id, self.sampled)
     }
 }
 
@@ -77,7 +69,7 @@ fn parse(line: &[u8]) -> Option<(u128, u64, bool)> {
     Some((trace_id, parent, hex(fields[3])? & 1 == 1))
 }
 
-fn format(trace_id: u128, span_id: u64, sampled: bool) -> HeaderValue {
+fn format(trace_id: u128, span_id: u64, sampled: bool) -> [u8; 55] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut line = *b"00-00000000000000000000000000000000-0000000000000000-00";
     let mut write = |at: usize, bytes: &[u8]| {
@@ -88,8 +80,7 @@ fn format(trace_id: u128, span_id: u64, sampled: bool) -> HeaderValue {
     write(3, &trace_id.to_be_bytes());
     write(36, &span_id.to_be_bytes());
     line[54] = if sampled { b'1' } else { b'0' };
-    // Hex digits and dashes are all visible ASCII.
-    HeaderValue::from_bytes(&line).unwrap_or_else(|_| HeaderValue::from_static(""))
+    line
 }
 
 #[cfg(test)]
@@ -99,8 +90,7 @@ mod tests {
     const GOOD: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     fn begin(line: &str) -> TraceContext {
-        let headers = [(TRACEPARENT, HeaderValue::from_str(line).unwrap())].into_iter().collect();
-        TraceContext::begin(&headers, Some(Sampler::of_new_traces(0.0)), &mut Chance(1))
+        TraceContext::begin(Some(line.as_bytes()), [].into_iter(), Some(Sampler::of_new_traces(0.0)), &mut Chance(1))
     }
 
     #[test]
@@ -132,19 +122,9 @@ mod tests {
     #[test]
     fn what_goes_upstream_reads_back_the_same() {
         let context = begin(GOOD);
-        let mut headers = HeaderMap::new();
-        context.inject(7, &mut headers);
-        assert_eq!(headers[TRACEPARENT], "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-01");
-    }
-
-    #[test]
-    fn where_nothing_is_exported_the_callers_context_passes_as_it_is() {
-        let mut headers = HeaderMap::new();
-        headers.insert(TRACEPARENT, HeaderValue::from_static(GOOD));
-        headers.insert(TRACESTATE, HeaderValue::from_static("a=1"));
-        let sent = headers.clone();
-        TraceContext::begin(&headers, None, &mut Chance(1)).inject(7, &mut headers);
-        assert_eq!(headers, sent);
+        let sent = context.parent_of(7);
+        assert_eq!(&sent, b"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-01");
+        assert_eq!(parse(&sent), Some((context.trace_id, 7, true)));
     }
 
     proptest::proptest! {

@@ -2,26 +2,25 @@
 //! After gRPC's "gRPC over HTTP2" and "HTTP to gRPC Status Code Mapping".
 
 use crate::http::error::Error;
+use crate::http::fields::Fields;
 use crate::http::malformed::Malformed;
 use crate::http::request::Head;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, Version};
+use http::Version;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Duration;
 
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// Is this a gRPC call? gRPC-Web, which has a content type of its own, is plain HTTP to a gateway.
 pub fn is_call(head: &Head) -> bool {
-    let content_type = head.parts.headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let rest = content_type.strip_prefix(b"application/grpc");
-    head.parts.version == Version::HTTP_2 && rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    let content_type = || head.parts.headers.get("content-type")?.strip_prefix(b"application/grpc");
+    head.parts.version == Version::HTTP_2 && matches!(content_type(), Some([] | [b'+' | b';', ..]))
 }
 
 /// How long the client waits: `grpc-timeout`, up to 8 digits and a unit. None: as long as it takes, or it cannot be read.
 pub fn timeout(head: &Head) -> Option<Duration> {
-    let text = head.parts.headers.get(GRPC_TIMEOUT)?.as_bytes();
+    let text = head.parts.headers.get("grpc-timeout")?;
     let (unit, digits) = text.split_last()?;
     let good = (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
     let number = digits.iter().fold(0, |number, digit| number * 10 + u64::from(digit.wrapping_sub(b'0')));
@@ -48,7 +47,7 @@ fn status(error: Error) -> u16 {
     }
 }
 
-/// What tells a client of an error: as headers where nothing was sent yet ("trailers-only"), else after the body.
+/// What tells a client of an error after a body.
 pub fn trailers(error: Error) -> HeaderMap {
     let mut trailers = HeaderMap::with_capacity(2);
     trailers.insert(GRPC_STATUS, HeaderValue::from(status(error)));
@@ -57,10 +56,11 @@ pub fn trailers(error: Error) -> HeaderMap {
     trailers
 }
 
-/// Turns an answer with an error into what a gRPC client reads; its body must be empty.
-pub fn tell<B>(response: &mut Response<B>, error: Error) {
-    *response.headers_mut() = trailers(error);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+/// The headers of an answer that tells a client of an error where nothing was sent yet ("trailers-only").
+pub fn headers(error: Error) -> Fields {
+    let mut headers = Fields::of_map(&trailers(error));
+    headers.append("content-type", b"application/grpc");
+    headers
 }
 
 #[cfg(test)]

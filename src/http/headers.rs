@@ -6,21 +6,21 @@ pub mod via;
 
 pub use via::Via;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Response, StatusCode, Version};
+use crate::http::fields::Fields;
+use http::header::{HeaderMap, HeaderName};
+use http::{StatusCode, Version};
 
 /// Is a response what it seems to be to everybody? Two ways to say how long it is are one too many (RFC 9112 §6.3), and
 /// it switches to another protocol only where that was asked for.
-pub fn is_good_response<B>(response: &Response<B>, may_switch: bool) -> bool {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
+pub fn is_good_response(status: StatusCode, headers: &Fields, may_switch: bool) -> bool {
+    if status == StatusCode::SWITCHING_PROTOCOLS && !may_switch {
         return false;
     }
     let one = |name| {
-        let mut lines = response.headers().get_all(name).iter();
-        (lines.next().map(HeaderValue::as_bytes), lines.next().is_none())
+        let mut lines = headers.all(name);
+        (lines.next(), lines.next().is_none())
     };
-    let ((length, one_length), (encoding, one_encoding)) =
-        (one(header::CONTENT_LENGTH), one(header::TRANSFER_ENCODING));
+    let ((length, one_length), (encoding, one_encoding)) = (one("content-length"), one("transfer-encoding"));
     one_length
         && one_encoding
         && match (length, encoding) {
@@ -31,16 +31,16 @@ pub fn is_good_response<B>(response: &Response<B>, may_switch: bool) -> bool {
 }
 
 /// Does this header belong to one connection, whether or not `Connection` names it (RFC 9110 §7.6.1)?
-fn ends_here(name: &HeaderName) -> bool {
+fn ends_here(name: &[u8]) -> bool {
     matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "te"
-            | "transfer-encoding"
-            | "upgrade"
-            | "proxy-authorization"
+        name,
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"te"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"proxy-authorization"
     )
 }
 
@@ -95,8 +95,8 @@ pub fn end_trailers(trailers: &mut HeaderMap) {
 }
 
 /// The first cookie of this name (RFC 6265 §4.2), outer quotes removed.
-pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
-    let pairs = headers.get_all(header::COOKIE).into_iter().flat_map(|line| line.as_bytes().split(|b| *b == b';'));
+pub fn cookie(headers: &Fields, name: &str) -> Option<String> {
+    let pairs = headers.all("cookie").flat_map(|line| line.split(|byte| *byte == b';'));
     for pair in pairs {
         let pair = pair.trim_ascii();
         let Some(value) = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")) else { continue };
@@ -107,44 +107,39 @@ pub fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// Takes away what belongs to one connection, and all that `Connection` names.
-pub fn end_hop(headers: &mut HeaderMap) {
-    if !headers.keys().any(ends_here) {
-        return;
-    }
-    let end: Vec<HeaderName> = headers.keys().filter(|name| ends_here(name)).cloned().collect();
-    for name in named_by_connection(headers).iter().chain(&end) {
-        headers.remove(name);
-    }
+pub fn end_hop(headers: &mut Fields) {
+    let named = named_by_connection(headers);
+    headers.retain(|name| !ends_here(name) && named.binary_search_by(|named| named[..].cmp(name)).is_err());
 }
 
 /// The client waits with its body until it is asked for it. HTTP/1.0 does not know that (RFC 9110 §10.1.1), and hyper
 /// does not ask in HTTP/2.
-pub fn expects_continue(version: Version, headers: &HeaderMap) -> bool {
-    let expect = headers.get(header::EXPECT);
-    version == Version::HTTP_11 && expect.is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+pub fn expects_continue(version: Version, headers: &Fields) -> bool {
+    let expect = headers.get("expect");
+    version == Version::HTTP_11 && expect.is_some_and(|expect| expect.eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// Whoever sent these takes trailers (RFC 9110 §10.1.4).
-pub fn wants_trailers(headers: &HeaderMap) -> bool {
-    headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"))
+pub fn wants_trailers(headers: &Fields) -> bool {
+    headers.get("te").is_some_and(|te| te.eq_ignore_ascii_case(b"trailers"))
 }
 
 /// Does `Connection` name this?
-pub fn names_in_connection(headers: &HeaderMap, wanted: &str) -> bool {
-    let lines = headers.get_all(header::CONNECTION).iter();
-    let mut names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    names.any(|name| name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+pub fn names_in_connection(headers: &Fields, wanted: &str) -> bool {
+    headers.all("connection").any(|line| {
+        let mut names = line.split(|byte| *byte == b',');
+        names.any(|name| name.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
+    })
 }
 
-/// What `Connection` names, beside what ends at each hop anyway.
-pub(crate) fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    let lines = headers.get_all(header::CONNECTION).into_iter();
-    lines
-        // Nearly always; these name no header that would have to go.
-        .filter(|line| ![&b"keep-alive"[..], b"close", b"Keep-Alive"].contains(&line.as_bytes()))
-        .flat_map(|line| line.as_bytes().split(|b| *b == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect()
+/// What `Connection` names, beside what ends at each hop anyway; in order, since a client may name thousands.
+fn named_by_connection(headers: &Fields) -> Vec<Vec<u8>> {
+    // Nearly always; these name no header that would have to go.
+    let lines = headers.all("connection").filter(|line| ![&b"keep-alive"[..], b"close", b"Keep-Alive"].contains(line));
+    let names = lines.flat_map(|line| line.split(|byte| *byte == b','));
+    let mut named: Vec<_> = names.map(|name| name.trim_ascii().to_ascii_lowercase()).collect();
+    named.sort_unstable();
+    named
 }
 
 #[cfg(test)]

@@ -4,16 +4,18 @@ pub mod body;
 pub mod check;
 pub mod client;
 pub mod path;
+pub mod target;
 
 use crate::http::error::Error;
+use crate::http::fields::Fields;
 use crate::http::malformed::Malformed;
 use crate::http::settings::Paths;
-use http::request::Parts;
-use http::{HeaderValue, Uri, header};
+use http::{HeaderValue, Method, Version};
 use ipnet::IpNet;
 use path::Path;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use target::Target;
 
 /// The other end of a client's connection.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ pub struct Peer {
     /// Its IP address, as IPv4 where it is one mapped to IPv6.
     pub ip: IpAddr,
     /// The same for `x-forwarded-for`: written once, since it goes with every request.
-    pub forwarded_for: HeaderValue,
+    pub forwarded_for: Box<str>,
     /// It came over TLS.
     pub tls: bool,
     /// Subject of its verified certificate (RFC 4514), if it has one.
@@ -43,17 +45,43 @@ impl Peer {
 
     fn from(address: SocketAddr) -> Self {
         let ip = address.ip().to_canonical();
-        // An IP address is always a good header value.
-        let forwarded_for =
-            HeaderValue::from_str(&ip.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Peer { address, ip, forwarded_for, tls: false, tls_subject: None }
+        Peer { address, ip, forwarded_for: ip.to_string().into(), tls: false, tls_subject: None }
+    }
+}
+
+/// What a request's head says, as it came.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Its method.
+    pub method: Method,
+    /// What it is for.
+    pub target: Target,
+    /// HTTP/1.0, HTTP/1.1 or HTTP/2.
+    pub version: Version,
+    /// Its lines.
+    pub headers: Fields,
+    /// It asks for a WebSocket in HTTP/2's way (RFC 8441).
+    pub websocket: bool,
+}
+
+impl From<http::request::Parts> for Parts {
+    /// Of what hyper has read.
+    fn from(parts: http::request::Parts) -> Self {
+        let protocol = parts.extensions.get::<hyper::ext::Protocol>();
+        Parts {
+            websocket: protocol.is_some_and(|protocol| protocol.as_str().eq_ignore_ascii_case("websocket")),
+            target: Target::of(&parts.uri),
+            headers: Fields::of_map(&parts.headers),
+            method: parts.method,
+            version: parts.version,
+        }
     }
 }
 
 /// The head of one request. Policies, routes and the upstream see the same path and host through it.
 #[derive(Debug)]
 pub struct Head {
-    /// As hyper parsed it.
+    /// As it came, in the one form that [`check::check`] gives it.
     pub parts: Parts,
     /// The other end of the connection.
     pub peer: Arc<Peer>,
@@ -75,17 +103,17 @@ pub struct Head {
 
 impl Head {
     /// Takes a parsed head and resolves what every reader needs.
-    pub fn new(parts: Parts, peer: Arc<Peer>, trusted_proxies: &[IpNet]) -> Arc<Self> {
-        Self::with(parts, peer, trusted_proxies, Paths::default())
+    pub fn new(parts: impl Into<Parts>, peer: Arc<Peer>, trusted_proxies: &[IpNet]) -> Arc<Self> {
+        Self::with(parts.into(), peer, trusted_proxies, Paths::default())
     }
 
     /// The same with its path read in this way.
     pub fn with(parts: Parts, peer: Arc<Peer>, trusted_proxies: &[IpNet], paths: Paths) -> Arc<Self> {
-        let path = Path::read(parts.uri.path(), paths);
+        let path = Path::read(parts.target.path(), paths);
         let mut host: Box<str> = host(&parts).into();
         host.make_ascii_lowercase();
         let upgrade = check::upgrade(&parts);
-        let extended_connect = parts.version == http::Version::HTTP_2 && upgrade.is_some();
+        let extended_connect = parts.version == Version::HTTP_2 && upgrade.is_some();
         let peer_is_trusted = client::is_trusted(trusted_proxies, peer.ip);
         let client = client::address(&parts.headers, &peer, trusted_proxies);
         Arc::new(Head { parts, peer, peer_is_trusted, client, upgrade, extended_connect, paths, path, host })
@@ -103,7 +131,7 @@ impl Head {
     /// for `OPTIONS *`.
     pub fn path(&self) -> &str {
         let normal = self.path.as_ref().ok().and_then(|path| path.normal.as_deref());
-        normal.unwrap_or_else(|| plain_path(&self.parts.uri))
+        normal.unwrap_or_else(|| self.parts.target.path())
     }
 
     /// The path as match rules compare it (see [`path::matched`]).
@@ -114,7 +142,7 @@ impl Head {
 
     /// What follows the `?`, as sent.
     pub fn query(&self) -> Option<&str> {
-        self.parts.uri.query()
+        self.parts.target.query()
     }
 
     /// Host of the authority, lower case, without port, user and the dot of a full name; "" where there is none.
@@ -133,26 +161,17 @@ impl Head {
     }
 }
 
-/// An absolute-form target without path means `/` (RFC 9112 §3.2.1).
-fn plain_path(uri: &Uri) -> &str {
-    match uri.path() {
-        "" => "/",
-        path => path,
-    }
-}
-
 /// The authority's host as sent: of the target (RFC 9112 §3.2.2 prefers it), else of the `Host` header.
 fn host(parts: &Parts) -> &str {
-    if let Some(host) = parts.uri.host() {
-        return without_dot(host);
-    }
-    let value = parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let end = match value.strip_prefix('[') {
+    // What has a user was refused, and is told of all the same.
+    let told = parts.target.authority().map(|authority| authority.rsplit_once('@').map_or(authority, |(_, host)| host));
+    let value = told.map(str::as_bytes).or_else(|| parts.headers.get("host")).unwrap_or_default();
+    let end = match value {
         // An IPv6 literal keeps its brackets; the port follows them.
-        Some(rest) => rest.find(']').map_or(value.len(), |i| i + 2),
-        None => value.rfind(':').unwrap_or(value.len()),
+        [b'[', ..] => memchr::memchr(b']', value).map(|at| at + 1),
+        _ => memchr::memrchr(b':', value),
     };
-    without_dot(&value[..end])
+    without_dot(std::str::from_utf8(&value[..end.unwrap_or(value.len())]).unwrap_or(""))
 }
 
 /// `shop.example.` is `shop.example`, written to its end (RFC 1034 §3.1).

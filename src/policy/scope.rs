@@ -50,7 +50,8 @@ pub struct Scopes {
 impl Scopes {
     /// Those that are asked about this request, in order.
     pub fn asked(&self, head: &Head) -> impl Iterator<Item = &Arc<Scope>> {
-        let candidates = self.index.candidates(head).filter_map(|number| self.scopes.get(number));
+        let candidates = (!self.index.is_empty()).then(|| self.index.candidates(head));
+        let candidates = candidates.into_iter().flatten().filter_map(|number| self.scopes.get(number));
         candidates.filter(|scope| !matches!(scope.standing, Standing::Pending) && scope.matcher.fits(head))
     }
 }

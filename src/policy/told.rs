@@ -2,6 +2,7 @@
 //! that a policy that fails each request does not fill the disk.
 
 use super::cut::cut;
+use crate::http::fields::Fields;
 use crate::service::decision::{Fault, FaultKind};
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -66,13 +67,13 @@ enum Telling {
 impl Told {
     /// Tells the log what it has to know of a fault; `version` is "none" where nobody could be asked. Values of headers
     /// are not told, nor is the path.
-    pub(super) fn tell(&self, now_ms: u64, policy: &str, version: &str, fault: &Fault, head: (&str, &http::HeaderMap)) {
+    pub(super) fn tell(&self, now_ms: u64, policy: &str, version: &str, fault: &Fault, head: (&str, &Fields)) {
         let (method, headers) = head;
         let Fault { kind, message } = fault;
         let kind_name = kind.name();
         match self.telling(now_ms, version, *kind, method, headers) {
             Telling::Shape => {
-                let mut names = headers.keys().map(http::HeaderName::as_str).collect::<Vec<_>>().join(" ");
+                let mut names = names(headers).join(" ");
                 cut(&mut names, NAMES);
                 tracing::warn!(
                     policy,
@@ -98,7 +99,7 @@ impl Told {
         }
     }
 
-    fn telling(&self, now_ms: u64, version: &str, kind: FaultKind, method: &str, headers: &http::HeaderMap) -> Telling {
+    fn telling(&self, now_ms: u64, version: &str, kind: FaultKind, method: &str, headers: &Fields) -> Telling {
         let line = match kind {
             FaultKind::Suspended | FaultKind::Broken | FaultKind::Starved => &self.unasked,
             _ if self.is_new(version, shape(kind, method, headers)) => return Telling::Shape,
@@ -117,20 +118,26 @@ impl Told {
     }
 }
 
-fn shape(kind: FaultKind, method: &str, headers: &http::HeaderMap) -> u64 {
-    let mut names: Vec<&str> = headers.keys().map(http::HeaderName::as_str).collect();
-    names.sort_unstable();
+fn shape(kind: FaultKind, method: &str, headers: &Fields) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (kind, method, names).hash(&mut hasher);
+    (kind, method, names(headers)).hash(&mut hasher);
     hasher.finish()
+}
+
+/// Each name once, in order.
+fn names(headers: &Fields) -> Vec<String> {
+    let mut names: Vec<_> = headers.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn headers(names: &[&'static str]) -> http::HeaderMap {
-        names.iter().map(|name| (http::HeaderName::from_static(name), http::HeaderValue::from_static("x"))).collect()
+    fn headers(names: &[&'static str]) -> Fields {
+        names.iter().map(|name| (*name, "x")).collect()
     }
 
     fn telling(told: &Told, now_ms: u64, version: &str, kind: FaultKind, names: &[&'static str]) -> Telling {
@@ -169,8 +176,8 @@ mod tests {
     fn clients_cannot_make_it_talk_by_making_up_headers() {
         let told = Told::default();
         let shapes = (0..1000).filter(|number| {
-            let name: http::HeaderName = format!("x-{number}").parse().unwrap();
-            let headers = std::iter::once((name, http::HeaderValue::from_static("x"))).collect();
+            let mut headers = Fields::default();
+            headers.append(&format!("x-{number}"), b"x");
             told.telling(0, "v1", FaultKind::Trap, "GET", &headers) == Telling::Shape
         });
         assert_eq!(shapes.count(), SHAPES);

@@ -5,6 +5,7 @@ use super::decide::Ask;
 use super::worker::Worker;
 use crate::base::trace::TraceContext;
 use crate::http::downstream::clock::Active;
+use crate::http::fields::Fields;
 use crate::http::request::{Head, Peer};
 use crate::http::settings::Telemetry;
 use crate::policy::{Question, Version};
@@ -33,11 +34,13 @@ impl Exchange {
         worker: &Rc<Worker>,
         peer: Arc<Peer>,
         active: Active,
-        headers: &http::HeaderMap,
+        headers: &Fields,
         telemetry: &Telemetry,
     ) -> Box<Self> {
         worker.recorder.begin();
-        let trace = TraceContext::begin(headers, worker.recorder.sampler(telemetry), &mut worker.chance.borrow_mut());
+        let (parent, state) = (headers.only("traceparent"), headers.all("tracestate"));
+        let sampler = worker.recorder.sampler(telemetry);
+        let trace = TraceContext::begin(parent, state, sampler, &mut worker.chance.borrow_mut());
         let record = Record::new(Instant::now(), worker.calendar.get(), trace, telemetry.access_log, peer);
         Box::new(Exchange { worker: Rc::clone(worker), active, record })
     }

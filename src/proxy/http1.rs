@@ -1,6 +1,6 @@
 //! A client's HTTP/1 connection: one exchange after the other, each in this one task.
 
-use super::response::Body;
+use super::response::Response;
 use super::worker::Worker;
 use crate::base::time::Alarm;
 use crate::http::downstream::clock::{Active, Clock};
@@ -11,10 +11,10 @@ use crate::http::h1::out::Out;
 use crate::http::h1::write::{self, Framing};
 use crate::http::headers::{expects_continue, names_in_connection, wants_trailers};
 use crate::http::malformed::Malformed;
-use crate::http::request::Peer;
 use crate::http::request::body::Incoming;
+use crate::http::request::{Parts, Peer};
 use crate::http::settings::Gateway;
-use http::{Method, Request, Response, StatusCode, Version, header};
+use http::{Method, StatusCode, Version};
 use http_body::Body as _;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -73,15 +73,14 @@ pub(super) async fn serve(served: Served, drain: watch::Receiver<bool>) {
             }
             Ok(None) => return client.close(&mut alarm).await,
         };
-        let (mut parts, active) = (found.parts, Clock::enter(clock));
-        let asked = Asked::of(&mut parts, &active);
+        let (parts, active) = (found.parts, Clock::enter(clock));
+        let asked = Asked::of(&parts, &active);
         clock.hears.set(asked.version == Version::HTTP_11);
         let body = client
             .begin(found.body, expects_continue(parts.version, &parts.headers))
             .map_or(Incoming::None, Incoming::Http1);
-        let request = Request::from_parts(parts, body);
         let answered = {
-            let exchange = super::handle(Rc::clone(worker), Arc::clone(&served.peer), active, request);
+            let exchange = super::handle(Rc::clone(worker), Arc::clone(&served.peer), active, parts, body, None);
             served.unless_gone(&mut out, std::pin::pin!(exchange)).await
         };
         let Some(response) = answered else { return };
@@ -144,8 +143,8 @@ impl Served {
     async fn unless_gone(
         &self,
         out: &mut Out,
-        mut exchange: Pin<&mut impl Future<Output = Response<Body>>>,
-    ) -> Option<Response<Body>> {
+        mut exchange: Pin<&mut impl Future<Output = Response>>,
+    ) -> Option<Response> {
         poll_fn(|cx| {
             if let Poll::Ready(response) = exchange.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
@@ -162,11 +161,10 @@ impl Served {
     }
 
     /// Writes the response. The exchange ends with its last byte.
-    async fn respond(&self, response: Response<Body>, asked: Asked, out: &mut Out, alarm: &mut Alarm) -> Written {
-        let (mut parts, mut body) = response.into_parts();
+    async fn respond(&self, response: Response, asked: Asked, out: &mut Out, alarm: &mut Alarm) -> Written {
+        let Response { status, mut headers, mut body } = response;
         out.framing.append(&mut self.clock.hints.borrow_mut());
-        let empty = parts.status.is_informational()
-            || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let empty = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let bare = empty || asked.head_only;
         let framing = match body.size_hint().exact() {
             _ if empty => Framing::Nothing,
@@ -175,25 +173,25 @@ impl Served {
             None if asked.version == Version::HTTP_10 => Framing::UntilClose,
             None => Framing::Chunked,
         };
-        let tells_trailers = asked.trailers || parts.headers.contains_key(header::TRAILER);
-        let closes = names_in_connection(&parts.headers, "close");
+        let tells_trailers = asked.trailers || headers.has("trailer");
+        let closes = names_in_connection(&headers, "close");
         let keeps = asked.keeps && !closes && framing != Framing::UntilClose;
-        let switches = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let switches = status == StatusCode::SWITCHING_PROTOCOLS;
         if !switches {
-            parts.headers.remove(header::CONNECTION);
+            headers.remove("connection");
         }
-        write::response(&mut out.framing, asked.version, parts.status, &parts.headers, &framing);
+        write::response(&mut out.framing, asked.version, status, &headers, &framing);
         match (keeps, asked.version) {
             _ if switches => {}
-            (false, _) => write::field(&mut out.framing, "connection", b"close"),
-            (true, Version::HTTP_10) => write::field(&mut out.framing, "connection", b"keep-alive"),
+            (false, _) => write::field(&mut out.framing, b"connection", b"close"),
+            (true, Version::HTTP_10) => write::field(&mut out.framing, b"connection", b"keep-alive"),
             (true, _) => {}
         }
-        if !parts.headers.contains_key(header::DATE) {
-            write::field(&mut out.framing, "date", self.worker.date.borrow().as_bytes());
+        if !headers.has("date") {
+            write::field(&mut out.framing, b"date", self.worker.date.borrow().as_bytes());
         }
         out.framing.extend_from_slice(b"\r\n");
-        drop(parts);
+        drop(headers);
         let chunked = framing == Framing::Chunked;
         let (mut ended, mut broke, mut stalled) = (body.is_end_stream(), false, None);
         if ended && chunked {
@@ -303,7 +301,7 @@ fn write_out(
 }
 
 impl Asked {
-    fn of(parts: &mut http::request::Parts, active: &Active) -> Self {
+    fn of(parts: &Parts, active: &Active) -> Self {
         let names = |name| names_in_connection(&parts.headers, name);
         let old = parts.version == Version::HTTP_10;
         Asked {

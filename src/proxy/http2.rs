@@ -10,9 +10,10 @@ use crate::http::request::Peer;
 use crate::http::request::body::Incoming;
 use crate::http::settings::Gateway;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use http_body::{Frame, SizeHint};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -39,9 +40,14 @@ pub(super) async fn serve(
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         let (worker, peer, active) = (Rc::clone(worker), Arc::clone(peer), Clock::enter(clock));
         async move {
-            let (by, request) = (Rc::clone(&worker), request.map(Incoming::Http2));
-            let response: Response<Body> = super::handle(worker, peer, active, request).await;
-            Ok::<_, Infallible>(response.map(|body| StreamBody::new(body, &by.untaken)))
+            let by = Rc::clone(&worker);
+            let (mut parts, body) = request.into_parts();
+            let stream = parts.extensions.remove::<OnUpgrade>();
+            let response = super::handle(worker, peer, active, parts.into(), Incoming::Http2(body), stream).await;
+            let mut answer = http::Response::new(StreamBody::new(response.body, &by.untaken));
+            *answer.status_mut() = response.status;
+            *answer.headers_mut() = response.headers.to_map();
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut builder = hyper::server::conn::http2::Builder::new(LocalExec);

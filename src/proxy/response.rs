@@ -2,6 +2,7 @@
 
 use crate::base::time::Alarm;
 use crate::http::error::Error;
+use crate::http::fields::Fields;
 use crate::http::grpc;
 use crate::http::headers;
 use crate::http::headers::edit::{self, HeaderEdit};
@@ -9,18 +10,29 @@ use crate::http::settings::Gateway;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::upgrade::{self, Tunnel};
 use crate::proxy::upstream::Arrived;
-use crate::proxy::upstream::download::{Download, Lost};
+use crate::proxy::upstream::download::{Download, Lost, Received};
 use crate::proxy::upstream::limit::Limit;
 use crate::service::InFlight;
 use crate::service::decision::Answer;
 use crate::service::record::End;
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
+
+/// A response to the client.
+#[derive(Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its lines, but for those that say how long the body is.
+    pub headers: Fields,
+    /// Its body.
+    pub body: Body,
+}
 
 /// A response's body. It carries the exchange, which finishes when the body does.
 #[derive(Debug)]
@@ -64,16 +76,20 @@ pub enum Broken {
 }
 
 /// An upstream's response on its way to the client.
-pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[HeaderEdit]) -> Response<Body> {
-    let (mut parts, download) = arrived.response.into_parts();
-    headers::end_hop(&mut parts.headers);
-    if parts.status == StatusCode::NO_CONTENT {
+pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[HeaderEdit]) -> Response {
+    let Received { status, mut headers, body: mut download } = arrived.response;
+    headers::end_hop(&mut headers);
+    if status == StatusCode::NO_CONTENT {
         // Some say how long nothing is; HTTP/1 forbids it (RFC 9110 §8.6).
-        parts.headers.remove(header::CONTENT_LENGTH);
+        headers.remove("content-length");
     }
-    edit::apply(&mut parts.headers, edits);
-    exchange.record.status = parts.status.as_u16();
-    let content = if http_body::Body::is_end_stream(&download) {
+    edit::apply(&mut headers, edits);
+    exchange.record.status = status.as_u16();
+    let whole = if let Download::Http1(body) = &mut download { body.take_whole() } else { None };
+    let content = if let Some(whole) = whole {
+        exchange.record.response_bytes = whole.len() as u64;
+        Content::Full(whole)
+    } else if http_body::Body::is_end_stream(&download) {
         exchange.record.end = End::Complete;
         Content::Empty
     } else {
@@ -85,10 +101,7 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
             broken: None,
         }))
     };
-    let mut response = Response::new(Body { content, exchange: Some(exchange) });
-    *response.status_mut() = parts.status;
-    *response.headers_mut() = parts.headers;
-    response
+    Response { status, headers, body: Body { content, exchange: Some(exchange) } }
 }
 
 /// The endpoint speaks another protocol from now on, and so does the client once it has this. The tunnel begins when
@@ -98,51 +111,46 @@ pub fn switching(
     arrived: Arrived,
     edits: &[HeaderEdit],
     gateway: &Arc<Gateway>,
-) -> (Response<Body>, Tunnel) {
-    let mut upstream = arrived.response;
-    let stream = hyper::upgrade::on(&mut upstream);
-    let (mut parts, download) = upstream.into_parts();
+) -> (Response, Tunnel) {
+    let Received { mut headers, body: download, .. } = arrived.response;
     let endpoint = match download {
         Download::Http1(body) => upgrade::FarSide::Http1(body),
-        Download::Http2(..) => upgrade::FarSide::Http2(stream),
+        Download::Http2(_, _, stream) => upgrade::FarSide::Http2(stream),
     };
-    let protocol = parts.headers.remove(header::UPGRADE);
-    headers::end_hop(&mut parts.headers);
-    edit::apply(&mut parts.headers, edits);
-    let mut response = Response::new(Body { content: Content::Empty, exchange: None });
+    let protocol = headers.get("upgrade").map(<[u8]>::to_vec);
+    headers::end_hop(&mut headers);
+    edit::apply(&mut headers, edits);
+    let mut status = StatusCode::SWITCHING_PROTOCOLS;
     if exchange.record.head.as_ref().is_some_and(|head| head.extended_connect) {
         // RFC 8441 §5.
-        parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+        status = StatusCode::OK;
+        headers.remove("sec-websocket-accept");
     } else {
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.append("connection", b"upgrade");
         if let Some(protocol) = protocol {
-            parts.headers.insert(header::UPGRADE, protocol);
+            headers.append("upgrade", &protocol);
         }
     }
-    exchange.record.status = response.status().as_u16();
-    *response.headers_mut() = parts.headers;
+    exchange.record.status = status.as_u16();
+    let response = Response { status, headers, body: Body { content: Content::Empty, exchange: None } };
     let in_flight = arrived.in_flight;
     (response, Tunnel { exchange, in_flight, endpoint, gateway: Arc::clone(gateway) })
 }
 
 /// A policy's own answer.
-pub fn from_policy(mut exchange: Box<Exchange>, answer: Answer) -> Response<Body> {
+pub fn from_policy(mut exchange: Box<Exchange>, answer: Answer) -> Response {
     exchange.record.status = answer.status.as_u16();
     let bare = answer.status == StatusCode::NO_CONTENT || answer.status == StatusCode::NOT_MODIFIED;
     let body = if bare { Bytes::new() } else { Bytes::from(answer.body) };
-    let mut headers = http::HeaderMap::with_capacity(answer.headers.len());
-    for (name, value) in answer.headers {
-        headers.append(name, value);
+    let mut headers = Fields::default();
+    for (name, value) in &answer.headers {
+        headers.append(name.as_str(), value.as_bytes());
     }
-    let mut response = Response::new(full(exchange, body));
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = headers;
-    response
+    Response { status: answer.status, headers, body: full(exchange, body) }
 }
 
 /// The gateway's own answer.
-pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response<Body> {
+pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response {
     exchange.record.status = error.status().as_u16();
     exchange.record.error = Some(error);
     // What the connection found, it counts itself.
@@ -152,36 +160,32 @@ pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response<Body> {
         exchange.worker.recorder.refused(malformed);
     }
     if exchange.record.is_call() {
-        let mut response = Response::new(full(exchange, Bytes::new()));
-        grpc::tell(&mut response, error);
-        return response;
+        // As a call of gRPC is answered: its own status is among the headers.
+        return Response { status: StatusCode::OK, headers: grpc::headers(error), body: full(exchange, Bytes::new()) };
     }
     let http1 = exchange.record.head.as_ref().is_none_or(|head| head.parts.version < http::Version::HTTP_2);
-    let mut response = Response::new(full(exchange, Bytes::from(error.body())));
-    *response.status_mut() = error.status();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let lines = [("content-type", "application/json"), ("cache-control", "no-store")];
+    let mut headers: Fields = lines.into_iter().collect();
     if error == Error::MethodRefused {
-        headers.insert(header::ALLOW, ALLOWED);
+        headers.append("allow", ALLOWED);
     }
     if matches!(error, Error::Malformed(_)) && http1 {
         // Whoever sends what has two meanings may already be in the middle of the other one.
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        headers.append("connection", b"close");
     }
-    response
+    Response { status: error.status(), headers, body: full(exchange, Bytes::from(error.body())) }
 }
 
 /// Methods that are carried; any other that is a token is as well.
-const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS");
+const ALLOWED: &[u8] = b"GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS";
 
 /// What the gateway says about itself: which methods it carries (RFC 9110 §9.3.7).
-pub fn options(mut exchange: Box<Exchange>) -> Response<Body> {
-    exchange.record.status = StatusCode::NO_CONTENT.as_u16();
-    let mut response = Response::new(full(exchange, Bytes::new()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(header::ALLOW, ALLOWED);
-    response
+pub fn options(mut exchange: Box<Exchange>) -> Response {
+    let status = StatusCode::NO_CONTENT;
+    exchange.record.status = status.as_u16();
+    let mut headers = Fields::default();
+    headers.append("allow", ALLOWED);
+    Response { status, headers, body: full(exchange, Bytes::new()) }
 }
 
 fn full(mut exchange: Box<Exchange>, body: Bytes) -> Body {

@@ -12,6 +12,7 @@ mod websocket;
 
 use crate::base::trace::TraceContext;
 use crate::http::error::Error;
+use crate::http::fields::Fields;
 use crate::http::h1::reply::Bad;
 use crate::http::headers;
 use crate::http::malformed::Malformed;
@@ -24,8 +25,8 @@ use crate::service::pool::{ConnectError, Connection, Link, Multiplexed, Pools};
 use crate::service::record::AttemptError;
 use crate::service::{Endpoint, InFlight, Service};
 use attempts::{After, Attempts, is_repeatable};
-use download::Download;
-use http::{Request, Response, StatusCode};
+use download::{Download, Received};
+use http::{Request, StatusCode};
 use http1::Upward;
 use key::key;
 use limit::Limit;
@@ -39,8 +40,8 @@ use terms::Terms;
 /// A response's head is here, and its body can be read.
 #[derive(Debug)]
 pub struct Arrived {
-    /// As it came; 101 only where the client asked for another protocol.
-    pub response: Response<Download>,
+    /// As it came.
+    pub response: Received,
     /// Counts the request at its endpoint until the body is over.
     pub in_flight: InFlight,
     /// How long the body may take.
@@ -90,7 +91,7 @@ pub async fn send(
         now = Instant::now();
         match result {
             Ok(response) => {
-                let status = response.status().as_u16();
+                let status = response.status.as_u16();
                 endpoint.live.measured(exchange.attempted(Ok(status), None));
                 let other = match attempts.after(Ok(status), repeatable, now) {
                     After::Better => pick(&tried, now),
@@ -229,24 +230,26 @@ async fn try_once(
     trace: (&TraceContext, u64),
     body: &Rc<Upload>,
     (began, terms): (Instant, &Terms<'_>),
-) -> Result<Response<Download>, Failure> {
+) -> Result<Received, Failure> {
+    let repeatable = || is_repeatable(&outgoing.head.parts.method, body);
     let mut fresh = false;
     let mut now = began;
     let deadline = terms.attempt_deadline(began);
     loop {
         let left = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(now));
         let within = left.min(service.settings.connect_timeout);
-        let connection = pools.connection(endpoint, service, fresh, within).await?;
+        let connection = pools.connection(endpoint, service, (fresh, !repeatable()), within).await?;
         let (reused, sent) = match connection {
             Connection::Http1 { link, reused } => {
-                let request = outgoing.request(endpoint, trace, body, false);
+                let (head, upload) = outgoing.http1(endpoint, trace, body);
+                let up = Upward::new(link.clone(), head, upload);
                 // Pinned here, so that what is moved from hand to hand is small.
-                let sending = std::pin::pin!(send_http1(pools, endpoint.id, link, outgoing, request, body));
+                let sending = std::pin::pin!(send_http1(pools, endpoint.id, link, outgoing, up, body));
                 (reused, in_time(pools, deadline, terms, body, sending).await?)
             }
             Connection::Http2(connection) => {
                 let tunnel = outgoing.wants_websocket() && websocket::is_carried(&connection).await;
-                let request = outgoing.request(endpoint, trace, body, tunnel);
+                let request = outgoing.http2(trace, body, tunnel);
                 let sending = std::pin::pin!(send_http2(connection, outgoing, request, tunnel, body));
                 // A shared connection may be closing.
                 (!fresh, in_time(pools, deadline, terms, body, sending).await?)
@@ -263,8 +266,7 @@ async fn try_once(
         }
         // The endpoint closed a connection that was kept: not its failure, and once more on a fresh one is safe if
         // nothing was sent, or if sending twice does no harm.
-        let safe = || is_repeatable(&outgoing.head.parts.method, body) && error != AttemptError::Protocol;
-        if reused && !fresh && (unsent || safe()) {
+        if reused && !fresh && (unsent || repeatable() && error != AttemptError::Protocol) {
             fresh = true;
             now = Instant::now();
             continue;
@@ -279,11 +281,10 @@ async fn send_http1(
     endpoint: u32,
     link: Link,
     outgoing: &Outgoing<'_>,
-    request: Request<RequestBody>,
+    up: Upward,
     body: &Upload,
-) -> Result<Response<Download>, Lost> {
+) -> Result<Received, Lost> {
     let before = link.written();
-    let up = Upward::new(link.clone(), request);
     let most = outgoing.gateway.most_of_response();
     let asked = (&outgoing.head.parts.method, outgoing.upgrade.is_some());
     match http1::exchange(pools, &link, up, asked, most, (&outgoing.client, outgoing.counters)).await {
@@ -309,21 +310,25 @@ async fn send_http2(
     request: Request<RequestBody>,
     tunnel: bool,
     body: &Upload,
-) -> Result<Response<Download>, Lost> {
+) -> Result<Received, Lost> {
     let most = outgoing.gateway.max_response_headers;
     let stream = connection.enter();
     match connection.sender.try_send_request(request).await {
         Ok(response) if response.headers().len() > most => {
             Err(Lost { error: AttemptError::Protocol, cause: Bad::TooMany(most).to_string(), unsent: false })
         }
-        Ok(response) if !headers::is_good_response(&response, outgoing.upgrade.is_some()) => {
-            Err(Lost { error: AttemptError::Protocol, cause: Bad::Contradiction.to_string(), unsent: false })
-        }
         Ok(mut response) => {
-            if tunnel && response.status() == StatusCode::OK {
-                outgoing.switched(&mut response);
+            let upgrade = hyper::upgrade::on(&mut response);
+            let (parts, incoming) = response.into_parts();
+            let (mut status, mut headers) = (parts.status, Fields::of_map(&parts.headers));
+            if !headers::is_good_response(status, &headers, outgoing.upgrade.is_some()) {
+                let cause = Bad::Contradiction.to_string();
+                return Err(Lost { error: AttemptError::Protocol, cause, unsent: false });
             }
-            Ok(response.map(|incoming| Download::Http2(incoming, stream)))
+            if tunnel && status == StatusCode::OK {
+                status = outgoing.switched(&mut headers);
+            }
+            Ok(Received { status, headers, body: Download::Http2(incoming, stream, upgrade) })
         }
         Err(mut failed) => {
             // hyper hands a request back that never left.

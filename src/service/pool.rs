@@ -100,7 +100,8 @@ impl Default for Pools {
 }
 
 impl Pools {
-    /// A connection to this endpoint: an idle one unless `fresh`, else a new one.
+    /// A connection to this endpoint: an idle one unless `fresh`, else a new one. `careful`: the request cannot be sent once
+    /// more, should the endpoint have closed that a moment ago.
     ///
     /// # Errors
     /// No connection within `within`.
@@ -108,7 +109,7 @@ impl Pools {
         self: &Rc<Self>,
         endpoint: &Endpoint,
         service: &Service,
-        fresh: bool,
+        (fresh, careful): (bool, bool),
         within: Duration,
     ) -> Result<Connection, ConnectError> {
         let tls = service.tls.as_ref();
@@ -116,7 +117,7 @@ impl Pools {
             let shared = tokio::time::timeout(within, self.shared(endpoint, tls)).await;
             return shared.map_err(|_| ConnectError::Timeout)?.map(Connection::Http2);
         }
-        if !fresh && let Some(link) = self.idle(endpoint.id, tls) {
+        if !fresh && let Some(link) = self.idle(endpoint.id, tls, careful) {
             return Ok(Connection::Http1 { link, reused: true });
         }
         let opened = tokio::time::timeout(within, open(endpoint.address, tls.map(Arc::as_ref))).await;
@@ -146,14 +147,13 @@ impl Pools {
     }
 
     /// Takes an idle connection that can carry a request; one that was opened on other terms cannot.
-    fn idle(&self, endpoint: u32, tls: Option<&Arc<Connector>>) -> Option<Link> {
+    fn idle(&self, endpoint: u32, tls: Option<&Arc<Connector>>, careful: bool) -> Option<Link> {
         let mut endpoints = self.endpoints.borrow_mut();
         let pool = endpoints.get_mut(&endpoint)?;
-        while let Some(idle) = pool.idle.pop() {
-            let old = self.is_old(&idle) || idle.link.tls() != tls;
+        while let Some(Idle { link, .. }) = pool.idle.pop() {
             self.idle.set(self.idle.get().saturating_sub(1));
-            if !old && idle.link.is_quiet() {
-                return Some(idle.link);
+            if link.tls() == tls && if careful { link.is_quiet() } else { link.seems_quiet() } {
+                return Some(link);
             }
         }
         None
@@ -161,11 +161,12 @@ impl Pools {
 
     /// Gives a connection back whose response was read to its end.
     pub fn give_back(&self, endpoint: u32, link: Link) {
-        if self.idle.get() >= self.max_idle.get() {
+        let idle = Idle { link, since: self.now.get() };
+        // Looked for once now and then by `tidy`, which alone moves the time that both go by.
+        if self.idle.get() >= self.max_idle.get() || self.is_old(&idle) {
             return;
         }
         self.idle.set(self.idle.get() + 1);
-        let idle = Idle { link, since: self.now.get() };
         self.endpoints.borrow_mut().entry(endpoint).or_default().idle.push(idle);
     }
 

@@ -65,7 +65,7 @@ impl<'a> Entry<'a> {
         let head = record.head.as_ref();
         let client = head.map_or(record.peer.ip, |head| head.client);
         let call = record.calls.last();
-        let agent = head.and_then(|head| head.parts.headers.get(http::header::USER_AGENT));
+        let agent = head.and_then(|head| head.parts.headers.get("user-agent"));
         Entry {
             time: humantime::format_rfc3339_millis(record.started_at()).to_string(),
             client,

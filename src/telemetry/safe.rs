@@ -12,8 +12,8 @@ pub(super) fn cut(text: &str) -> &str {
 }
 
 /// A header's value as text, cut.
-pub(super) fn header(value: &http::HeaderValue) -> String {
-    cut(&String::from_utf8_lossy(value.as_bytes())).to_owned()
+pub(super) fn header(value: &[u8]) -> String {
+    cut(&String::from_utf8_lossy(value)).to_owned()
 }
 
 /// Keys whose values grant access (the list of OpenTelemetry's semantic conventions for `url.query`).

@@ -46,7 +46,7 @@ struct Trace<'a> {
 
 impl<'a> Trace<'a> {
     fn new(record: &'a Record) -> Self {
-        let state = record.trace.state.as_ref().and_then(|state| state.to_str().ok());
+        let state = record.trace.state.as_ref().and_then(|state| std::str::from_utf8(state).ok());
         let state = state.and_then(|state| state.parse().ok()).unwrap_or_default();
         let method = record.head.as_ref().map_or("", |head| head.parts.method.as_str());
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("_OTHER");
@@ -128,7 +128,7 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
         }
         set("network.protocol.name", "http".into());
         set("network.protocol.version", protocol(head.parts.version).into());
-        if let Some(agent) = head.parts.headers.get(http::header::USER_AGENT) {
+        if let Some(agent) = head.parts.headers.get("user-agent") {
             set("user_agent.original", safe::header(agent).into());
         }
     }
@@ -277,8 +277,8 @@ fn url(record: &Record, attempt: &Attempt) -> String {
 
 /// The port that the client asked for, where it named one.
 fn port(head: &crate::http::request::Head) -> Option<i64> {
-    let authority = head.parts.headers.get(http::header::HOST)?;
-    let port = authority.to_str().ok()?.rsplit_once(':')?.1;
+    let authority = head.parts.headers.get("host")?;
+    let port = std::str::from_utf8(authority).ok()?.rsplit_once(':')?.1;
     port.parse::<u16>().ok().map(i64::from)
 }
 

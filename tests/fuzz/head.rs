@@ -5,8 +5,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 use libfuzzer_sys::fuzz_target;
 use wayside::http::h1::flow::Flow;
-use wayside::http::h1::head::{Found, Parser};
+use wayside::http::h1::head::{Parsed, Parser};
 use wayside::http::malformed::Malformed;
+use wayside::http::request::target::Target;
 
 /// Small, so that they are met.
 const HEAD_BYTES: usize = 1000;
@@ -78,13 +79,13 @@ fn advance(held: &mut Vec<u8>, parser: &mut Parser, flow: &mut Flow, told: &mut 
 }
 
 /// What passed as a head: the same to another parser, and never two lengths.
-fn check(head: &[u8], found: &Found) {
+fn check(head: &[u8], found: &Parsed) {
     let mut lines = [httparse::EMPTY_HEADER; HEADERS];
     let mut other = httparse::Request::new(&mut lines);
     assert_eq!(other.parse(head), Ok(httparse::Status::Complete(head.len())));
     let parts = &found.parts;
     assert_eq!(other.method, Some(parts.method.as_str()));
-    assert_eq!(other.path.and_then(|path| path.parse::<Uri>().ok()).as_ref(), Some(&parts.uri));
+    assert_eq!(other.path.and_then(|path| path.parse().ok()).map(|uri: Uri| Target::of(&uri)), Some(parts.target.clone()));
     assert_eq!(other.version, Some(u8::from(parts.version == Version::HTTP_11)));
     let (mut headers, mut lengths) = (HeaderMap::new(), 0);
     for line in other.headers.iter() {
@@ -99,6 +100,6 @@ fn check(head: &[u8], found: &Found) {
         }
         lengths += 1;
     }
-    assert_eq!(headers, parts.headers);
+    assert_eq!(headers, parts.headers.to_map());
     assert!(lengths <= 1, "{}", head.escape_ascii());
 }

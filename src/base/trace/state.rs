@@ -1,25 +1,22 @@
 //! `tracestate`: what other tracers want carried along with a trace (W3C trace context, level 1, §3.3.1).
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
-pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// The specification asks to carry at least so many characters; of a longer list, members are left out.
 const MOST: usize = 512;
 /// A member longer than this is left out before others are.
 const LONG: usize = 128;
 
 /// The list that goes on: the members of all lines, in order. None: there is none.
-pub(super) fn read(headers: &HeaderMap) -> Option<HeaderValue> {
-    let lines = headers.get_all(TRACESTATE);
-    let (mut all, first) = (lines.iter(), headers.get(TRACESTATE)?);
-    if all.nth(1).is_none() && first.len() <= MOST {
-        return Some(first.clone());
+pub(super) fn read(lines: Vec<&[u8]>) -> Option<Box<[u8]>> {
+    if let [line] = lines[..]
+        && line.len() <= MOST
+    {
+        return Some(line.into());
     }
-    let members = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let members = lines.iter().flat_map(|line| line.split(|byte| *byte == b','));
     let members = members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()).collect();
     let list = cut(members).join(&b","[..]);
     // Pieces of good values, put together.
-    HeaderValue::from_bytes(&list).ok().filter(|list| !list.is_empty())
+    Some(list.into()).filter(|list: &Box<[u8]>| !list.is_empty())
 }
 
 /// Leaves out whole members until the list is short enough: those that are long first, then any, each time the last one.
@@ -46,9 +43,7 @@ mod tests {
     use super::*;
 
     fn state(lines: &[&str]) -> Option<String> {
-        let line = |line: &&str| (TRACESTATE, HeaderValue::from_str(line).unwrap());
-        let headers: HeaderMap = lines.iter().map(line).collect();
-        read(&headers).map(|state| state.to_str().unwrap().to_owned())
+        read(lines.iter().map(|line| line.as_bytes()).collect()).map(|state| String::from_utf8(state.into()).unwrap())
     }
 
     fn member(key: &str, length: usize) -> String {

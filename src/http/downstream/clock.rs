@@ -2,11 +2,12 @@
 
 use super::flood::Flood;
 use super::frames::Frames;
+use crate::http::fields::Fields;
 use crate::http::h1::write::{self, Framing};
 use crate::http::malformed::Malformed;
 use crate::http::settings::Gateway;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Version};
+use http::{StatusCode, Version};
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -121,7 +122,7 @@ impl Active {
 
 impl Handle {
     /// Tells its client of an early hint (RFC 8297). False: it cannot be told.
-    pub fn hint(&self, headers: &HeaderMap) -> bool {
+    pub fn hint(&self, headers: &Fields) -> bool {
         let mut hints = self.0.hints.borrow_mut();
         let tells = self.0.hears.get() && hints.len() < MOST_HINTS;
         if tells {

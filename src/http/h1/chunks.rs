@@ -1,6 +1,6 @@
 //! Chunked bodies (RFC 9112 §7.1), as their bytes come.
 
-use super::line::{field, fields};
+use super::line::{self, field};
 use crate::http::malformed::Malformed;
 use http::HeaderMap;
 
@@ -155,7 +155,7 @@ impl Chunks {
         if self.last == 0 {
             return Ok(None);
         }
-        fields(&self.trailers, self.most.1).map(Some)
+        line::trailers(&self.trailers).map(Some)
     }
 }
 

@@ -5,13 +5,11 @@
 use super::chunks::Chunks;
 use super::flow::Flow;
 use super::line::{decimal, field, request_line};
+use crate::http::fields::{Fields, Line, Place, USUAL};
 use crate::http::malformed::Malformed;
-use bytes::Bytes;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{Method, Request, Uri, Version};
-use smallvec::SmallVec;
-use std::ops::Range;
+use crate::http::request::Parts;
+use crate::http::request::target::Target;
+use http::{Method, Version};
 
 /// A head whose bytes are coming.
 #[derive(Debug)]
@@ -25,30 +23,10 @@ pub struct Parser {
     empty_lines: usize,
     /// Method and target; none: the request line has not come.
     request: Option<[Place; 2]>,
-    lines: SmallVec<[[Place; 2]; 16]>,
+    lines: Vec<Line>,
     http_10: bool,
     length: Option<u64>,
     chunked: bool,
-}
-
-/// Where something stands in the head's bytes; a head is far smaller than 4 GiB.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    from: u32,
-    to: u32,
-}
-
-impl Place {
-    /// Of a part of `line`, which stands at `at`.
-    fn of(line: &[u8], at: usize, part: &[u8]) -> Place {
-        let from = at + (part.as_ptr() as usize).saturating_sub(line.as_ptr() as usize);
-        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
-        Place { from: place(from), to: place(from + part.len()) }
-    }
-
-    fn range(self) -> Range<usize> {
-        self.from as usize..self.to as usize
-    }
 }
 
 /// A whole head.
@@ -72,7 +50,7 @@ impl Parser {
             searched: 0,
             empty_lines: 0,
             request: None,
-            lines: SmallVec::new(),
+            lines: Vec::new(),
             http_10: false,
             length: None,
             chunked: false,
@@ -128,6 +106,7 @@ impl Parser {
             }
             let (method, target, http_10) = request_line(line)?;
             self.http_10 = http_10;
+            self.lines.reserve(USUAL);
             self.request = Some([Place::of(line, at, method), Place::of(line, at, target)]);
             return Ok(false);
         }
@@ -142,7 +121,7 @@ impl Parser {
             return Err(Malformed::HeadTooLarge);
         }
         let (name, value) = field(line)?;
-        self.lines.push([Place::of(line, at, name), Place::of(line, at, value)]);
+        self.lines.push(Line { name: Place::of(line, at, name), value: Place::of(line, at, value) });
         // There are two names that matter, so nearly every header is passed by its length.
         if name.len() == 14 && name.eq_ignore_ascii_case(b"content-length") {
             // Also two equal ones: whoever takes the first and whoever takes the last must not be told apart by chance.
@@ -158,20 +137,15 @@ impl Parser {
     }
 
     /// What all lines together say. That they are good was seen line by line.
-    fn found(&self, head: &[u8]) -> Result<Parsed, Malformed> {
+    fn found(&mut self, head: &[u8]) -> Result<Parsed, Malformed> {
         let [method, target] = self.request.ok_or(Malformed::RequestLine)?;
-        // One copy for the target and all values.
-        let whole = Bytes::copy_from_slice(head);
-        let mut parts = Request::new(()).into_parts().0;
-        parts.method = Method::from_bytes(&head[method.range()]).map_err(|_| Malformed::Method)?;
-        parts.uri = Uri::from_maybe_shared(whole.slice(target.range())).map_err(|_| Malformed::Target)?;
-        parts.version = if self.http_10 { Version::HTTP_10 } else { Version::HTTP_11 };
-        parts.headers = HeaderMap::with_capacity(self.lines.len());
-        for [name, value] in &self.lines {
-            let name = HeaderName::from_bytes(&head[name.range()]).map_err(|_| Malformed::HeaderName)?;
-            let value = HeaderValue::from_maybe_shared(whole.slice(value.range()));
-            parts.headers.append(name, value.map_err(|_| Malformed::HeaderValue)?);
-        }
+        let parts = Parts {
+            method: Method::from_bytes(&head[method.range()]).map_err(|_| Malformed::Method)?,
+            target: Target::read(&head[target.range()]).ok_or(Malformed::Target)?,
+            version: if self.http_10 { Version::HTTP_10 } else { Version::HTTP_11 },
+            headers: Fields::of_head(head, std::mem::take(&mut self.lines)),
+            websocket: false,
+        };
         let body = match self.length {
             _ if self.chunked => Flow::Chunked(Box::new(Chunks::of_client(self.most_bytes, self.most_headers))),
             Some(length) if length > 0 => Flow::Bytes(length),
@@ -184,6 +158,7 @@ impl Parser {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::header::{HeaderMap, HeaderName, HeaderValue};
     use proptest::prelude::*;
 
     /// The head when it comes in pieces of these sizes.
@@ -206,8 +181,8 @@ mod tests {
 
     /// What a head says, as text.
     fn told(found: &Parsed) -> String {
-        let Parts { method, uri, version, headers, .. } = &found.parts;
-        format!("{method} {uri} {version:?} {headers:?} {:?} {}", found.body, found.bytes)
+        let Parts { method, target, version, headers, .. } = &found.parts;
+        format!("{method} {target:?} {version:?} {:?} {:?} {}", headers.to_map(), found.body, found.bytes)
     }
 
     const GOOD: [&[u8]; 9] = [
@@ -304,14 +279,14 @@ mod tests {
                 let mut other = httparse::Request::new(&mut lines);
                 prop_assert_eq!(other.parse(&bytes), Ok(httparse::Status::Complete(found.bytes)));
                 prop_assert_eq!(other.method, Some(found.parts.method.as_str()));
-                let uri = Uri::try_from(other.path.unwrap_or("")).ok();
-                prop_assert_eq!(uri.as_ref(), Some(&found.parts.uri));
+                let uri = http::Uri::try_from(other.path.unwrap_or("")).unwrap();
+                prop_assert_eq!(&Target::of(&uri), &found.parts.target);
                 let mut headers = HeaderMap::new();
                 for line in other.headers.iter() {
                     let name = HeaderName::from_bytes(line.name.as_bytes()).unwrap();
                     headers.append(name, HeaderValue::from_bytes(line.value).unwrap());
                 }
-                prop_assert_eq!(headers, found.parts.headers);
+                prop_assert_eq!(headers, found.parts.headers.to_map());
             }
         }
 

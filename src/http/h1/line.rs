@@ -1,7 +1,7 @@
 //! Lines of a head: what may stand in one, and a map of many.
 
 use crate::http::malformed::Malformed;
-use bytes::Bytes;
+use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// `METHOD target HTTP/1.x`: method, target, and whether it is HTTP/1.0.
@@ -33,16 +33,28 @@ pub(super) fn request_line(line: &[u8]) -> Result<(&[u8], &[u8], bool), Malforme
     }
 }
 
+/// `HTTP/1.x 200 reason`, where the reason may be missing: the status, and whether it is HTTP/1.0.
+pub(super) fn status_line(line: &[u8]) -> Option<(StatusCode, bool)> {
+    let (version, rest) = line.split_at_checked(b"HTTP/1.1 ".len())?;
+    let http_10 = match version {
+        b"HTTP/1.1 " => false,
+        b"HTTP/1.0 " => true,
+        _ => return None,
+    };
+    let (status, reason) = rest.split_at_checked(3)?;
+    let good = matches!(reason.first(), None | Some(b' ')) && is_text(reason);
+    StatusCode::from_bytes(status).ok().filter(|_| good).map(|status| (status, http_10))
+}
+
 /// `name: value`, the value without the whitespace around it.
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Malformed::Folded);
     }
-    let colon = memchr::memchr(b':', line).ok_or(Malformed::HeaderName)?;
+    // The first byte that can stand in no name has to be the colon.
+    let end = line.iter().position(|byte| !TOKEN[usize::from(*byte)]).filter(|end| *end > 0);
+    let colon = end.filter(|end| line[*end] == b':').ok_or(Malformed::HeaderName)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if !is_token(name) {
-        return Err(Malformed::HeaderName);
-    }
     if !is_text(value) {
         return Err(Malformed::HeaderValue);
     }
@@ -62,61 +74,53 @@ fn is_text(bytes: &[u8]) -> bool {
     !bytes.iter().fold(false, |bad, byte| bad | (*byte < b' ' && *byte != b'\t') | (*byte == 0x7f))
 }
 
-/// RFC 9110 §5.6.2.
+/// What may stand in a token (RFC 9110 §5.6.2).
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let marks = b"!#$%&'*+-.^_`|~";
+    let mut at = 0;
+    while at < marks.len() {
+        table[marks[at] as usize] = true;
+        at += 1;
+    }
+    let mut byte = 0;
+    while byte < 128 {
+        if (byte as u8).is_ascii_alphanumeric() {
+            table[byte] = true;
+        }
+        byte += 1;
+    }
+    table
+};
+
 fn is_token(text: &[u8]) -> bool {
-    const TOKEN: [bool; 256] = {
-        let mut table = [false; 256];
-        let marks = b"!#$%&'*+-.^_`|~";
-        let mut at = 0;
-        while at < marks.len() {
-            table[marks[at] as usize] = true;
-            at += 1;
-        }
-        let mut byte = 0;
-        while byte < 128 {
-            if (byte as u8).is_ascii_alphanumeric() {
-                table[byte] = true;
-            }
-            byte += 1;
-        }
-        table
-    };
     !text.is_empty() && text.iter().all(|byte| TOKEN[usize::from(*byte)])
 }
 
 /// Digits only, no sign, no list.
 pub(super) fn decimal(text: &[u8]) -> Option<u64> {
-    let digits = std::str::from_utf8(text).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-    digits.parse().ok()
+    let add = |number: u64, byte: &u8| {
+        let digit = byte.wrapping_sub(b'0');
+        number.checked_mul(10)?.checked_add(u64::from(digit)).filter(|_| digit < 10)
+    };
+    if text.is_empty() { None } else { text.iter().try_fold(0, add) }
 }
 
-/// The lines of a head as a map; its values share one copy of the head.
-pub(super) fn map(head: &[u8], lines: &[httparse::Header<'_>]) -> Result<HeaderMap, httparse::Error> {
-    let whole = Bytes::copy_from_slice(head);
-    let mut headers = HeaderMap::with_capacity(lines.len());
-    for line in lines {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| httparse::Error::HeaderName)?;
-        let from = (line.value.as_ptr() as usize).wrapping_sub(head.as_ptr() as usize);
-        let value = match from.checked_add(line.value.len()) {
-            Some(to) if from <= to && to <= whole.len() => whole.slice(from..to),
-            _ => Bytes::copy_from_slice(line.value),
-        };
-        headers.append(name, HeaderValue::from_maybe_shared(value).map_err(|_| httparse::Error::HeaderValue)?);
-    }
-    Ok(headers)
-}
-
-/// Trailers: lines up to an empty one.
+/// Trailers: lines that were found good, up to an empty one.
 ///
 /// # Errors
-/// They are no header lines, or too many.
-pub(super) fn fields(bytes: &[u8], most: usize) -> Result<HeaderMap, Malformed> {
-    let mut lines = vec![httparse::EMPTY_HEADER; most];
-    match httparse::parse_headers(bytes, &mut lines) {
-        Ok(httparse::Status::Complete((_, lines))) => map(bytes, lines).map_err(|_| Malformed::HeaderValue),
-        Ok(httparse::Status::Partial) | Err(httparse::Error::NewLine) => Err(Malformed::BareLineFeed),
-        Err(httparse::Error::TooManyHeaders) => Err(Malformed::HeadTooLarge),
-        Err(httparse::Error::HeaderName) => Err(Malformed::HeaderName),
-        Err(_) => Err(Malformed::HeaderValue),
+/// They are none.
+pub(super) fn trailers(bytes: &[u8]) -> Result<HeaderMap, Malformed> {
+    let mut trailers = HeaderMap::new();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let line = line.strip_suffix(b"\r\n").ok_or(Malformed::BareLineFeed)?;
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = field(line)?;
+        let name = HeaderName::from_bytes(name).map_err(|_| Malformed::HeaderName)?;
+        let value = HeaderValue::from_bytes(value).map_err(|_| Malformed::HeaderValue)?;
+        trailers.try_append(name, value).map_err(|_| Malformed::HeadTooLarge)?;
     }
+    Ok(trailers)
 }

@@ -17,6 +17,11 @@ pub struct Out {
 }
 
 impl Out {
+    /// A head that is written.
+    pub fn of_head(framing: Vec<u8>) -> Self {
+        Out { framing, ..Out::default() }
+    }
+
     /// All of it was written.
     pub fn is_empty(&self) -> bool {
         self.at == self.framing.len() && !self.has_piece()

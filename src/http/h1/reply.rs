@@ -1,14 +1,12 @@
-//! The head of an endpoint's response: `httparse` reads its lines, and it is told here how long the body is and whether
-//! the connection can be used again.
+//! The head of an endpoint's response (RFC 9112 §4): what it says, how long the body is, and whether the connection can be
+//! used again. Endpoints are given some licence that clients are not: a line may end with a line feed alone, and empty
+//! lines may come first.
 
-use super::line::map;
+use super::line::{decimal, field, status_line};
+use crate::http::fields::{Fields, Line, Place, USUAL};
 use crate::http::headers::{is_good_response, names_in_connection};
-use http::header::{self, HeaderMap};
-use http::{Method, Response, StatusCode, Version};
-use std::mem::MaybeUninit;
-
-/// As many headers are read without an allocation.
-const USUAL: usize = 64;
+use crate::http::malformed::Malformed;
+use http::{Method, StatusCode};
 
 /// What a response's head may be.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +20,10 @@ pub struct Most {
 /// A response's head.
 #[derive(Debug)]
 pub struct Reply {
-    /// Its status, version and headers.
-    pub response: Response<()>,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its lines.
+    pub headers: Fields,
     /// How its body ends.
     pub length: Length,
     /// The endpoint takes another request afterwards.
@@ -47,8 +47,11 @@ pub enum Length {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Bad {
     /// It is no response of HTTP/1.
+    #[error("it is no HTTP/1 response: its first line is no version and status")]
+    FirstLine,
+    /// A line of it is none.
     #[error("it is no HTTP/1 response: {0}")]
-    Syntax(httparse::Error),
+    Line(&'static str),
     /// It is too large.
     #[error("its head is larger than {0} bytes (`gateway.max_response_head_bytes`)")]
     TooLarge(usize),
@@ -63,61 +66,74 @@ pub enum Bad {
     Contradiction,
 }
 
+impl Bad {
+    fn of(line: Malformed) -> Self {
+        Bad::Line(match line {
+            Malformed::Folded => "a header goes on in a second line",
+            Malformed::HeaderName => "a header's name has a character that is not allowed, or no colon follows it",
+            _ => "a header's value has a character that is not allowed",
+        })
+    }
+}
+
 /// Reads a head that answers a request with this method. None: its end has not come yet.
 ///
 /// # Errors
 /// It must not be passed on.
 pub fn parse(bytes: &[u8], method: &Method, may_switch: bool, most: Most) -> Result<Option<Reply>, Bad> {
-    let mut few = [MaybeUninit::uninit(); USUAL];
-    let parsed = match read(bytes, &mut few[..USUAL.min(most.headers)]) {
-        Err(httparse::Error::TooManyHeaders) if most.headers > USUAL => {
-            read(bytes, &mut vec![MaybeUninit::uninit(); most.headers])
-        }
-        parsed => parsed,
+    let Some(read) = read(bytes, most)? else {
+        return if bytes.len() >= most.bytes { Err(Bad::TooLarge(most.bytes)) } else { Ok(None) };
     };
-    let (response, head) = match parsed {
-        Ok(Some(read)) => read,
-        Ok(None) if bytes.len() >= most.bytes => return Err(Bad::TooLarge(most.bytes)),
-        Ok(None) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(Bad::TooMany(most.headers)),
-        Err(error) => return Err(Bad::Syntax(error)),
-    };
-    if head > most.bytes {
+    if read.bytes > most.bytes {
         return Err(Bad::TooLarge(most.bytes));
     }
-    let old = response.version() == Version::HTTP_10;
-    let chunked = response.headers().contains_key(header::TRANSFER_ENCODING);
+    let (status, old) = (read.status, read.http_10);
+    let headers = Fields::of_head(&bytes[..read.bytes], read.lines);
+    let chunked = headers.has("transfer-encoding");
     // HTTP/1.0 has no chunks (RFC 9112 §6.1).
-    if !is_good_response(&response, may_switch) || chunked && old {
+    if !is_good_response(status, &headers, may_switch) || chunked && old {
         return Err(Bad::Contradiction);
     }
-    let length = length(&response, method, chunked).ok_or(Bad::Contradiction)?;
-    let keeps = length != Length::UntilClose && keeps(response.headers(), old);
-    Ok(Some(Reply { response, length, keeps, bytes: head }))
+    let length = length(status, &headers, method, chunked).ok_or(Bad::Contradiction)?;
+    let keeps = length != Length::UntilClose && keeps(&headers, old);
+    Ok(Some(Reply { status, headers, length, keeps, bytes: read.bytes }))
 }
 
-/// The head and how many bytes it has.
-fn read<'a>(
-    bytes: &'a [u8],
-    lines: &mut [MaybeUninit<httparse::Header<'a>>],
-) -> Result<Option<(Response<()>, usize)>, httparse::Error> {
-    let mut parsed = httparse::Response::new(&mut []);
-    let httparse::Status::Complete(head) =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, bytes, lines)?
-    else {
-        return Ok(None);
-    };
-    let mut response = Response::new(());
-    // A complete head has both.
-    *response.status_mut() = StatusCode::from_u16(parsed.code.unwrap_or(0)).map_err(|_| httparse::Error::Status)?;
-    *response.version_mut() = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
-    *response.headers_mut() = map(&bytes[..head], parsed.headers)?;
-    Ok(Some((response, head)))
+/// A whole head, line by line.
+struct Read {
+    status: StatusCode,
+    http_10: bool,
+    lines: Vec<Line>,
+    bytes: usize,
+}
+
+fn read(bytes: &[u8], most: Most) -> Result<Option<Read>, Bad> {
+    let (mut at, mut first, mut lines) = (0, None, Vec::with_capacity(USUAL));
+    while let Some(end) = memchr::memchr(b'\n', &bytes[at..]) {
+        let line = &bytes[at..at + end];
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let here = at;
+        at += end + 1;
+        match (first, line) {
+            (None, []) => {}
+            (None, line) => first = Some(status_line(line).ok_or(Bad::FirstLine)?),
+            (Some((status, http_10)), []) => return Ok(Some(Read { status, http_10, lines, bytes: at })),
+            (Some(_), _) if lines.len() == most.headers => return Err(Bad::TooMany(most.headers)),
+            (Some(_), line) => {
+                let (name, value) = field(line).map_err(Bad::of)?;
+                lines.push(Line { name: Place::of(line, here, name), value: Place::of(line, here, value) });
+            }
+        }
+    }
+    // What does not begin like one is not waited for.
+    match (first, bytes.trim_ascii_start()) {
+        (None, begun) if !b"HTTP/1.".starts_with(&begun[..begun.len().min(7)]) => Err(Bad::FirstLine),
+        _ => Ok(None),
+    }
 }
 
 /// None: its length is no number.
-fn length(response: &Response<()>, method: &Method, chunked: bool) -> Option<Length> {
-    let status = response.status();
+fn length(status: StatusCode, headers: &Fields, method: &Method, chunked: bool) -> Option<Length> {
     let bare = *method == Method::HEAD
         || status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -127,14 +143,14 @@ fn length(response: &Response<()>, method: &Method, chunked: bool) -> Option<Len
     if chunked {
         return Some(Length::Chunked);
     }
-    match response.headers().get(header::CONTENT_LENGTH) {
-        Some(length) => length.to_str().ok()?.parse().ok().map(Length::Bytes),
+    match headers.get("content-length") {
+        Some(length) => decimal(length).map(Length::Bytes),
         None => Some(Length::UntilClose),
     }
 }
 
 /// RFC 9112 §9.3.
-fn keeps(headers: &HeaderMap, old: bool) -> bool {
+fn keeps(headers: &Fields, old: bool) -> bool {
     !names_in_connection(headers, "close") && (!old || names_in_connection(headers, "keep-alive"))
 }
 
@@ -184,7 +200,7 @@ mod tests {
         }
         assert!(parse(b"HTTP/1.1 101 Switching\r\n\r\n", &Method::GET, true, MOST).unwrap().is_some());
         for head in ["SSH-2.0-x\r\n\r\n", "HTTP/1.1 20 OK\r\n\r\n", "HTTP/1.1 200 OK\r\na b: c\r\n\r\n"] {
-            assert!(matches!(reply(head.as_bytes()), Err(Bad::Syntax(_))), "{head}");
+            assert!(matches!(reply(head.as_bytes()), Err(Bad::FirstLine | Bad::Line(_))), "{head}");
         }
     }
 
@@ -195,7 +211,7 @@ mod tests {
         assert_eq!(reply(lines(6).as_bytes()).unwrap_err(), Bad::TooMany(5));
         let many = Most { bytes: 100_000, headers: 1000 };
         let read = |count| parse(lines(count).as_bytes(), &Method::GET, false, many);
-        assert_eq!(read(1000).unwrap().unwrap().response.headers().get_all("x").iter().count(), 1000);
+        assert_eq!(read(1000).unwrap().unwrap().headers.all("x").count(), 1000);
         assert_eq!(read(1001).unwrap_err(), Bad::TooMany(1000));
         let long = format!("HTTP/1.1 200 OK\r\nx: {}", "x".repeat(1000));
         assert_eq!(reply(long.as_bytes()).unwrap_err(), Bad::TooLarge(1000));
@@ -208,8 +224,49 @@ mod tests {
             let whole = b"HTTP/1.1 200 OK\r\nserver: x\r\nempty:\r\ncontent-length: 5\r\n\r\n";
             prop_assert!(reply(&whole[..cut.min(whole.len() - 1)]).unwrap().is_none());
             let read = reply(whole).unwrap().unwrap();
-            prop_assert_eq!(read.response.headers()["server"].as_bytes(), b"x");
-            prop_assert_eq!(read.response.headers()["empty"].as_bytes(), b"");
+            prop_assert_eq!(read.headers.get("server"), Some(&b"x"[..]));
+            prop_assert_eq!(read.headers.get("empty"), Some(&b""[..]));
         }
+
+        #[test]
+        fn it_reads_what_another_parser_reads(bytes in nearly_http()) {
+            let most = Most { bytes: 10_000, headers: 20 };
+            let mut lines = [httparse::EMPTY_HEADER; 20];
+            let mut other = httparse::Response::new(&mut lines);
+            match (super::read(&bytes, most), other.parse(&bytes)) {
+                (Ok(Some(read)), Ok(httparse::Status::Complete(length))) => {
+                    prop_assert_eq!((read.bytes, Some(read.status.as_u16())), (length, other.code));
+                    prop_assert_eq!(read.http_10, other.version == Some(0));
+                    let fields = Fields::of_head(&bytes[..length], read.lines);
+                    let theirs = other.headers.iter().map(|line| (line.name.to_ascii_lowercase().into_bytes(), line.value));
+                    let ours = fields.iter().map(|(name, value)| (name.to_vec(), value));
+                    prop_assert_eq!(ours.collect::<Vec<_>>(), theirs.collect::<Vec<_>>());
+                }
+                (Ok(None), Ok(httparse::Status::Partial)) | (Err(_), Err(_)) => {}
+                // What can no longer become a head is told a little later or earlier, and what nobody means is refused.
+                (Ok(None), Err(_)) | (Err(_), Ok(httparse::Status::Partial)) => {}
+                (ours, theirs) => prop_assert!(
+                    ours.is_err() && bytes.windows(2).any(|two| two[1] == b'\r' || two[0] == b'\r'),
+                    "{:?}", theirs
+                ),
+            }
+        }
+    }
+
+    fn nearly_http() -> impl Strategy<Value = Vec<u8>> {
+        let part = |text: &'static [u8]| Just(text.to_vec());
+        let piece = prop_oneof![
+            4 => part(b"HTTP/1.1 200 OK\r\n"),
+            1 => part(b"HTTP/1.0 404\r\n"),
+            1 => part(b"HTTP/1.1 503 \n"),
+            4 => part(b"\r\n"),
+            2 => part(b"x-a: \tb c \r\n"),
+            2 => part(b"Server:nginx\r\n"),
+            1 => part(b"empty:\n"),
+            1 => part(b"\n"),
+            1 => part(b" "),
+            1 => prop::collection::vec(any::<u8>(), 0..8),
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
     }
 }

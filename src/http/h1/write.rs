@@ -1,29 +1,29 @@
 //! Heads as they are written.
 
-use http::{HeaderMap, Method, StatusCode, Version, header};
+use crate::http::fields::Fields;
+use http::{HeaderMap, Method, StatusCode, Version};
 
 /// Adds `METHOD target HTTP/1.1`, these headers and the empty line.
-pub fn request(out: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap) {
+pub fn request(out: &mut Vec<u8>, method: &Method, target: &str, headers: &Fields) {
     for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    fields(out, headers);
+    headers.write(out, |_| false);
     out.extend_from_slice(b"\r\n");
 }
 
 /// Adds the status line, these headers but for what frames the body, and what frames it; not the empty line.
-pub fn response(out: &mut Vec<u8>, version: Version, status: StatusCode, headers: &HeaderMap, framing: &Framing) {
+pub fn response(out: &mut Vec<u8>, version: Version, status: StatusCode, headers: &Fields, framing: &Framing) {
     out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());
     out.extend_from_slice(b" ");
     out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
     out.extend_from_slice(b"\r\n");
-    for (name, value) in headers {
-        let frames = *name == header::TRANSFER_ENCODING || *name == header::CONTENT_LENGTH;
-        if !frames || *framing == Framing::AsTold && *name == header::CONTENT_LENGTH {
-            field(out, name.as_str(), value.as_bytes());
-        }
-    }
+    headers.write(out, |name| match name {
+        b"content-length" => *framing != Framing::AsTold,
+        b"transfer-encoding" => true,
+        _ => false,
+    });
     match framing {
         Framing::AsTold => {}
         Framing::Bytes(bytes) => {
@@ -37,9 +37,9 @@ pub fn response(out: &mut Vec<u8>, version: Version, status: StatusCode, headers
                     break;
                 }
             }
-            field(out, "content-length", &digits[at..]);
+            field(out, b"content-length", &digits[at..]);
         }
-        Framing::Chunked => field(out, "transfer-encoding", b"chunked"),
+        Framing::Chunked => field(out, b"transfer-encoding", b"chunked"),
         Framing::Nothing | Framing::UntilClose => {}
     }
 }
@@ -78,21 +78,17 @@ pub fn chunk_size(out: &mut Vec<u8>, mut bytes: usize) {
 pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
-        fields(out, trailers);
+        for (name, value) in trailers {
+            field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
     }
     out.extend_from_slice(b"\r\n");
 }
 
-fn fields(out: &mut Vec<u8>, headers: &HeaderMap) {
-    for (name, value) in headers {
-        field(out, name.as_str(), value.as_bytes());
-    }
-}
-
 /// Adds a line.
-pub fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
@@ -117,7 +113,7 @@ mod tests {
         headers.append("a", "1".parse().unwrap());
         headers.append("a", "2".parse().unwrap());
         let mut out = Vec::new();
-        request(&mut out, &Method::GET, "/x?y", &headers);
+        request(&mut out, &Method::GET, "/x?y", &Fields::of_map(&headers));
         last_chunk(&mut out, Some(&headers));
         last_chunk(&mut out, None);
         assert_eq!(out, b"GET /x?y HTTP/1.1\r\na: 1\r\na: 2\r\n\r\n0\r\na: 1\r\na: 2\r\n\r\n0\r\n\r\n");

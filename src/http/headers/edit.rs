@@ -1,6 +1,7 @@
 //! Changes that a policy makes to headers.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use crate::http::fields::Fields;
+use http::{HeaderName, HeaderValue};
 
 /// One change to a header.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,18 +15,12 @@ pub enum HeaderEdit {
 }
 
 /// Applies a policy's edits in order.
-pub fn apply(headers: &mut HeaderMap, edits: &[HeaderEdit]) {
+pub fn apply(headers: &mut Fields, edits: &[HeaderEdit]) {
     for edit in edits {
         match edit {
-            HeaderEdit::Set(name, value) => {
-                headers.insert(name, value.clone());
-            }
-            HeaderEdit::Append(name, value) => {
-                headers.append(name, value.clone());
-            }
-            HeaderEdit::Remove(name) => {
-                headers.remove(name);
-            }
+            HeaderEdit::Set(name, value) => headers.set(name.as_str(), value.as_bytes()),
+            HeaderEdit::Append(name, value) => headers.append(name.as_str(), value.as_bytes()),
+            HeaderEdit::Remove(name) => headers.remove(name.as_str()),
         }
     }
 }

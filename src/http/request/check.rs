@@ -1,14 +1,14 @@
 //! Is a request's head one that may be forwarded? And the one form of it that all readers see.
 
 use crate::http::error::Error;
-use crate::http::headers::named_by_connection;
+use crate::http::fields::Fields;
+use crate::http::headers::names_in_connection;
 use crate::http::malformed::Malformed;
+use crate::http::request::Parts;
 use crate::http::settings::Gateway;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::request::Parts;
-use http::{Method, Version};
+use http::{HeaderName, HeaderValue, Method, Version};
 
-/// Checks a request's head, as far as hyper lets it through, and brings it into the one form that routes, policies and
+/// Checks a request's head, as far as its parser lets it through, and brings it into the one form that routes, policies and
 /// the upstream see: `Host` says what the client asked for, and cookies are in one line.
 ///
 /// # Errors
@@ -19,37 +19,37 @@ pub fn check(parts: &mut Parts, limits: &Gateway) -> Result<(), Error> {
         if parts.headers.len() > limits.max_headers || list_size(parts) > limits.max_head_bytes {
             return Err(Error::Malformed(Malformed::HeadTooLarge));
         }
-        if !parts.uri.path_and_query().is_none_or(|target| target.as_str().is_ascii()) {
+        if !parts.target.as_str().is_ascii() {
             return Err(Error::Malformed(Malformed::Target));
         }
     }
-    let extended = parts.extensions.get::<hyper::ext::Protocol>().map(|protocol| protocol.as_str().to_owned());
-    if extended.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket")) {
+    if parts.websocket {
         // As it would look in HTTP/1.1, so that policies and routes need to know one way only.
         parts.method = Method::GET;
-        parts.headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        parts.headers.set("upgrade", b"websocket");
     } else if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Error::MethodRefused);
     }
-    let asterisk = parts.uri.path() == "*";
-    if asterisk && parts.method != Method::OPTIONS || !asterisk && !parts.uri.path().starts_with('/') {
+    let path = parts.target.path();
+    if !path.starts_with('/') && !(path == "*" && parts.method == Method::OPTIONS) {
         return Err(Error::Malformed(Malformed::Target));
     }
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let host = hosts.next();
-    if hosts.next().is_some() || host.is_some_and(|host| !is_authority(host.as_bytes())) {
+    let (host, one) = {
+        let mut hosts = parts.headers.all("host");
+        (hosts.next(), hosts.next().is_none())
+    };
+    if !one || host.is_some_and(|host| !is_authority(host)) {
         return Err(Error::Malformed(Malformed::Host));
     }
-    let Some(authority) = parts.uri.authority() else {
+    let Some(authority) = parts.target.authority() else {
         return if host.is_some() || parts.version < Version::HTTP_11 {
             Ok(())
         } else {
             Err(Error::Malformed(Malformed::Host))
         };
     };
-    let authority = authority.as_str();
     // HTTP/1.1's absolute form wins over `Host` (RFC 9112 §3.2.2); in HTTP/2 the two must agree.
-    let agrees = host.is_none_or(|host| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes()));
+    let agrees = host.is_none_or(|host| host.eq_ignore_ascii_case(authority.as_bytes()));
     if parts.version == Version::HTTP_2 && !agrees {
         return Err(Error::Malformed(Malformed::Authority));
     }
@@ -57,8 +57,7 @@ pub fn check(parts: &mut Parts, limits: &Gateway) -> Result<(), Error> {
         return Err(Error::Malformed(Malformed::Host));
     }
     if host.is_none() || !agrees {
-        let host = HeaderValue::from_str(authority).map_err(|_| Error::Malformed(Malformed::Host))?;
-        parts.headers.insert(header::HOST, host);
+        parts.headers.set("host", authority.as_bytes());
     }
     if parts.version == Version::HTTP_2 {
         join_cookies(&mut parts.headers);
@@ -68,8 +67,8 @@ pub fn check(parts: &mut Parts, limits: &Gateway) -> Result<(), Error> {
 
 /// A head's size as RFC 9113 §6.5.2 counts it.
 fn list_size(parts: &Parts) -> usize {
-    let pseudo = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    parts.headers.iter().fold(pseudo, |size, (name, value)| size + name.as_str().len() + value.len() + 32)
+    let pseudo = parts.target.as_str().len();
+    parts.headers.iter().fold(pseudo, |size, (name, value)| size + name.len() + value.len() + 32)
 }
 
 /// A host name, or an IPv4 or bracketed IPv6 address, with or without a port. Stricter than RFC 3986 §3.2: what no
@@ -89,30 +88,28 @@ pub fn is_authority(text: &[u8]) -> bool {
 }
 
 /// HTTP/2 lets a client send its cookies in several lines; HTTP/1.1 and policies see one (RFC 9113 §8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut lines = headers.get_all(header::COOKIE).iter();
-    if let (Some(_), Some(_)) = (lines.next(), lines.next()) {
-        let lines: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        if let Ok(line) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
-            headers.insert(header::COOKIE, line);
-        }
+fn join_cookies(headers: &mut Fields) {
+    let lines: Vec<&[u8]> = headers.all("cookie").collect();
+    if lines.len() > 1 {
+        let line = lines.join(&b"; "[..]);
+        headers.set("cookie", &line);
     }
 }
 
 /// The protocol that the client wants to speak instead of HTTP. Never another HTTP: through `h2c` a client would reach
 /// the service with requests that nobody routes or checks.
 pub fn upgrade(parts: &Parts) -> Option<HeaderValue> {
-    let mut wanted = parts.headers.get_all(header::UPGRADE).iter();
-    let (Some(protocol), None) = (wanted.next(), wanted.next()) else { return None };
+    let protocol = parts.headers.only("upgrade")?;
     let asked = match parts.version {
         // Only put there by `check`, since HTTP/2 has no such header.
         Version::HTTP_2 => true,
-        Version::HTTP_11 => named_by_connection(&parts.headers).contains(&header::UPGRADE),
+        Version::HTTP_11 => names_in_connection(&parts.headers, "upgrade"),
         _ => false,
     };
-    let name = protocol.to_str().ok()?.split('/').next()?.to_ascii_lowercase();
+    let name = std::str::from_utf8(protocol).ok()?.split('/').next()?.to_ascii_lowercase();
     let is_token = HeaderName::from_bytes(name.as_bytes()).is_ok();
-    (asked && is_token && !matches!(name.as_str(), "h2c" | "h2" | "http" | "tls")).then(|| protocol.clone())
+    let passes = asked && is_token && !matches!(name.as_str(), "h2c" | "h2" | "http" | "tls");
+    HeaderValue::from_bytes(protocol).ok().filter(|_| passes)
 }
 
 /// What a request to look at a hop, instead of the service behind it, is answered with: `OPTIONS *`, or `OPTIONS` that
@@ -121,11 +118,12 @@ pub fn ends_at_this_hop(parts: &mut Parts) -> bool {
     if parts.method != Method::OPTIONS {
         return false;
     }
-    let steps = parts.headers.get(header::MAX_FORWARDS).and_then(|steps| steps.to_str().ok()?.parse::<u32>().ok());
+    let steps = parts.headers.get("max-forwards");
+    let steps = steps.and_then(|steps| std::str::from_utf8(steps).ok()?.parse::<u32>().ok());
     if let Some(less) = steps.and_then(|steps| steps.checked_sub(1)) {
-        parts.headers.insert(header::MAX_FORWARDS, less.into());
+        parts.headers.set("max-forwards", less.to_string().as_bytes());
     }
-    parts.uri.path() == "*" || steps == Some(0)
+    parts.target.path() == "*" || steps == Some(0)
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Who the client is, where other proxies stand before the gateway.
 
 use super::Peer;
-use http::header::{HeaderMap, HeaderName};
+use crate::http::fields::Fields;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// Whom other proxies have forwarded for.
-pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Is this an address of a proxy whose word is taken?
 pub fn is_trusted(trusted: &[IpNet], ip: IpAddr) -> bool {
@@ -15,13 +15,13 @@ pub fn is_trusted(trusted: &[IpNet], ip: IpAddr) -> bool {
 
 /// The client's address: the connection's peer, or, where that is a trusted proxy, the last address of
 /// `x-forwarded-for` that is not one. What is left of an address that cannot be read is nobody's word.
-pub fn address(headers: &HeaderMap, peer: &Peer, trusted: &[IpNet]) -> IpAddr {
+pub fn address(headers: &Fields, peer: &Peer, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.ip;
     if trusted.is_empty() || !is_trusted(trusted, client) {
         return client;
     }
-    for line in headers.get_all(X_FORWARDED_FOR).iter().rev() {
-        let Ok(line) = line.to_str() else { return client };
+    for line in headers.all(X_FORWARDED_FOR).rev() {
+        let Ok(line) = std::str::from_utf8(line) else { return client };
         // A list may have empty elements (RFC 9110 §5.6.1.2).
         for hop in line.rsplit(',').map(str::trim).filter(|hop| !hop.is_empty()) {
             let Some(ip) = read_address(hop) else { return client };

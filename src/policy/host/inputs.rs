@@ -69,7 +69,7 @@ impl Input {
             Input::Query => head.query().map(Cow::from),
             Input::ClientAddress => Some(head.client.to_string().into()),
             Input::TlsSubject => head.peer.tls_subject.as_deref().map(Cow::from),
-            Input::Header(name) => joined(head.parts.headers.get_all(name.as_ref()?), name.as_ref()?.as_str()),
+            Input::Header(name) => joined(&head.parts.headers, name.as_ref()?.as_str()),
             Input::Cookie(name) => cookie(&head.parts.headers, name).map(Cow::from),
             Input::Parameter(name) => parameter(head.query()?, name).map(Cow::from),
         }

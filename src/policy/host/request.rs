@@ -1,11 +1,11 @@
 //! `request`: the head as it came in.
 
+use crate::http::fields::Fields;
 use crate::http::headers::cookie;
 use crate::policy::bindings::wayside::policy::request::Host;
 use crate::policy::context::Context;
-use http::HeaderValue;
-use http::header::GetAll;
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 impl Host for Context {
     fn method(&mut self) -> String {
@@ -32,24 +32,28 @@ impl Host for Context {
         parameter(self.question("request.parameter")?.head.query()?, &name)
     }
 
-    fn header(&mut self, name: String) -> Option<String> {
-        joined(self.question("request.header")?.head.parts.headers.get_all(&name), &name).map(Cow::into_owned)
+    fn header(&mut self, mut name: String) -> Option<String> {
+        name.make_ascii_lowercase();
+        joined(&self.question("request.header")?.head.parts.headers, &name).map(Cow::into_owned)
     }
 
-    fn header_values(&mut self, name: String) -> Vec<String> {
+    fn header_values(&mut self, mut name: String) -> Vec<String> {
+        name.make_ascii_lowercase();
         let Some(question) = self.question("request.header-values") else { return Vec::new() };
-        let lines = question.head.parts.headers.get_all(&name).into_iter();
-        lines.map(|line| String::from_utf8_lossy(line.as_bytes()).into_owned()).collect()
+        question.head.parts.headers.all(&name).map(|line| String::from_utf8_lossy(line).into_owned()).collect()
     }
 
-    fn header_bytes(&mut self, name: String) -> Vec<Vec<u8>> {
+    fn header_bytes(&mut self, mut name: String) -> Vec<Vec<u8>> {
+        name.make_ascii_lowercase();
         let Some(question) = self.question("request.header-bytes") else { return Vec::new() };
-        question.head.parts.headers.get_all(&name).into_iter().map(|line| line.as_bytes().to_owned()).collect()
+        question.head.parts.headers.all(&name).map(<[u8]>::to_vec).collect()
     }
 
     fn header_names(&mut self) -> Vec<String> {
         let Some(question) = self.question("request.header-names") else { return Vec::new() };
-        question.head.parts.headers.keys().map(|name| name.as_str().to_owned()).collect()
+        let mut seen = HashSet::new();
+        let names = question.head.parts.headers.iter().map(|(name, _)| name).filter(|name| seen.insert(*name));
+        names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
     fn cookie(&mut self, name: String) -> Option<String> {
@@ -76,16 +80,16 @@ impl Host for Context {
     }
 }
 
-/// All lines of the header of this name in one.
-pub(super) fn joined<'a>(lines: GetAll<'a, HeaderValue>, name: &str) -> Option<Cow<'a, str>> {
-    let mut lines = lines.into_iter();
-    let first = String::from_utf8_lossy(lines.next()?.as_bytes());
+/// All lines of the header of this name, which is in lower case, in one.
+pub(super) fn joined<'a>(headers: &'a Fields, name: &str) -> Option<Cow<'a, str>> {
+    let mut lines = headers.all(name);
+    let first = String::from_utf8_lossy(lines.next()?);
     let Some(second) = lines.next() else { return Some(first) };
-    let between = if name.eq_ignore_ascii_case("cookie") { "; " } else { ", " };
+    let between = if name == "cookie" { "; " } else { ", " };
     let mut text = first.into_owned();
     for line in std::iter::once(second).chain(lines) {
         text.push_str(between);
-        text.push_str(&String::from_utf8_lossy(line.as_bytes()));
+        text.push_str(&String::from_utf8_lossy(line));
     }
     Some(text.into())
 }
@@ -99,22 +103,18 @@ pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderMap, HeaderName};
-
-    fn headers(lines: &[(&str, &[u8])]) -> HeaderMap {
-        let line = |(name, value): &(&str, &[u8])| {
-            (name.parse::<HeaderName>().unwrap(), HeaderValue::from_bytes(value).unwrap())
-        };
-        lines.iter().map(line).collect()
-    }
 
     #[test]
     fn lines_of_a_header_are_joined_and_bad_bytes_shown_as_such() {
-        let headers =
-            headers(&[("x-a", b"1"), ("x-a", b"2"), ("cookie", b"a=1"), ("cookie", b"b=2"), ("x-b", b"\xff")]);
-        let header = |name: &str| joined(headers.get_all(name), name);
-        assert_eq!(header("X-A").as_deref(), Some("1, 2"));
-        assert_eq!(header("Cookie").as_deref(), Some("a=1; b=2"));
+        let mut headers = Fields::default();
+        for (name, value) in
+            [("x-a", &b"1"[..]), ("x-a", b"2"), ("cookie", b"a=1"), ("cookie", b"b=2"), ("x-b", b"\xff")]
+        {
+            headers.append(name, value);
+        }
+        let header = |name: &str| joined(&headers, name);
+        assert_eq!(header("x-a").as_deref(), Some("1, 2"));
+        assert_eq!(header("cookie").as_deref(), Some("a=1; b=2"));
         assert_eq!(header("x-b").as_deref(), Some("\u{fffd}"));
         assert_eq!(header("x-c"), None);
         assert_eq!(header("no header"), None);

@@ -1,27 +1,40 @@
 //! A response's body on its way from the endpoint.
 
 use super::http1::Begun;
+use crate::http::fields::Fields;
 use crate::http::h1::chunks::Chunks;
 use crate::http::h1::flow::Flow;
 use crate::http::h1::reply::{Length, Most};
 use crate::http::malformed::Malformed;
 use crate::service::pool::{Link, Pools, Stream};
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+
+/// A response, its head as it came.
+#[derive(Debug)]
+pub struct Received {
+    /// Its status; 101 only where the client asked for another protocol.
+    pub status: StatusCode,
+    /// Its lines.
+    pub headers: Fields,
+    /// Its body.
+    pub body: Download,
+}
 
 /// A response's body.
 #[derive(Debug)]
 pub enum Download {
     /// On a connection of its own.
     Http1(Http1),
-    /// On a stream of one.
-    Http2(Incoming, Stream),
+    /// On a stream of one, which can become a tunnel.
+    Http2(Incoming, Stream, OnUpgrade),
 }
 
 /// A body that is read where it is wanted, from a connection that is given back at its end.
@@ -57,13 +70,7 @@ pub enum Lost {
 
 impl Http1 {
     /// The body of a response that has begun; what of the request is not written yet must be seen to.
-    pub(super) fn response(
-        begun: Begun,
-        link: Link,
-        pools: &Rc<Pools>,
-        endpoint: u32,
-        most: Most,
-    ) -> Response<Download> {
+    pub(super) fn response(begun: Begun, link: Link, pools: &Rc<Pools>, endpoint: u32, most: Most) -> Received {
         let Begun { reply, early, up } = begun;
         let flow = match reply.length {
             Length::Bytes(0) => Flow::Over,
@@ -73,12 +80,21 @@ impl Http1 {
         };
         let (keeps, pools) = (reply.keeps && up.is_none(), Rc::clone(pools));
         let link = Some(link);
-        let switches = reply.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        let switches = reply.status == StatusCode::SWITCHING_PROTOCOLS;
         let mut body = Http1 { link, pools, endpoint, flow, early, keeps };
         if body.flow.is_over() && !switches {
             body.end();
         }
-        reply.response.map(|()| Download::Http1(body))
+        Received { status: reply.status, headers: reply.headers, body: Download::Http1(body) }
+    }
+
+    /// All of it, where that came with its head.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        let Flow::Bytes(bytes) = self.flow else { return None };
+        let whole = (bytes == self.early.len() as u64).then(|| std::mem::take(&mut self.early))?;
+        self.flow = Flow::Over;
+        self.end();
+        Some(whole)
     }
 
     /// The connection speaks something else from now on; this was read of it already.
@@ -124,7 +140,7 @@ impl Body for Download {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Lost>>> {
         match &mut *self {
             Download::Http1(body) => body.poll_frame(cx),
-            Download::Http2(incoming, _) => match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+            Download::Http2(incoming, ..) => match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
                 // A stream that is reset with `NO_ERROR` before its end looks like one that has ended.
                 None if !incoming.is_end_stream() => Poll::Ready(Some(Err(Lost::Closed))),
                 frame => Poll::Ready(frame.map(|frame| frame.map_err(Lost::Http2))),
@@ -135,14 +151,14 @@ impl Body for Download {
     fn is_end_stream(&self) -> bool {
         match self {
             Download::Http1(body) => body.flow.is_over(),
-            Download::Http2(incoming, _) => incoming.is_end_stream(),
+            Download::Http2(incoming, ..) => incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Download::Http1(body) => body.flow.size_hint(),
-            Download::Http2(incoming, _) => incoming.size_hint(),
+            Download::Http2(incoming, ..) => incoming.size_hint(),
         }
     }
 }

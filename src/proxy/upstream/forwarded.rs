@@ -1,60 +1,70 @@
 //! What the upstream is told about the client and about the gateway.
 
+use crate::base::trace::TraceContext;
+use crate::http::fields::Fields;
 use crate::http::headers::{end_hop, wants_trailers};
 use crate::http::request::Head;
 use crate::http::request::client::X_FORWARDED_FOR;
 use crate::http::settings::Gateway;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
+const X_FORWARDED_HOST: &str = "x-forwarded-host";
 
 /// The headers that go upstream: a copy without what ends here, with what the gateway says about the client.
-pub fn for_upstream(head: &Head, gateway: &Gateway) -> HeaderMap {
-    let mut headers = head.parts.headers.clone();
+pub fn for_upstream(head: &Head, gateway: &Gateway) -> Fields {
+    let mut headers = head.parts.headers.copy_to_extend();
     let wants_trailers = wants_trailers(&headers);
     end_hop(&mut headers);
     if wants_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.append("te", b"trailers");
     }
     introduce(&mut headers, head, gateway);
     if let Some(via) = gateway.via.as_ref() {
-        headers.append(header::VIA, via.of(head.parts.version).clone());
+        headers.append("via", via.of(head.parts.version).as_bytes());
     }
     headers
 }
 
 /// Says who the client is. What a trusted proxy said stays, and the proxy is added to it; what anybody else said is
 /// replaced or removed.
-fn introduce(headers: &mut HeaderMap, head: &Head, gateway: &Gateway) {
-    let host = head.parts.headers.get(header::HOST);
-    let scheme = HeaderValue::from_static(head.scheme());
+fn introduce(headers: &mut Fields, head: &Head, gateway: &Gateway) {
+    let (host, scheme) = (head.parts.headers.get("host"), head.scheme().as_bytes());
     if head.peer_is_trusted {
         // From the head as it came: `Connection` must not take away what it names of these.
-        let lines = head.parts.headers.get_all(X_FORWARDED_FOR).iter().map(|line| without_commas(line.as_bytes()));
+        let lines = head.parts.headers.all(X_FORWARDED_FOR).map(without_commas);
         let chain: Vec<&[u8]> = lines.filter(|line| !line.is_empty()).collect();
         let chain = [chain, vec![head.peer.forwarded_for.as_bytes()]].concat().join(&b", "[..]);
-        let chain = HeaderValue::from_bytes(&chain).unwrap_or_else(|_| head.peer.forwarded_for.clone());
-        headers.insert(X_FORWARDED_FOR, chain);
-        for (name, own) in [(X_FORWARDED_PROTO, Some(&scheme)), (X_FORWARDED_HOST, host)] {
-            if let Some(value) = head.parts.headers.get(&name).or(own) {
-                headers.insert(name, value.clone());
+        headers.set(X_FORWARDED_FOR, &chain);
+        for (name, own) in [(X_FORWARDED_PROTO, Some(scheme)), (X_FORWARDED_HOST, host)] {
+            if let Some(value) = head.parts.headers.get(name).or(own) {
+                headers.set(name, value);
             }
         }
     } else {
         gateway.remove_from_untrusted.remove_from(headers);
-        headers.insert(X_FORWARDED_FOR, head.peer.forwarded_for.clone());
-        headers.insert(X_FORWARDED_PROTO, scheme);
+        // Of these, none is left.
+        headers.append(X_FORWARDED_FOR, head.peer.forwarded_for.as_bytes());
+        headers.append(X_FORWARDED_PROTO, scheme);
         if let Some(host) = host {
-            headers.insert(X_FORWARDED_HOST, host.clone());
+            headers.append(X_FORWARDED_HOST, host);
         }
     }
-    if gateway.forwarded
-        && let Ok(element) = HeaderValue::from_str(&element(head))
-    {
-        headers.append(header::FORWARDED, element);
+    if gateway.forwarded {
+        headers.append("forwarded", element(head).as_bytes());
+    }
+}
+
+/// Says that the attempt's span is the parent of what follows. Where the gateway takes no part in traces, the caller's word
+/// passes as it is.
+pub(super) fn trace(headers: &mut Fields, trace: &TraceContext, span_id: u64) {
+    if trace.takes_part {
+        headers.set("traceparent", &trace.parent_of(span_id));
+        match &trace.state {
+            Some(state) => headers.set("tracestate", state),
+            None => headers.remove("tracestate"),
+        }
     }
 }
 
@@ -73,7 +83,7 @@ fn element(head: &Head) -> String {
         IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
     };
     // A host that was checked has nothing in it that would have to be escaped.
-    if let Some(host) = head.parts.headers.get(header::HOST).and_then(|host| host.to_str().ok()) {
+    if let Some(host) = head.parts.headers.get("host").and_then(|host| std::str::from_utf8(host).ok()) {
         let _ = write!(element, ";host=\"{host}\"");
     }
     let _ = write!(element, ";proto={}", head.scheme());

@@ -3,14 +3,14 @@
 
 use crate::base::time::Alarm;
 use crate::http::downstream::clock::Handle;
+use crate::http::h1::out::Out;
 use crate::http::h1::reply::{self, Bad, Most, Reply};
-use crate::http::h1::{out::Out, write};
 use crate::http::headers::end_hop;
 use crate::http::request::body::RequestBody;
 use crate::service::pool::{Link, Pools};
 use crate::telemetry::{Counter, Counters};
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{Method, StatusCode};
 use http_body::{Body, Frame};
 use std::future::poll_fn;
 use std::io;
@@ -43,18 +43,10 @@ pub(super) enum Cut {
 
 impl Upward {
     /// Nothing of it is written yet.
-    pub(super) fn new(link: Link, request: Request<RequestBody>) -> Self {
-        let (mut head, body) = request.into_parts();
+    pub(super) fn new(link: Link, head: Vec<u8>, body: RequestBody) -> Self {
         let body = (!body.is_end_stream()).then_some(body);
         let left = body.as_ref().and_then(|body| body.size_hint().exact());
-        if let Some(left) = left {
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(left));
-        }
-        let mut out = Out::default();
-        out.framing.reserve(1024);
-        let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-        write::request(&mut out.framing, &head.method, target, &head.headers);
-        Upward { link, out, body, left }
+        Upward { link, out: Out::of_head(head), body, left }
     }
 
     /// Ready when all of it is written.
@@ -239,10 +231,10 @@ fn look(
     let mut at = 0;
     while let Some(reply) = reply::parse(&whole[at..], method, may_switch, most)? {
         at += reply.bytes;
-        match reply.response.status() {
+        match reply.status {
             StatusCode::CONTINUE => interim.asked = true,
             StatusCode::EARLY_HINTS => {
-                let mut headers = reply.response.into_parts().0.headers;
+                let mut headers = reply.headers;
                 end_hop(&mut headers);
                 if !interim.client.hint(&headers) {
                     interim.counters.count(Counter::EarlyHint);

@@ -1,5 +1,6 @@
 //! The key of the `hash` and `sticky` strategies.
 
+use crate::http::fields::Fields;
 use crate::http::headers::cookie;
 use crate::http::request::Head;
 use crate::service::Service;
@@ -19,10 +20,12 @@ pub(super) fn key(service: &Service, plan: &Plan, head: &Head) -> String {
 }
 
 /// The key that `hash` and `sticky` use for a request where no policy gave one.
-fn default_key(hash_on: &HashOn, headers: &http::HeaderMap, client: IpAddr) -> String {
+fn default_key(hash_on: &HashOn, headers: &Fields, client: IpAddr) -> String {
     let value = match hash_on {
         HashOn::ClientAddress => None,
-        HashOn::Header(name) => headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned),
+        HashOn::Header(name) => {
+            headers.get(name.as_str()).and_then(|value| std::str::from_utf8(value).ok()).map(str::to_owned)
+        }
         HashOn::Cookie(name) => cookie(headers, name),
     };
     value.unwrap_or_else(|| client.to_string())

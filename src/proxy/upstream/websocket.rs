@@ -3,7 +3,6 @@
 use crate::service::pool::Multiplexed;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::HeaderValue;
 use sha1::{Digest, Sha1};
 use std::time::Duration;
 
@@ -12,20 +11,15 @@ const SETTINGS: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// HTTP/2's clients send no key, and HTTP/1's servers want one: 16 random bytes in base64 (RFC 6455 §4.1).
-pub(super) fn key(random: u64) -> HeaderValue {
+pub(super) fn key(random: u64) -> String {
     let bytes = [random.to_be_bytes(), random.rotate_left(29).to_le_bytes()].concat();
-    text(&BASE64_STANDARD.encode(bytes))
+    BASE64_STANDARD.encode(bytes)
 }
 
 /// What a server answers to a key (RFC 6455 §4.2.2).
-pub(super) fn accept(key: &HeaderValue) -> HeaderValue {
-    let digest = Sha1::new().chain_update(key.as_bytes()).chain_update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
-    text(&BASE64_STANDARD.encode(digest.finalize()))
-}
-
-/// Base64 is good in any header.
-fn text(base64: &str) -> HeaderValue {
-    HeaderValue::from_str(base64).unwrap_or_else(|_| HeaderValue::from_static(""))
+pub(super) fn accept(key: &[u8]) -> String {
+    let digest = Sha1::new().chain_update(key).chain_update(b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    BASE64_STANDARD.encode(digest.finalize())
 }
 
 /// Has an HTTP/2 endpoint said that its streams can be tunnels (RFC 8441 §3)? On a fresh connection that is waited for.
@@ -49,8 +43,8 @@ mod tests {
     #[test]
     fn a_key_is_answered_as_the_standard_shows() {
         // RFC 6455 §1.3.
-        let accepted = accept(&HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ=="));
+        let accepted = accept(b"dGhlIHNhbXBsZSBub25jZQ==");
         assert_eq!(accepted, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        assert_eq!(BASE64_STANDARD.decode(key(7).as_bytes()).unwrap().len(), 16);
+        assert_eq!(BASE64_STANDARD.decode(key(7)).unwrap().len(), 16);
     }
 }

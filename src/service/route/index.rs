@@ -65,8 +65,8 @@ impl Index {
         if let Some(paths) = self.hosts.get(host) {
             paths.find(path, &mut lists);
         }
-        for paths in self.under.along(labels(host)) {
-            paths.find(path, &mut lists);
+        if !self.under.is_empty() {
+            self.under.along(labels(host)).for_each(|paths| paths.find(path, &mut lists));
         }
         Candidates(lists)
     }
@@ -93,10 +93,16 @@ impl Paths {
     }
 
     fn find<'a>(&'a self, path: &[u8], lists: &mut SmallVec<[&'a [u32]; 8]>) {
-        let whole = self.whole.get(path).into_iter();
-        let prefixes = segments(path).into_iter().flat_map(|segments| self.prefixes.along(segments));
-        let found = whole.chain(prefixes).chain([&self.any]);
-        lists.extend(found.map(Vec::as_slice).filter(|list| !list.is_empty()));
+        let mut add = |list: &'a Vec<u32>| {
+            if !list.is_empty() {
+                lists.push(list);
+            }
+        };
+        self.whole.get(path).into_iter().for_each(&mut add);
+        if !self.prefixes.is_empty() {
+            segments(path).into_iter().for_each(|segments| self.prefixes.along(segments).for_each(&mut add));
+        }
+        add(&self.any);
     }
 }
 

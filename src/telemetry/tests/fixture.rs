@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use wayside::base::chance::Chance;
 use wayside::base::time::Calendar;
 use wayside::base::trace::{Sampler, TraceContext};
-use wayside::http::request::{Head, Peer};
+use wayside::http::request::{Head, Parts, Peer};
 use wayside::http::settings::AccessLog;
 use wayside::service::decision::Decision;
 use wayside::service::plan::Strategy;
@@ -15,10 +15,15 @@ use wayside::service::{Endpoint, Service, Settings};
 
 /// A record of this request, sampled or not.
 pub(crate) fn record(request: http::request::Builder, sampled: bool, access_log: AccessLog) -> Record {
-    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let parts = Parts::from(request.body(()).unwrap().into_parts().0);
     let peer = Peer::new("127.0.0.9:4711".parse().unwrap());
     let sampler = Sampler::of_new_traces(if sampled { 1.0 } else { 0.0 });
-    let trace = TraceContext::begin(&parts.headers, Some(sampler), &mut Chance(1));
+    let trace = TraceContext::begin(
+        parts.headers.only("traceparent"),
+        parts.headers.all("tracestate"),
+        Some(sampler),
+        &mut Chance(1),
+    );
     let mut record = Record::new(Instant::now(), Calendar::look(), trace, access_log, Arc::clone(&peer));
     record.head = Some(Head::new(parts, peer, &[]));
     record

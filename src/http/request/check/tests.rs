@@ -6,13 +6,13 @@ fn parts(target: &str, version: Version, lines: &[(&str, &str)]) -> Parts {
     for (name, value) in lines {
         request = request.header(*name, *value);
     }
-    request.body(()).unwrap().into_parts().0
+    request.body(()).unwrap().into_parts().0.into()
 }
 
 fn host(target: &str, version: Version, lines: &[(&str, &str)]) -> Result<String, &'static str> {
     let mut parts = parts(target, version, lines);
     match check(&mut parts, &Gateway::default()) {
-        Ok(()) => Ok(parts.headers.get(header::HOST).map_or("", |host| host.to_str().unwrap()).to_owned()),
+        Ok(()) => Ok(String::from_utf8(parts.headers.get("host").unwrap_or_default().to_vec()).unwrap()),
         Err(Error::Malformed(malformed)) => Err(malformed.name()),
         Err(other) => Err(other.code()),
     }
@@ -58,7 +58,7 @@ fn a_request_has_one_host() {
 fn cookies_of_http_2_are_put_into_one_line() {
     let mut parts = parts("http://a/", Version::HTTP_2, &[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
     check(&mut parts, &Gateway::default()).unwrap();
-    assert_eq!(parts.headers.get_all(header::COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    assert_eq!(parts.headers.all("cookie").collect::<Vec<_>>(), [b"a=1; b=2; c=3"]);
 }
 
 #[test]
@@ -68,10 +68,10 @@ fn options_end_where_they_say() {
         let mut parts = parts(target, Version::HTTP_11, &[]);
         parts.method = Method::OPTIONS;
         if let Some(steps) = steps {
-            parts.headers.insert(header::MAX_FORWARDS, HeaderValue::from_static(steps));
+            parts.headers.set("max-forwards", steps.as_bytes());
         }
         assert_eq!(ends_at_this_hop(&mut parts), *ends, "{target} {steps:?}");
-        assert!(*ends || steps.is_none() || parts.headers[header::MAX_FORWARDS] == "2");
+        assert!(*ends || steps.is_none() || parts.headers.get("max-forwards") == Some(b"2"));
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::trace::Sampler;
 use crate::http::headers::Via;
 use crate::http::request::Peer;
 use http::Version;
@@ -14,11 +15,15 @@ fn head(lines: &[(&str, &str)], trusted: &str) -> Arc<Head> {
     Head::new(request.body(()).unwrap().into_parts().0, peer, &trusted)
 }
 
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
 fn upstream(lines: &[(&str, &str)], trusted: &str, forwarded: bool) -> Vec<String> {
     let gateway = Gateway { forwarded, via: None, ..Gateway::default() };
     let headers = for_upstream(&head(lines, trusted), &gateway);
     let mut left: Vec<String> =
-        headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        headers.iter().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect();
     left.sort();
     left
 }
@@ -131,6 +136,23 @@ fn a_clients_address_is_read_however_a_proxy_writes_it() {
 fn via_names_the_protocol_that_the_client_spoke() {
     let gateway = Gateway { via: Via::new("edge-1"), ..Gateway::default() };
     let headers = for_upstream(&head(&[("host", "a"), ("via", "1.0 before")], ""), &gateway);
-    assert_eq!(headers.get_all(header::VIA).iter().collect::<Vec<_>>(), ["1.0 before", "1.1 edge-1"]);
+    assert_eq!(headers.all("via").map(text).collect::<Vec<_>>(), ["1.0 before", "1.1 edge-1"]);
     assert_eq!((Via::new(""), Via::new("a b"), Via::new("a,b")), (None, None, None));
+}
+
+#[test]
+fn the_attempt_is_the_parent_where_the_gateway_takes_part_in_traces() {
+    const SENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let begin = |sampler| {
+        let state = [&b"a=1"[..], b"b=2"].into_iter();
+        TraceContext::begin(Some(SENT.as_bytes()), state, sampler, &mut crate::base::chance::Chance(1))
+    };
+    let sent: Fields = [("traceparent", SENT), ("tracestate", "a=1"), ("tracestate", "b=2")].into_iter().collect();
+    let mut headers = sent.clone();
+    trace(&mut headers, &begin(None), 7);
+    assert_eq!(headers.to_map(), sent.to_map());
+    trace(&mut headers, &begin(Some(Sampler::DEFAULT)), 7);
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000007-01";
+    assert_eq!(headers.only("traceparent").map(text), Some(parent));
+    assert_eq!(headers.only("tracestate").map(text), Some("a=1,b=2"));
 }

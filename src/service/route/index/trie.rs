@@ -33,6 +33,11 @@ impl<T: Default> Trie<T> {
         &mut self.0[place].here
     }
 
+    /// There is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.len() == 1
+    }
+
     /// The values along these segments, as far as there are any.
     pub(super) fn along<'s>(&self, segments: impl Iterator<Item = &'s [u8]>) -> impl Iterator<Item = &T> {
         let further = |place: &mut usize, segment: &[u8]| {

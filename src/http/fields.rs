@@ -1,0 +1,308 @@
+//! The lines of a head, in their order. Not a map: a head has a dozen lines, which are read a few times each, so that
+//! finding them one after the other costs less than to build a map of them.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use std::ops::Range;
+
+/// The lines of a head, or of what is to become one. Names are in lower case and tokens (RFC 9110 §5.6.2), values without
+/// whitespace around them and without controls but tabs: whoever adds a line has checked it.
+#[derive(Debug, Clone, Default)]
+pub struct Fields {
+    /// Names and values, and whatever else stood in the head. Of a line that is gone, nobody reads it any more.
+    text: Vec<u8>,
+    lines: Vec<Line>,
+    /// A bit for each name that may be among them: most questions are for one that is not.
+    names: u64,
+}
+
+/// Most heads have no more lines.
+pub const USUAL: usize = 16;
+/// What the gateway adds to a head, bytes.
+const ROOM: usize = 384;
+
+/// Where a line's parts stand.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    /// Its name.
+    pub name: Place,
+    /// Its value.
+    pub value: Place,
+}
+
+/// Where something stands in the bytes of a head, which is far smaller than 4 GiB.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    from: u32,
+    to: u32,
+}
+
+impl Place {
+    /// From the first byte up to the one behind the last.
+    pub fn new(from: usize, to: usize) -> Self {
+        let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
+        Place { from: place(from), to: place(to) }
+    }
+
+    /// Of a part of `line`, which stands at `at`.
+    pub fn of(line: &[u8], at: usize, part: &[u8]) -> Self {
+        let from = at + (part.as_ptr() as usize).saturating_sub(line.as_ptr() as usize);
+        Place::new(from, from + part.len())
+    }
+
+    /// As bytes are indexed.
+    pub fn range(self) -> Range<usize> {
+        self.from as usize..self.to as usize
+    }
+
+    fn len(self) -> usize {
+        (self.to - self.from) as usize
+    }
+}
+
+impl Fields {
+    /// The lines that stand at these places of a head. Their names may be in any case.
+    pub fn of_head(head: &[u8], lines: Vec<Line>) -> Self {
+        let (mut text, mut names) = (head.to_vec(), 0);
+        for line in &lines {
+            let name = &mut text[line.name.range()];
+            name.make_ascii_lowercase();
+            names |= bit(name);
+        }
+        Fields { text, lines, names }
+    }
+
+    /// What HTTP/2 has read.
+    pub fn of_map(map: &HeaderMap) -> Self {
+        let mut fields = Fields::default();
+        fields.lines.reserve(map.len());
+        fields.text.reserve(map.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum());
+        for (name, value) in map {
+            fields.append(name.as_str(), value.as_bytes());
+        }
+        fields
+    }
+
+    /// As HTTP/2 wants it.
+    pub fn to_map(&self) -> HeaderMap {
+        let mut map = HeaderMap::with_capacity(self.lines.len());
+        for (name, value) in self.iter() {
+            // All of them were checked; a map holds 2^15, and heads are bounded far below.
+            if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+                let _ = map.try_append(name, value);
+            }
+        }
+        map
+    }
+
+    /// How many lines there are.
+    pub fn len(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Each line's name and value.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&[u8], &[u8])> {
+        self.lines.iter().map(|line| (self.at(line.name), self.at(line.value)))
+    }
+
+    /// A copy that is about to get some more lines.
+    pub fn copy_to_extend(&self) -> Self {
+        let mut copy = Fields {
+            text: Vec::with_capacity(self.text.len() + ROOM),
+            lines: Vec::with_capacity(self.lines.len() + USUAL / 2),
+            names: self.names,
+        };
+        copy.text.extend_from_slice(&self.text);
+        copy.lines.extend_from_slice(&self.lines);
+        copy
+    }
+
+    /// The first line's value of this name, which is in lower case here and below.
+    #[inline]
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.all(name).next()
+    }
+
+    /// All lines' values of this name.
+    #[inline]
+    pub fn all<'a>(&'a self, name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        let lines = if self.names & bit(name.as_bytes()) == 0 { &[][..] } else { &self.lines };
+        lines.iter().filter(|line| self.is_named(line, name)).map(|line| self.at(line.value))
+    }
+
+    /// The value of the one line of this name; several say nothing.
+    pub fn only(&self, name: &str) -> Option<&[u8]> {
+        let mut values = self.all(name);
+        values.next().filter(|_| values.next().is_none())
+    }
+
+    /// There is a line of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Adds a line.
+    pub fn append(&mut self, name: &str, value: &[u8]) {
+        let from = self.text.len();
+        self.text.reserve(name.len() + value.len() + 4);
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.extend_from_slice(b": ");
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(b"\r\n");
+        let (name_ends, value_begins) = (from + name.len(), from + name.len() + 2);
+        self.names |= bit(name.as_bytes());
+        self.lines.push(Line {
+            name: Place::new(from, name_ends),
+            value: Place::new(value_begins, value_begins + value.len()),
+        });
+    }
+
+    /// Makes this the one line of this name.
+    pub fn set(&mut self, name: &str, value: &[u8]) {
+        self.remove(name);
+        self.append(name, value);
+    }
+
+    /// Takes away all lines of this name.
+    pub fn remove(&mut self, name: &str) {
+        if self.names & bit(name.as_bytes()) != 0 {
+            let text = &self.text;
+            self.lines.retain(|line| line.name.len() != name.len() || &text[line.name.range()] != name.as_bytes());
+        }
+    }
+
+    /// Takes away all lines but those with these names.
+    pub fn retain(&mut self, keeps: impl Fn(&[u8]) -> bool) {
+        let text = &self.text;
+        self.lines.retain(|line| keeps(&text[line.name.range()]));
+    }
+
+    /// Adds them to a head that is being written (RFC 9112 §5), without those of which `leaves_out` says so.
+    pub fn write(&self, out: &mut Vec<u8>, leaves_out: impl Fn(&[u8]) -> bool) {
+        for line in &self.lines {
+            let name = self.at(line.name);
+            if leaves_out(name) {
+                continue;
+            }
+            let (from, to) = (line.name.range().start, line.value.range().end);
+            // Nearly every line stands there as it is written.
+            let is_whole = line.value.range().start == line.name.range().end + 2
+                && self.text[line.name.range().end + 1] == b' '
+                && self.text[to..].starts_with(b"\r\n");
+            if is_whole {
+                out.extend_from_slice(&self.text[from..to + 2]);
+            } else {
+                super::h1::write::field(out, name, self.at(line.value));
+            }
+        }
+    }
+
+    fn at(&self, place: Place) -> &[u8] {
+        &self.text[place.range()]
+    }
+
+    fn is_named(&self, line: &Line, name: &str) -> bool {
+        line.name.len() == name.len() && self.at(line.name) == name.as_bytes()
+    }
+}
+
+/// Of the 64 kinds of names, this one's; of one that is written in the source, the compiler works it out.
+#[inline]
+fn bit(name: &[u8]) -> u64 {
+    let (first, last) = (name.first().copied().unwrap_or(0), name.last().copied().unwrap_or(0));
+    1 << ((name.len() ^ usize::from(first) << 1 ^ usize::from(last) << 3) & 63)
+}
+
+impl FromIterator<(&'static str, &'static str)> for Fields {
+    fn from_iter<T: IntoIterator<Item = (&'static str, &'static str)>>(lines: T) -> Self {
+        let mut fields = Fields::default();
+        for (name, value) in lines {
+            fields.append(name, value.as_bytes());
+        }
+        fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn written(fields: &Fields) -> String {
+        let mut out = Vec::new();
+        fields.write(&mut out, |name| name == b"left-out");
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lines_are_written_as_they_are_meant_however_they_came() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nX-A:1\r\nx-b: \t2  \r\nempty:\r\nbare: x\n";
+        let parts = [("Host", "a"), ("X-A", "1"), ("x-b", "2"), ("empty", ""), ("bare", "x")];
+        let place = |part: &str, after: usize| {
+            let at = after + String::from_utf8_lossy(&head[after..]).find(part).unwrap();
+            (Place::new(at, at + part.len()), at + part.len())
+        };
+        let mut at = 14;
+        let lines = parts.iter().map(|(name, value)| {
+            let (name, after) = place(name, at);
+            let (value, after) = place(value, after + 1);
+            at = after;
+            Line { name, value }
+        });
+        let fields = Fields::of_head(head, lines.collect());
+        assert_eq!(written(&fields), "host: a\r\nx-a: 1\r\nx-b: 2\r\nempty: \r\nbare: x\r\n");
+        assert_eq!((fields.get("host"), fields.get("empty")), (Some(&b"a"[..]), Some(&b""[..])));
+    }
+
+    #[test]
+    fn lines_are_set_added_and_taken_away() {
+        let mut fields: Fields = [("a", "1"), ("b", "2"), ("a", "3"), ("left-out", "4")].into_iter().collect();
+        assert_eq!(fields.all("a").collect::<Vec<_>>(), [b"1", b"3"]);
+        assert_eq!((fields.only("a"), fields.only("b"), fields.only("c")), (None, Some(&b"2"[..]), None));
+        fields.append("b", b"5");
+        fields.set("a", b"6");
+        assert_eq!(written(&fields), "b: 2\r\nb: 5\r\na: 6\r\n");
+        fields.remove("b");
+        fields.remove("none");
+        assert_eq!((written(&fields).as_str(), fields.len(), fields.has("b")), ("a: 6\r\n", 2, false));
+        fields.retain(|name| name == b"a");
+        assert_eq!(fields.len(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn it_says_what_a_map_says(
+            steps in prop::collection::vec((0_u8..3, "[a-d-]{1,3}", "[ -~]{0,4}"), 0..40),
+        ) {
+            let (mut fields, mut map) = (Fields::default(), HeaderMap::new());
+            for (step, name, value) in &steps {
+                let value = value.trim();
+                let key = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                match step {
+                    0 => {
+                        fields.append(name, value.as_bytes());
+                        map.append(key, value.parse().unwrap());
+                    }
+                    1 => {
+                        fields.set(name, value.as_bytes());
+                        map.insert(key, value.parse().unwrap());
+                    }
+                    _ => {
+                        fields.remove(name);
+                        map.remove(key);
+                    }
+                }
+            }
+            prop_assert_eq!(&fields.to_map(), &map);
+            prop_assert_eq!(&Fields::of_map(&map).to_map(), &map);
+            for name in ["a", "b", "ab", "-", "abc"] {
+                let values: Vec<_> = map.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+                prop_assert_eq!(fields.all(name).collect::<Vec<_>>(), values);
+            }
+        }
+    }
+}
