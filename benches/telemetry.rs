@@ -34,7 +34,7 @@ fn finish(criterion: &mut Criterion) {
         let telemetry = Telemetry::start(&settings).unwrap();
         let (recorder, record) = (telemetry.recorder(), record(sampled));
         criterion.bench_function(&format!("finish/{name}"), |bencher| {
-            bencher.iter(|| recorder.finish(black_box(&record)));
+            bencher.iter(|| recorder.finish(black_box(&record), std::time::Instant::now()));
         });
     }
 }

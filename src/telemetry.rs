@@ -26,7 +26,7 @@ use crate::snapshot::Snapshot;
 use crate::snapshot::vitals::Vitals;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the last lines of a log may take, should nobody read them.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -131,9 +131,9 @@ impl Recorder {
         &self.counters
     }
 
-    /// Takes in an exchange that is over.
-    pub fn finish(&self, record: &Record) {
-        let took = record.started.elapsed();
+    /// Takes in an exchange that is over since `now`.
+    pub fn finish(&self, record: &Record, now: Instant) {
+        let took = now.saturating_duration_since(record.started);
         self.metrics.finish(record, took);
         guest_log::tell(record);
         if record.trace.sampled

@@ -20,6 +20,17 @@ pub const USUAL: usize = 16;
 /// What the gateway adds to a head, bytes.
 const ROOM: usize = 384;
 
+/// Each byte in lower case: for something as short as a name, looking it up costs less than working it out.
+const LOWER: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).to_ascii_lowercase();
+        byte += 1;
+    }
+    table
+};
+
 /// Where a line's parts stand.
 #[derive(Debug, Clone, Copy)]
 pub struct Line {
@@ -65,7 +76,7 @@ impl Fields {
         let (mut text, mut names) = (head.to_vec(), 0);
         for line in &lines {
             let name = &mut text[line.name.range()];
-            name.make_ascii_lowercase();
+            name.iter_mut().for_each(|byte| *byte = LOWER[usize::from(*byte)]);
             names |= bit(name);
         }
         Fields { text, lines, names }
@@ -109,22 +120,23 @@ impl Fields {
         self.lines.iter().map(|line| (self.at(line.name), self.at(line.value)))
     }
 
-    /// A copy that is about to get some more lines.
-    pub fn copy_to_extend(&self) -> Self {
-        let mut copy = Fields {
-            text: Vec::with_capacity(self.text.len() + ROOM),
-            lines: Vec::with_capacity(self.lines.len() + USUAL / 2),
-            names: self.names,
-        };
-        copy.text.extend_from_slice(&self.text);
-        copy.lines.extend_from_slice(&self.lines);
-        copy
+    /// A copy of the lines of these names, with room for more.
+    pub fn copy_of(&self, has: impl Fn(&[u8]) -> bool) -> Self {
+        let mut text = Vec::with_capacity(self.text.len() + ROOM);
+        text.extend_from_slice(&self.text);
+        let mut lines = Vec::with_capacity(self.lines.len() + USUAL / 2);
+        lines.extend(self.lines.iter().filter(|line| has(self.at(line.name))));
+        Fields { text, lines, names: self.names }
     }
 
     /// The first line's value of this name, which is in lower case here and below.
     #[inline]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.all(name).next()
+        if self.names & bit(name.as_bytes()) == 0 { None } else { self.first(name) }
+    }
+
+    fn first(&self, name: &str) -> Option<&[u8]> {
+        self.lines.iter().find(|line| self.is_named(line, name)).map(|line| self.at(line.value))
     }
 
     /// All lines' values of this name.
@@ -148,11 +160,7 @@ impl Fields {
     /// Adds a line.
     pub fn append(&mut self, name: &str, value: &[u8]) {
         let from = self.text.len();
-        self.text.reserve(name.len() + value.len() + 4);
-        self.text.extend_from_slice(name.as_bytes());
-        self.text.extend_from_slice(b": ");
-        self.text.extend_from_slice(value);
-        self.text.extend_from_slice(b"\r\n");
+        line(&mut self.text, name.as_bytes(), value);
         let (name_ends, value_begins) = (from + name.len(), from + name.len() + 2);
         self.names |= bit(name.as_bytes());
         self.lines.push(Line {
@@ -196,7 +204,7 @@ impl Fields {
             if is_whole {
                 out.extend_from_slice(&self.text[from..to + 2]);
             } else {
-                super::h1::write::field(out, name, self.at(line.value));
+                self::line(out, name, self.at(line.value));
             }
         }
     }
@@ -210,8 +218,17 @@ impl Fields {
     }
 }
 
+/// Adds a line to a head that is being written.
+pub fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.reserve(name.len() + value.len() + 4);
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Of the 64 kinds of names, this one's; of one that is written in the source, the compiler works it out.
-#[inline]
+#[inline(always)]
 fn bit(name: &[u8]) -> u64 {
     let (first, last) = (name.first().copied().unwrap_or(0), name.last().copied().unwrap_or(0));
     1 << ((name.len() ^ usize::from(first) << 1 ^ usize::from(last) << 3) & 63)

@@ -108,8 +108,14 @@ pub fn cookie(headers: &Fields, name: &str) -> Option<String> {
 
 /// Takes away what belongs to one connection, and all that `Connection` names.
 pub fn end_hop(headers: &mut Fields) {
+    let goes_on = goes_on(headers);
+    headers.retain(goes_on);
+}
+
+/// Which of these headers do not end at this hop.
+pub fn goes_on(headers: &Fields) -> impl Fn(&[u8]) -> bool + use<> {
     let named = named_by_connection(headers);
-    headers.retain(|name| !ends_here(name) && named.binary_search_by(|named| named[..].cmp(name)).is_err());
+    move |name| !ends_here(name) && (named.is_empty() || named.binary_search_by(|named| named[..].cmp(name)).is_err())
 }
 
 /// The client waits with its body until it is asked for it. HTTP/1.0 does not know that (RFC 9110 §10.1.1), and hyper

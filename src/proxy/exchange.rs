@@ -29,7 +29,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Begins: takes the time, finds the trace.
+    /// Begins: finds the trace.
     pub fn begin(
         worker: &Rc<Worker>,
         peer: Arc<Peer>,
@@ -41,7 +41,7 @@ impl Exchange {
         let (parent, state) = (headers.only("traceparent"), headers.all("tracestate"));
         let sampler = worker.recorder.sampler(telemetry);
         let trace = TraceContext::begin(parent, state, sampler, &mut worker.chance.borrow_mut());
-        let record = Record::new(Instant::now(), worker.calendar.get(), trace, telemetry.access_log, peer);
+        let record = Record::new(active.began, worker.calendar.get(), trace, telemetry.access_log, peer);
         Box::new(Exchange { worker: Rc::clone(worker), active, record })
     }
 
@@ -62,9 +62,9 @@ impl Exchange {
         span_id
     }
 
-    /// Notes what came of the attempt that was begun last, and how long it took.
-    pub fn attempted(&mut self, outcome: Result<u16, AttemptError>, cause: Option<Box<str>>) -> Duration {
-        let now = self.record.started.elapsed();
+    /// Notes what came at `now` of the attempt that was begun last, and how long it took.
+    pub fn attempted(&mut self, outcome: Result<u16, AttemptError>, cause: Option<Box<str>>, now: Instant) -> Duration {
+        let now = now.saturating_duration_since(self.record.started);
         let Some(attempt) = self.record.attempts.last_mut() else { return Duration::ZERO };
         attempt.outcome = outcome;
         attempt.cause = cause;
@@ -87,7 +87,8 @@ impl Ask for Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.active.ended(self.record.end == End::ClientGone);
-        self.worker.recorder.finish(&self.record);
+        let now = Instant::now();
+        self.active.ended(self.record.end == End::ClientGone, now);
+        self.worker.recorder.finish(&self.record, now);
     }
 }

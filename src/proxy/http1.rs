@@ -6,6 +6,7 @@ use crate::base::time::Alarm;
 use crate::http::downstream::clock::{Active, Clock};
 use crate::http::downstream::http1::{Client, Tunnelled};
 use crate::http::error::Error;
+use crate::http::fields::line;
 use crate::http::h1::head::{Parsed, Parser};
 use crate::http::h1::out::Out;
 use crate::http::h1::write::{self, Framing};
@@ -112,12 +113,12 @@ impl Served {
     async fn next(
         &self,
         alarm: &mut Alarm,
-        mut since: Option<Instant>,
+        first: Option<Instant>,
         draining: &mut Draining,
     ) -> Result<Option<Parsed>, Malformed> {
         let Served { client, limits, .. } = self;
         let mut parser = Parser::new(limits.max_head_bytes, limits.max_headers);
-        let (first, mut head) = (since, since);
+        let mut head = first;
         poll_fn(|cx| {
             if let Poll::Ready(head) = client.poll_head(cx, &mut parser) {
                 return Poll::Ready(head);
@@ -131,7 +132,7 @@ impl Served {
             } else if let Some(first) = first {
                 first + limits.head_timeout
             } else {
-                *since.get_or_insert_with(Instant::now) + limits.idle_timeout
+                self.clock.quiet_since() + limits.idle_timeout
             };
             ready!(alarm.poll(cx, deadline));
             Poll::Ready(if begun { Err(Malformed::HeadTimeout) } else { Ok(None) })
@@ -183,12 +184,12 @@ impl Served {
         write::response(&mut out.framing, asked.version, status, &headers, &framing);
         match (keeps, asked.version) {
             _ if switches => {}
-            (false, _) => write::field(&mut out.framing, b"connection", b"close"),
-            (true, Version::HTTP_10) => write::field(&mut out.framing, b"connection", b"keep-alive"),
+            (false, _) => line(&mut out.framing, b"connection", b"close"),
+            (true, Version::HTTP_10) => line(&mut out.framing, b"connection", b"keep-alive"),
             (true, _) => {}
         }
         if !headers.has("date") {
-            write::field(&mut out.framing, b"date", self.worker.date.borrow().as_bytes());
+            line(&mut out.framing, b"date", self.worker.date.borrow().as_bytes());
         }
         out.framing.extend_from_slice(b"\r\n");
         drop(headers);
@@ -256,6 +257,7 @@ impl Served {
         if client.is_body_over() {
             return true;
         }
+        self.clock.is_quiet_now();
         loop {
             let (pieces, deadline) = (client.pieces(), Instant::now() + self.limits.stall_timeout);
             match alarm.before(deadline, poll_fn(|cx| client.poll_body_over(cx))).await {

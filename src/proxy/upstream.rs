@@ -74,7 +74,7 @@ pub async fn send(
         let wanted = Wanted { service, plan, tried, key: &key, now_ms: crate::base::time::process_ms_at(now) };
         worker.balancer.borrow_mut().pick(wanted)
     };
-    let mut now = Instant::now();
+    let mut now = exchange.record.decided_at();
     let mut next = pick(&tried, now).ok_or(Error::NoEndpoint);
     loop {
         if terms.deadline.is_some_and(|deadline| now >= deadline) {
@@ -92,7 +92,7 @@ pub async fn send(
         match result {
             Ok(response) => {
                 let status = response.status.as_u16();
-                endpoint.live.measured(exchange.attempted(Ok(status), None));
+                endpoint.live.measured(exchange.attempted(Ok(status), None, now));
                 let other = match attempts.after(Ok(status), repeatable, now) {
                     After::Better => pick(&tried, now),
                     _ => None,
@@ -110,7 +110,7 @@ pub async fn send(
                 return Ok(Arrived { response, in_flight, limit });
             }
             Err(Failure { error, cause }) => {
-                exchange.attempted(Err(error), cause);
+                exchange.attempted(Err(error), cause, now);
                 // Each time that it gets another chance in vain, it is put aside once more.
                 if error.is_unsent()
                     && error.blames_endpoint()

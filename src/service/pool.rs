@@ -162,7 +162,7 @@ impl Pools {
     /// Gives a connection back whose response was read to its end.
     pub fn give_back(&self, endpoint: u32, link: Link) {
         let idle = Idle { link, since: self.now.get() };
-        // Looked for once now and then by `tidy`, which alone moves the time that both go by.
+        // What becomes too old while it is here, `tidy` finds, which alone moves the time that this goes by.
         if self.idle.get() >= self.max_idle.get() || self.is_old(&idle) {
             return;
         }

@@ -88,6 +88,11 @@ impl Record {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// When it was known where it goes: after the last policy's word.
+    pub fn decided_at(&self) -> Instant {
+        self.calls.last().map_or(self.started, |call| self.started + call.began + call.took)
+    }
+
     /// It is one of gRPC's calls.
     pub fn is_call(&self) -> bool {
         self.head.as_deref().is_some_and(crate::http::grpc::is_call)

@@ -15,8 +15,7 @@ pub(super) fn read(lines: Vec<&[u8]>) -> Option<Box<[u8]>> {
     let members = lines.iter().flat_map(|line| line.split(|byte| *byte == b','));
     let members = members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty()).collect();
     let list = cut(members).join(&b","[..]);
-    // Pieces of good values, put together.
-    Some(list.into()).filter(|list: &Box<[u8]>| !list.is_empty())
+    (!list.is_empty()).then(|| list.into())
 }
 
 /// Leaves out whole members until the list is short enough: those that are long first, then any, each time the last one.

@@ -28,7 +28,7 @@ pub struct Clock {
     /// When it has been open for long enough.
     expires: Instant,
     in_head: Cell<bool>,
-    /// None: since it is asked for the next time. A request whose head comes in one piece never asks.
+    /// None: since it is asked for the next time.
     since: Cell<Option<Instant>>,
     /// HTTP/2: since when a frame, other than a body's, or a header block has been coming.
     half: Cell<Option<Instant>>,
@@ -82,7 +82,11 @@ impl std::fmt::Debug for Tunnel {
 
 /// One exchange in progress on a connection.
 #[derive(Debug)]
-pub struct Active(Rc<Clock>);
+pub struct Active {
+    clock: Rc<Clock>,
+    /// When its head was here.
+    pub began: Instant,
+}
 
 /// A client's HTTP/1 connection, as far as an exchange may change what becomes of it.
 #[derive(Debug)]
@@ -91,32 +95,33 @@ pub struct Handle(Rc<Clock>);
 impl Active {
     /// No further request shall be sent on its connection.
     pub fn is_last(&self) -> bool {
-        self.0.left.get() == 0
+        self.clock.left.get() == 0
     }
 
     /// What its client did for which the connection is closed.
     pub fn refused(&self) -> Option<Malformed> {
-        self.0.refused.get()
+        self.clock.refused.get()
     }
 
     /// The connection is reset when it closes: a response to an HTTP/1.0 client that ends there looks complete, and is not.
     pub fn break_off(&self) {
-        self.0.broken.set(true);
+        self.clock.broken.set(true);
     }
 
-    /// Its exchange is over; `cancelled`: its client went away or took it back.
-    pub fn ended(&self, cancelled: bool) {
-        if self.0.http2 {
-            let flood = self.0.flood.borrow_mut().exchange(cancelled, Instant::now);
+    /// Its exchange is over at `now`; `cancelled`: its client went away or took it back.
+    pub fn ended(&self, cancelled: bool, now: Instant) {
+        self.clock.since.set(Some(now));
+        if self.clock.http2 {
+            let flood = self.clock.flood.borrow_mut().exchange(cancelled, || now);
             if let Some(bad) = flood {
-                self.0.refuse(bad);
+                self.clock.refuse(bad);
             }
         }
     }
 
     /// Its connection.
     pub fn handle(&self) -> Handle {
-        Handle(Rc::clone(&self.0))
+        Handle(Rc::clone(&self.clock))
     }
 }
 
@@ -166,9 +171,21 @@ impl Clock {
     pub fn enter(clock: &Rc<Clock>) -> Active {
         clock.active.set(clock.active.get() + 1);
         clock.in_head.set(false);
-        let expired = Instant::now() >= clock.expires;
-        clock.left.set(if expired { 0 } else { clock.left.get().saturating_sub(1) });
-        Active(Rc::clone(clock))
+        let began = Instant::now();
+        clock.left.set(if began >= clock.expires { 0 } else { clock.left.get().saturating_sub(1) });
+        Active { clock: Rc::clone(clock), began }
+    }
+
+    /// Since when nothing is in progress on it.
+    pub(crate) fn quiet_since(&self) -> Instant {
+        let since = self.since.get().unwrap_or_else(Instant::now);
+        self.since.set(Some(since));
+        since
+    }
+
+    /// Something of it was still in progress when its exchange was over, and no longer is.
+    pub(crate) fn is_quiet_now(&self) {
+        self.since.set(None);
     }
 
     /// HTTP/2: no further request shall be sent on it.
@@ -214,12 +231,7 @@ impl Clock {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let wait = if self.in_head.get() { self.head_timeout } else { self.idle_timeout };
-        let since = || {
-            let since = self.since.get().unwrap_or_else(Instant::now);
-            self.since.set(Some(since));
-            since
-        };
-        let quiet = (self.active.get() == 0).then(|| since() + wait);
+        let quiet = (self.active.get() == 0).then(|| self.quiet_since() + wait);
         // What is half sent holds up every other exchange of the connection, so they don't excuse it.
         let half = self.half.get().map(|since| since + self.head_timeout);
         quiet.into_iter().chain(half).min()
@@ -228,13 +240,12 @@ impl Clock {
 
 impl Drop for Active {
     fn drop(&mut self) {
-        let left = self.0.active.get().saturating_sub(1);
-        self.0.active.set(left);
-        if left == 0 {
-            self.0.since.set(None);
-            if let Some(reader) = self.0.reader.take() {
-                reader.wake();
-            }
+        let left = self.clock.active.get().saturating_sub(1);
+        self.clock.active.set(left);
+        if left == 0
+            && let Some(reader) = self.clock.reader.take()
+        {
+            reader.wake();
         }
     }
 }

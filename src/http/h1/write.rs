@@ -1,6 +1,6 @@
 //! Heads as they are written.
 
-use crate::http::fields::Fields;
+use crate::http::fields::{Fields, line};
 use http::{HeaderMap, Method, StatusCode, Version};
 
 /// Adds `METHOD target HTTP/1.1`, these headers and the empty line.
@@ -14,11 +14,14 @@ pub fn request(out: &mut Vec<u8>, method: &Method, target: &str, headers: &Field
 
 /// Adds the status line, these headers but for what frames the body, and what frames it; not the empty line.
 pub fn response(out: &mut Vec<u8>, version: Version, status: StatusCode, headers: &Fields, framing: &Framing) {
-    out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
-    out.extend_from_slice(status.as_str().as_bytes());
-    out.extend_from_slice(b" ");
-    out.extend_from_slice(status.canonical_reason().unwrap_or("").as_bytes());
-    out.extend_from_slice(b"\r\n");
+    if (version, status) == (Version::HTTP_11, StatusCode::OK) {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        let version = if version == Version::HTTP_10 { "HTTP/1.0 " } else { "HTTP/1.1 " };
+        for part in [version, status.as_str(), " ", status.canonical_reason().unwrap_or(""), "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
     headers.write(out, |name| match name {
         b"content-length" => *framing != Framing::AsTold,
         b"transfer-encoding" => true,
@@ -37,9 +40,9 @@ pub fn response(out: &mut Vec<u8>, version: Version, status: StatusCode, headers
                     break;
                 }
             }
-            field(out, b"content-length", &digits[at..]);
+            line(out, b"content-length", &digits[at..]);
         }
-        Framing::Chunked => field(out, b"transfer-encoding", b"chunked"),
+        Framing::Chunked => line(out, b"transfer-encoding", b"chunked"),
         Framing::Nothing | Framing::UntilClose => {}
     }
 }
@@ -79,18 +82,9 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
         for (name, value) in trailers {
-            field(out, name.as_str().as_bytes(), value.as_bytes());
+            line(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Adds a line.
-pub fn field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
-    out.extend_from_slice(name);
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
 }
 

@@ -1,7 +1,6 @@
 //! Headers that only a proxy before the gateway may send, in every spelling: applications that put headers into
 //! variables (CGI, WSGI, PHP, Rack) read `X_Real_IP` and `X-Real-IP` as one.
 
-use crate::http::fields::Fields;
 use http::HeaderName;
 
 /// What says who the client is, which the gateway says itself.
@@ -62,11 +61,6 @@ impl Untrusted {
         let may_be = name.first().is_some_and(|first| self.first[usize::from(*first)]);
         may_be && self.names.iter().any(|pattern| pattern.fits(name))
     }
-
-    /// Takes away all that are.
-    pub fn remove_from(&self, headers: &mut Fields) {
-        headers.retain(|name| !self.has(name));
-    }
 }
 
 impl Pattern {
@@ -87,13 +81,14 @@ impl Default for Untrusted {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::fields::Fields;
 
     fn left(untrusted: &Untrusted, names: &[&str]) -> Vec<String> {
         let mut headers = Fields::default();
         for name in names {
             headers.append(&name.to_ascii_lowercase(), b"1");
         }
-        untrusted.remove_from(&mut headers);
+        headers.retain(|name| !untrusted.has(name));
         headers.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()
     }
 

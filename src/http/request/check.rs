@@ -31,7 +31,7 @@ pub fn check(parts: &mut Parts, limits: &Gateway) -> Result<(), Error> {
         return Err(Error::MethodRefused);
     }
     let path = parts.target.path();
-    if !path.starts_with('/') && !(path == "*" && parts.method == Method::OPTIONS) {
+    if !(path.starts_with('/') || path == "*" && parts.method == Method::OPTIONS) {
         return Err(Error::Malformed(Malformed::Target));
     }
     let (host, one) = {

@@ -2,7 +2,7 @@
 
 use crate::base::trace::TraceContext;
 use crate::http::fields::Fields;
-use crate::http::headers::{end_hop, wants_trailers};
+use crate::http::headers::{goes_on, wants_trailers};
 use crate::http::request::Head;
 use crate::http::request::client::X_FORWARDED_FOR;
 use crate::http::settings::Gateway;
@@ -14,10 +14,11 @@ const X_FORWARDED_HOST: &str = "x-forwarded-host";
 
 /// The headers that go upstream: a copy without what ends here, with what the gateway says about the client.
 pub fn for_upstream(head: &Head, gateway: &Gateway) -> Fields {
-    let mut headers = head.parts.headers.copy_to_extend();
-    let wants_trailers = wants_trailers(&headers);
-    end_hop(&mut headers);
-    if wants_trailers {
+    let goes_on = goes_on(&head.parts.headers);
+    // What anybody but a trusted proxy said of the client is replaced below.
+    let is_believed = |name: &[u8]| head.peer_is_trusted || !gateway.remove_from_untrusted.has(name);
+    let mut headers = head.parts.headers.copy_of(|name| goes_on(name) && is_believed(name));
+    if wants_trailers(&head.parts.headers) {
         headers.append("te", b"trailers");
     }
     introduce(&mut headers, head, gateway);
@@ -27,8 +28,7 @@ pub fn for_upstream(head: &Head, gateway: &Gateway) -> Fields {
     headers
 }
 
-/// Says who the client is. What a trusted proxy said stays, and the proxy is added to it; what anybody else said is
-/// replaced or removed.
+/// Says who the client is. What a trusted proxy said stays, and the proxy is added to it.
 fn introduce(headers: &mut Fields, head: &Head, gateway: &Gateway) {
     let (host, scheme) = (head.parts.headers.get("host"), head.scheme().as_bytes());
     if head.peer_is_trusted {
@@ -43,8 +43,7 @@ fn introduce(headers: &mut Fields, head: &Head, gateway: &Gateway) {
             }
         }
     } else {
-        gateway.remove_from_untrusted.remove_from(headers);
-        // Of these, none is left.
+        // Of these, none has gone on.
         headers.append(X_FORWARDED_FOR, head.peer.forwarded_for.as_bytes());
         headers.append(X_FORWARDED_PROTO, scheme);
         if let Some(host) = host {

@@ -29,6 +29,8 @@ pub(super) struct Outgoing<'a> {
     target: Cow<'a, str>,
     /// For the `Host` header; HTTP/2: for `:authority`.
     host: Option<&'a [u8]>,
+    /// That is not what the client sent.
+    renames: bool,
     /// HTTP/2: the whole of what it is for.
     uri: Option<Uri>,
     /// HTTP/1: the protocol that the client wants to speak from now on.
@@ -54,8 +56,19 @@ impl<'a> Outgoing<'a> {
         let told = edits.host.as_ref().or(service.settings.host.as_ref()).map(HeaderValue::as_bytes);
         let host = told.or_else(|| head.parts.headers.get("host"));
         let target = target(head, edits);
-        let mut outgoing =
-            Outgoing { head, gateway, edits, target, host, uri: None, upgrade: None, waits: false, client, counters };
+        let mut outgoing = Outgoing {
+            head,
+            gateway,
+            edits,
+            target,
+            host,
+            renames: told.is_some(),
+            uri: None,
+            upgrade: None,
+            waits: false,
+            client,
+            counters,
+        };
         if service.settings.http2() {
             // `:authority` carries the host (RFC 9113 §8.3.1).
             let authority = host.and_then(|host| std::str::from_utf8(host).ok()).unwrap_or("localhost");
@@ -100,8 +113,8 @@ impl<'a> Outgoing<'a> {
     ) -> (Vec<u8>, RequestBody) {
         let mut headers = self.fields((trace, span_id));
         match self.host {
-            Some(host) if headers.only("host") == Some(host) => {}
-            Some(host) => headers.set("host", host),
+            Some(host) if self.renames || !headers.has("host") => headers.set("host", host),
+            Some(_) => {}
             // HTTP/1.0's clients need not say one, and HTTP/1.1 wants one (RFC 9112 §3.2).
             None => headers.set("host", endpoint.address.to_string().as_bytes()),
         }

@@ -88,7 +88,7 @@ fn a_scrape_adds_up_what_all_workers_counted() {
             vec![call("canary", Decision::Next), PolicyCall { fault, ..call("late", Decision::Fault) }].into();
         record.attempts = vec![attempt(1, Err(AttemptError::Reset)), attempt(2, Ok(201))].into();
         (record.status, record.end) = (201, End::Complete);
-        recorder.finish(&record);
+        recorder.finish(&record, std::time::Instant::now());
     }
     one.begin();
     let page = || parse(&telemetry.metrics(&Snapshot::default(), 0, &Vitals::default()));
@@ -112,7 +112,7 @@ fn a_scrape_adds_up_what_all_workers_counted() {
     for (key, value) in expected {
         assert_eq!(samples.get(key), Some(&value), "{key}");
     }
-    one.finish(&record(http::Request::get("/")));
+    one.finish(&record(http::Request::get("/")), std::time::Instant::now());
     let samples = page();
     assert_eq!(samples["wayside_exchanges_in_flight{}"], 0.0);
     assert_eq!(samples["wayside_requests_total{route=none,service=none,code=none}"], 1.0);
@@ -126,7 +126,7 @@ fn more_routes_than_there_is_room_for_are_counted_together() {
         let mut record = record(http::Request::get("/"));
         record.route = Some(format!("r{number}").into());
         record.status = 200;
-        recorder.finish(&record);
+        recorder.finish(&record, std::time::Instant::now());
     }
     let samples = parse(&telemetry.metrics(&Snapshot::default(), 0, &Vitals::default()));
     assert_eq!(samples["wayside_requests_total{route=other,service=other,code=2xx}"], 10.0);
