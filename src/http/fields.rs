@@ -13,6 +13,8 @@ pub struct Fields {
     lines: Vec<Line>,
     /// A bit for each name that may be among them: most questions are for one that is not.
     names: u64,
+    /// `text` is what is written of them, and of the first line.
+    whole: bool,
 }
 
 /// Most heads have no more lines.
@@ -79,7 +81,7 @@ impl Fields {
             name.iter_mut().for_each(|byte| *byte = LOWER[usize::from(*byte)]);
             names |= bit(name);
         }
-        Fields { text, lines, names }
+        Fields { text, lines, names, whole: false }
     }
 
     /// What HTTP/2 has read.
@@ -120,13 +122,30 @@ impl Fields {
         self.lines.iter().map(|line| (self.at(line.name), self.at(line.value)))
     }
 
-    /// A copy of the lines of these names, with room for more.
-    pub fn copy_of(&self, has: impl Fn(&[u8]) -> bool) -> Self {
-        let mut text = Vec::with_capacity(self.text.len() + ROOM);
-        text.extend_from_slice(&self.text);
-        let mut lines = Vec::with_capacity(self.lines.len() + USUAL / 2);
-        lines.extend(self.lines.iter().filter(|line| has(self.at(line.name))));
-        Fields { text, lines, names: self.names }
+    /// Begins a head that is going to be written, of about as many bytes as `like`, with its first line.
+    pub fn begin(first: &[&str], like: &Fields) -> Self {
+        let mut text = Vec::with_capacity(like.text.len() + ROOM);
+        first.iter().for_each(|part| text.extend_from_slice(part.as_bytes()));
+        Fields { text, lines: Vec::with_capacity(like.len() + USUAL / 2), names: 0, whole: true }
+    }
+
+    /// Adds those lines of another head whose name passes.
+    pub fn extend(&mut self, other: &Fields, passes: impl Fn(&[u8]) -> bool) {
+        for (name, value) in other.iter().filter(|(name, _)| passes(name)) {
+            self.append(name, value);
+        }
+    }
+
+    /// The head that was begun, to its end.
+    pub fn end(mut self) -> Vec<u8> {
+        if !self.whole {
+            let first = memchr::memchr(b'\n', &self.text).map_or(0, |end| end + 1);
+            let mut written = self.text[..first].to_vec();
+            self.write(&mut written, |_| false);
+            self.text = written;
+        }
+        self.text.extend_from_slice(b"\r\n");
+        self.text
     }
 
     /// The first line's value of this name, which is in lower case here and below.
@@ -158,11 +177,11 @@ impl Fields {
     }
 
     /// Adds a line.
-    pub fn append(&mut self, name: &str, value: &[u8]) {
-        let from = self.text.len();
-        line(&mut self.text, name.as_bytes(), value);
+    pub fn append(&mut self, name: impl AsRef<[u8]>, value: &[u8]) {
+        let (name, from) = (name.as_ref(), self.text.len());
+        line(&mut self.text, name, value);
         let (name_ends, value_begins) = (from + name.len(), from + name.len() + 2);
-        self.names |= bit(name.as_bytes());
+        self.names |= bit(name);
         self.lines.push(Line {
             name: Place::new(from, name_ends),
             value: Place::new(value_begins, value_begins + value.len()),
@@ -178,15 +197,15 @@ impl Fields {
     /// Takes away all lines of this name.
     pub fn remove(&mut self, name: &str) {
         if self.names & bit(name.as_bytes()) != 0 {
-            let text = &self.text;
-            self.lines.retain(|line| line.name.len() != name.len() || &text[line.name.range()] != name.as_bytes());
+            self.retain(|other| other != name.as_bytes());
         }
     }
 
     /// Takes away all lines but those with these names.
     pub fn retain(&mut self, keeps: impl Fn(&[u8]) -> bool) {
-        let text = &self.text;
+        let (text, before) = (&self.text, self.lines.len());
         self.lines.retain(|line| keeps(&text[line.name.range()]));
+        self.whole &= self.lines.len() == before;
     }
 
     /// Adds them to a head that is being written (RFC 9112 §5), without those of which `leaves_out` says so.
@@ -273,6 +292,21 @@ mod tests {
         let fields = Fields::of_head(head, lines.collect());
         assert_eq!(written(&fields), "host: a\r\nx-a: 1\r\nx-b: 2\r\nempty: \r\nbare: x\r\n");
         assert_eq!((fields.get("host"), fields.get("empty")), (Some(&b"a"[..]), Some(&b""[..])));
+    }
+
+    #[test]
+    fn a_head_that_was_begun_is_written_without_what_has_gone() {
+        let came: Fields = [("a", "1"), ("b", "2"), ("te", "x")].into_iter().collect();
+        let begun = || {
+            let mut head = Fields::begin(&["GET", " / HTTP/1.1\r\n"], &came);
+            head.extend(&came, |name| name != b"te");
+            head.append("c", b"3");
+            head
+        };
+        assert_eq!(begun().end(), b"GET / HTTP/1.1\r\na: 1\r\nb: 2\r\nc: 3\r\n\r\n");
+        let mut changed = begun();
+        changed.set("b", b"4");
+        assert_eq!(changed.end(), b"GET / HTTP/1.1\r\na: 1\r\nc: 3\r\nb: 4\r\n\r\n");
     }
 
     #[test]

@@ -177,7 +177,7 @@ mod tests {
         let told = Told::default();
         let shapes = (0..1000).filter(|number| {
             let mut headers = Fields::default();
-            headers.append(&format!("x-{number}"), b"x");
+            headers.append(format!("x-{number}"), b"x");
             told.telling(0, "v1", FaultKind::Trap, "GET", &headers) == Telling::Shape
         });
         assert_eq!(shapes.count(), SHAPES);

@@ -201,7 +201,7 @@ impl Served {
         let whole = poll_fn(|cx| {
             loop {
                 let mut waits = false;
-                while !ended && !out.has_piece() {
+                while !ended && !out.is_full() {
                     match Pin::new(&mut body).poll_frame(cx) {
                         Poll::Pending => {
                             waits = true;

@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
     for trusted in [&[][..], &["10.0.0.0/8".parse().unwrap()]] {
         let head = Head::new(parts.clone(), Peer::new(([10, 0, 0, 1], 4711).into()), trusted);
         let gateway = Gateway { forwarded: true, ..Gateway::default() };
-        let mut upstream = for_upstream(&head, &gateway);
+        let mut upstream = for_upstream(&[], &head, &gateway);
         has_passed(&sent, &named, &upstream.to_map(), !trusted.is_empty());
         let mut expected = lines_of(&upstream.to_map());
         edit::apply(&mut upstream, &edits);

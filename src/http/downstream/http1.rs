@@ -89,12 +89,7 @@ impl Client {
     }
 
     fn poll_read<T>(&self, cx: &mut Context<'_>, see: impl FnOnce(&[u8]) -> T) -> Poll<io::Result<T>> {
-        let read = |buffer: &mut [u8]| {
-            let mut into = ReadBuf::new(buffer);
-            let polled = Pin::new(&mut *self.socket.borrow_mut()).poll_read(cx, &mut into);
-            polled.map_ok(|()| into.filled().len())
-        };
-        self.scratch.read(read, see)
+        self.scratch.read(|into| self.socket.borrow_mut().poll_read_some(cx, into), see)
     }
 
     /// The next request's head. None: the connection has ended.
@@ -229,7 +224,7 @@ impl Client {
 
     /// Writes some of these.
     pub fn poll_write_some(&self, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.socket.borrow_mut()).poll_write_vectored(cx, bytes)
+        self.socket.borrow_mut().poll_write_some(cx, bytes)
     }
 
     /// Nothing that was written is held back any longer.

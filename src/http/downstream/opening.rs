@@ -12,9 +12,8 @@ use ppp::{HeaderResult, v1, v2};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// What an HTTP/2 client says first (RFC 9113 §3.4).
@@ -92,11 +91,7 @@ impl Opening {
         while PREFACE.starts_with(&seen) && seen.len() < PREFACE.len() {
             let read = poll_fn(|cx| {
                 scratch.read(
-                    |buffer| {
-                        let mut into = ReadBuf::new(buffer);
-                        let polled = Pin::new(&mut socket).poll_read(cx, &mut into);
-                        polled.map_ok(|()| into.filled().len())
-                    },
+                    |into| socket.poll_read_some(cx, into),
                     |new| {
                         seen.extend_from_slice(new);
                         new.len()

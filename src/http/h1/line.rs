@@ -69,9 +69,21 @@ fn is_plain(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~') && !matches!(byte, b'#' | b'<' | b'>' | b'"' | b'`')
 }
 
-/// No control but a tab. Each byte is looked at, with no way out on the first bad one: many at once, that is faster.
+/// No control but a tab.
 fn is_text(bytes: &[u8]) -> bool {
-    !bytes.iter().fold(false, |bad, byte| bad | (*byte < b' ' && *byte != b'\t') | (*byte == 0x7f))
+    let one_by_one = |bytes: &[u8]| bytes.iter().all(|byte| !byte.is_ascii_control() || *byte == b'\t');
+    // Eight at once; where one of them is below a space or is 0x7f, it may still be a tab.
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let has_control = |eight: &[u8; 8]| {
+        let word = u64::from_ne_bytes(*eight);
+        let (low, del) = (word.wrapping_sub(ONES * 0x20) & !word, word ^ (ONES * 0x7f));
+        (low | del.wrapping_sub(ONES) & !del) & (ONES * 0x80) != 0
+    };
+    let (eights, _) = bytes.as_chunks::<8>();
+    match bytes.last_chunk::<8>() {
+        Some(last) if !has_control(last) && !eights.iter().any(has_control) => true,
+        _ => one_by_one(bytes),
+    }
 }
 
 /// What may stand in a token (RFC 9110 §5.6.2).

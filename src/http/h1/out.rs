@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 /// What is on its way out.
 #[derive(Debug, Default)]
 pub struct Out {
-    /// The head, or what frames the piece that follows.
+    /// The head, what frames the piece that follows, and small pieces.
     pub framing: Vec<u8>,
     at: usize,
     piece: Bytes,
@@ -27,18 +27,28 @@ impl Out {
         self.at == self.framing.len() && !self.has_piece()
     }
 
-    /// There is a piece, or its end, that was not written.
-    pub fn has_piece(&self) -> bool {
+    /// It is written before more is added.
+    pub fn is_full(&self) -> bool {
+        self.has_piece() || self.framing.len() >= SMALL
+    }
+
+    fn has_piece(&self) -> bool {
         !self.piece.is_empty() || !self.tail.is_empty()
     }
 
-    /// Adds a piece; only where there is none.
+    /// Adds a piece of a body; only where it is not full.
     pub fn piece(&mut self, data: Bytes, chunked: bool) {
         if chunked {
             write::chunk_size(&mut self.framing, data.len());
-            self.tail = b"\r\n";
         }
-        self.piece = data;
+        let tail: &'static [u8] = if chunked { b"\r\n" } else { b"" };
+        // To copy so little costs less than to hand several pieces over.
+        if data.len() <= SMALL {
+            self.framing.extend_from_slice(&data);
+            self.framing.extend_from_slice(tail);
+        } else {
+            (self.piece, self.tail) = (data, tail);
+        }
     }
 
     /// Adds the end of a body in chunks.
@@ -54,7 +64,8 @@ impl Out {
     ) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let slices = [IoSlice::new(&self.framing[self.at..]), IoSlice::new(&self.piece), IoSlice::new(self.tail)];
-            let mut written = ready!(write(cx, &slices))?;
+            let many = if self.has_piece() { slices.len() } else { 1 };
+            let mut written = ready!(write(cx, &slices[..many]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -78,6 +89,8 @@ impl Out {
 
 /// Room for framing that stays between pieces, bytes.
 const KEPT: usize = 4096;
+/// A piece of as many bytes is copied.
+const SMALL: usize = 4096;
 
 #[cfg(test)]
 mod tests {

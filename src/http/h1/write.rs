@@ -1,16 +1,7 @@
 //! Heads as they are written.
 
 use crate::http::fields::{Fields, line};
-use http::{HeaderMap, Method, StatusCode, Version};
-
-/// Adds `METHOD target HTTP/1.1`, these headers and the empty line.
-pub fn request(out: &mut Vec<u8>, method: &Method, target: &str, headers: &Fields) {
-    for part in [method.as_str(), " ", target, " HTTP/1.1\r\n"] {
-        out.extend_from_slice(part.as_bytes());
-    }
-    headers.write(out, |_| false);
-    out.extend_from_slice(b"\r\n");
-}
+use http::{HeaderMap, StatusCode, Version};
 
 /// Adds the status line, these headers but for what frames the body, and what frames it; not the empty line.
 pub fn response(out: &mut Vec<u8>, version: Version, status: StatusCode, headers: &Fields, framing: &Framing) {
@@ -107,9 +98,8 @@ mod tests {
         headers.append("a", "1".parse().unwrap());
         headers.append("a", "2".parse().unwrap());
         let mut out = Vec::new();
-        request(&mut out, &Method::GET, "/x?y", &Fields::of_map(&headers));
         last_chunk(&mut out, Some(&headers));
         last_chunk(&mut out, None);
-        assert_eq!(out, b"GET /x?y HTTP/1.1\r\na: 1\r\na: 2\r\n\r\n0\r\na: 1\r\na: 2\r\n\r\n0\r\n\r\n");
+        assert_eq!(out, b"0\r\na: 1\r\na: 2\r\n\r\n0\r\n\r\n");
     }
 }

@@ -86,7 +86,7 @@ mod tests {
     fn left(untrusted: &Untrusted, names: &[&str]) -> Vec<String> {
         let mut headers = Fields::default();
         for name in names {
-            headers.append(&name.to_ascii_lowercase(), b"1");
+            headers.append(name.to_ascii_lowercase(), b"1");
         }
         headers.retain(|name| !untrusted.has(name));
         headers.iter().map(|(name, _)| String::from_utf8_lossy(name).into_owned()).collect()

@@ -25,6 +25,21 @@ impl Socket {
         }
     }
 
+    /// Reads what is there, up to the buffer's length; 0: the other end has closed its side.
+    pub fn poll_read_some(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut into = ReadBuf::new(into);
+        Pin::new(self).poll_read(cx, &mut into).map_ok(|()| into.filled().len())
+    }
+
+    /// Writes some of these.
+    pub fn poll_write_some(&mut self, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match bytes {
+            // Costs the system less.
+            [one] => Pin::new(self).poll_write(cx, one),
+            many => Pin::new(self).poll_write_vectored(cx, many),
+        }
+    }
+
     /// What carries it.
     pub fn tcp(&self) -> &TcpStream {
         match self {

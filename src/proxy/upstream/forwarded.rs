@@ -12,12 +12,14 @@ use std::net::IpAddr;
 const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 const X_FORWARDED_HOST: &str = "x-forwarded-host";
 
-/// The headers that go upstream: a copy without what ends here, with what the gateway says about the client.
-pub fn for_upstream(head: &Head, gateway: &Gateway) -> Fields {
+/// The head that goes upstream, after this first line: what was sent without what ends here, with what the gateway says
+/// about the client.
+pub fn for_upstream(first: &[&str], head: &Head, gateway: &Gateway) -> Fields {
     let goes_on = goes_on(&head.parts.headers);
     // What anybody but a trusted proxy said of the client is replaced below.
     let is_believed = |name: &[u8]| head.peer_is_trusted || !gateway.remove_from_untrusted.has(name);
-    let mut headers = head.parts.headers.copy_of(|name| goes_on(name) && is_believed(name));
+    let mut headers = Fields::begin(first, &head.parts.headers);
+    headers.extend(&head.parts.headers, |name| goes_on(name) && is_believed(name));
     if wants_trailers(&head.parts.headers) {
         headers.append("te", b"trailers");
     }

@@ -53,7 +53,7 @@ impl Upward {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
         loop {
             // With the head, if it is here already.
-            let waits = !self.out.has_piece() && self.poll_piece(cx)?.is_pending();
+            let waits = !self.out.is_full() && self.poll_piece(cx)?.is_pending();
             let link = &self.link;
             ready!(self.out.poll_write(cx, |cx, bytes| link.poll_write_some(cx, bytes))).map_err(Cut::Link)?;
             ready!(link.poll_flushed(cx)).map_err(Cut::Link)?;

@@ -6,7 +6,6 @@ use crate::base::trace::TraceContext;
 use crate::http::downstream::clock::Handle;
 use crate::http::error::Error;
 use crate::http::fields::Fields;
-use crate::http::h1::write;
 use crate::http::headers::{edit, expects_continue};
 use crate::http::malformed::Malformed;
 use crate::http::request::Head;
@@ -97,8 +96,8 @@ impl<'a> Outgoing<'a> {
     }
 
     /// The lines of the head, but for those that differ from one version to the other.
-    fn fields(&self, (trace, span_id): (&TraceContext, u64)) -> Fields {
-        let mut headers = forwarded::for_upstream(self.head, self.gateway);
+    fn fields(&self, first: &[&str], (trace, span_id): (&TraceContext, u64)) -> Fields {
+        let mut headers = forwarded::for_upstream(first, self.head, self.gateway);
         edit::apply(&mut headers, &self.edits.request);
         forwarded::trace(&mut headers, trace, span_id);
         headers
@@ -111,7 +110,8 @@ impl<'a> Outgoing<'a> {
         (trace, span_id): (&TraceContext, u64),
         body: &Rc<Upload>,
     ) -> (Vec<u8>, RequestBody) {
-        let mut headers = self.fields((trace, span_id));
+        let first = [self.head.parts.method.as_str(), " ", &self.target, " HTTP/1.1\r\n"];
+        let mut headers = self.fields(&first, (trace, span_id));
         match self.host {
             Some(host) if self.renames || !headers.has("host") => headers.set("host", host),
             Some(_) => {}
@@ -134,11 +134,14 @@ impl<'a> Outgoing<'a> {
         match body.size_hint().exact() {
             None => headers.set("transfer-encoding", b"chunked"),
             Some(0) if body.is_end_stream() => {}
-            Some(bytes) => headers.set("content-length", bytes.to_string().as_bytes()),
+            Some(bytes) => {
+                let bytes = bytes.to_string();
+                if headers.only("content-length") != Some(bytes.as_bytes()) {
+                    headers.set("content-length", bytes.as_bytes());
+                }
+            }
         }
-        let mut head = Vec::with_capacity(1024);
-        write::request(&mut head, &self.head.parts.method, &self.target, &headers);
-        (head, body)
+        (headers.end(), body)
     }
 
     /// The same in HTTP/2. `tunnel`: its way to ask for a WebSocket.
@@ -148,7 +151,7 @@ impl<'a> Outgoing<'a> {
         body: &Rc<Upload>,
         tunnel: bool,
     ) -> Request<RequestBody> {
-        let mut headers = self.fields((trace, span_id));
+        let mut headers = self.fields(&[], (trace, span_id));
         headers.remove("host");
         headers.remove("expect");
         let mut request = Request::new(body.reader(None));

@@ -49,14 +49,12 @@ impl Link {
 
     /// Reads what is there, up to the buffer's length; 0: the endpoint has closed its side.
     pub fn poll_read_some(&self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut into = ReadBuf::new(into);
-        let polled = Pin::new(&mut *self.0.socket.borrow_mut()).poll_read(cx, &mut into);
-        polled.map_ok(|()| into.filled().len())
+        self.0.socket.borrow_mut().poll_read_some(cx, into)
     }
 
     /// Writes some of these.
     pub fn poll_write_some(&self, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut *self.0.socket.borrow_mut()).poll_write_vectored(cx, bytes);
+        let polled = self.0.socket.borrow_mut().poll_write_some(cx, bytes);
         if let Poll::Ready(Ok(bytes)) = polled {
             self.0.written.set(self.0.written.get() + bytes as u64);
         }

@@ -21,7 +21,7 @@ fn text(bytes: &[u8]) -> &str {
 
 fn upstream(lines: &[(&str, &str)], trusted: &str, forwarded: bool) -> Vec<String> {
     let gateway = Gateway { forwarded, via: None, ..Gateway::default() };
-    let headers = for_upstream(&head(lines, trusted), &gateway);
+    let headers = for_upstream(&[], &head(lines, trusted), &gateway);
     let mut left: Vec<String> =
         headers.iter().map(|(name, value)| format!("{}: {}", text(name), text(value))).collect();
     left.sort();
@@ -135,7 +135,7 @@ fn a_clients_address_is_read_however_a_proxy_writes_it() {
 #[test]
 fn via_names_the_protocol_that_the_client_spoke() {
     let gateway = Gateway { via: Via::new("edge-1"), ..Gateway::default() };
-    let headers = for_upstream(&head(&[("host", "a"), ("via", "1.0 before")], ""), &gateway);
+    let headers = for_upstream(&[], &head(&[("host", "a"), ("via", "1.0 before")], ""), &gateway);
     assert_eq!(headers.all("via").map(text).collect::<Vec<_>>(), ["1.0 before", "1.1 edge-1"]);
     assert_eq!((Via::new(""), Via::new("a b"), Via::new("a,b")), (None, None, None));
 }
