@@ -5,6 +5,7 @@ mod browser;
 mod compile;
 mod consul;
 mod demo;
+mod differ;
 mod files;
 mod gateway;
 mod grpc;

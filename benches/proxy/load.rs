@@ -1,6 +1,6 @@
 //! The load: so many clients, each of which sends its next request when it has the answer to the last one.
 
-use crate::origin::BODY;
+use crate::origin::{BODY, LARGE_BODY};
 use crate::serve::LocalExec;
 use anyhow::{Context as _, ensure};
 use bytes::Bytes;
@@ -21,13 +21,20 @@ use tokio_rustls::TlsConnector;
 /// What the clients speak.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// One client a connection.
-    Http1,
+    /// One client a connection; asks for the answer to this path.
+    Http1(&'static str),
+    /// HTTP/1, a connection for each request.
+    Fresh,
     /// HTTP/2 without TLS, eight clients a connection.
     H2c,
     /// HTTP/1 over TLS, a connection with a full handshake for each request.
     Handshakes,
 }
+
+/// What nearly all ask for: 200 bytes.
+pub const SMALL: &str = "/api/users/42?page=2";
+/// 64 KiB.
+pub const LARGE: &str = "/api/users/large";
 
 /// What the clients saw.
 pub struct Seen {
@@ -89,12 +96,22 @@ pub async fn send(
     let mut tasks: Vec<JoinHandle<()>> = Vec::new();
     let began = Instant::now();
     match protocol {
-        Protocol::Http1 => {
+        Protocol::Http1(path) => {
             for user in 0..clients {
                 let stream = TcpStream::connect(address).await?;
                 let run = Rc::clone(&run);
                 tasks.push(tokio::task::spawn_local(async move {
-                    if let Err(error) = http1(stream, address, user, &run).await {
+                    if let Err(error) = http1(stream, (address, path), user, &run).await {
+                        run.failed(&error);
+                    }
+                }));
+            }
+        }
+        Protocol::Fresh => {
+            for _ in 0..clients {
+                let run = Rc::clone(&run);
+                tasks.push(tokio::task::spawn_local(async move {
+                    if let Err(error) = fresh(address, &run).await {
                         run.failed(&error);
                     }
                 }));
@@ -136,13 +153,20 @@ pub async fn send(
 }
 
 /// One client. The response is taken apart by hand, so that the load costs little of what is measured beside it.
-async fn http1(mut stream: TcpStream, address: SocketAddr, user: usize, run: &Run) -> anyhow::Result<()> {
+async fn http1(
+    mut stream: TcpStream,
+    (address, path): (SocketAddr, &str),
+    user: usize,
+    run: &Run,
+) -> anyhow::Result<()> {
     stream.set_nodelay(true)?;
     let request = format!(
-        "GET /api/users/42?page=2 HTTP/1.1\r\nhost: {address}\r\nuser-agent: bench/1\r\naccept: */*\r\n\
-         accept-encoding: gzip, br\r\ncookie: theme=dark; sid=user-{user}\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nhost: {address}\r\nuser-agent: bench/1\r\naccept: */*\r\n\
+         accept-encoding: gzip, br\r\nx-tenant: acme-19\r\nx-tier: gold\r\n\
+         cookie: theme=dark; sid=user-{user}\r\n\r\n"
     );
-    let mut buffer = vec![0; 16 << 10];
+    let length = if path == LARGE { LARGE_BODY.len() } else { BODY.len() };
+    let mut buffer = vec![0; 128 << 10];
     while run.next() {
         let began = Instant::now();
         stream.write_all(request.as_bytes()).await?;
@@ -157,19 +181,35 @@ async fn http1(mut stream: TcpStream, address: SocketAddr, user: usize, run: &Ru
         };
         let head = std::str::from_utf8(&buffer[..body])?.to_ascii_lowercase();
         ensure!(head.starts_with("http/1.1 200 "), "it was answered {head:?}");
-        ensure!(head.contains(&format!("content-length: {}\r\n", BODY.len())), "no or another length: {head:?}");
-        while filled < body + BODY.len() {
+        ensure!(head.contains(&format!("content-length: {length}\r\n")), "no or another length: {head:?}");
+        while filled < body + length {
             let read = stream.read(&mut buffer[filled..]).await?;
             ensure!(read > 0, "the connection was closed in the middle of a body");
             filled += read;
         }
-        ensure!(buffer[body..filled] == BODY, "another body");
+        ensure!(buffer[body..filled] == LARGE_BODY[..length], "another body");
         run.answered(began);
     }
     Ok(())
 }
 
 /// One client, which connects anew for each request.
+async fn fresh(address: SocketAddr, run: &Run) -> anyhow::Result<()> {
+    let request = format!("GET {SMALL} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    while run.next() {
+        let began = Instant::now();
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::with_capacity(2 << 10);
+        stream.read_to_end(&mut answer).await?;
+        ensure!(answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(&BODY), "another answer");
+        run.answered(began);
+    }
+    Ok(())
+}
+
+/// The same over TLS.
 async fn handshakes(tls: TlsConnector, address: SocketAddr, run: &Run) -> anyhow::Result<()> {
     let request = format!("GET /api/users/42 HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
     while run.next() {

@@ -1,25 +1,31 @@
 //! What a request costs: CPU time of the gateway for each request, compared with two bare hyper proxies': the one that
-//! most people would write, and the leanest. The runs are interleaved, and what counts is the median of the ratios, so
-//! that a machine that is busy with other things for a while does not decide.
+//! most people would write, and the leanest; with nginx's, where that is installed; and with the floor. The runs are
+//! interleaved, and what counts is the median of the ratios, so that a machine that is busy with other things for a while
+//! does not decide. Then what an idle connection occupies, and, where valgrind is installed, how many instructions a
+//! request takes.
 //!
-//! `cargo bench --bench proxy`, with `-- --quick` for a short one, `-- --workers N` for other than a thread per core,
-//! `-- --only NAME` for one row by its name, to profile it.
+//! `cargo bench --bench proxy`, with `-- --quick` for a short one, `-- --workers N` for more than one thread,
+//! `-- --only NAME` for rows whose name begins so.
 #![allow(missing_docs, unreachable_pub, reason = "a program of its own, not an interface")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "whoever runs it reads it")]
 
+mod floor;
+mod instructions;
 mod lean;
 mod load;
+mod memory;
 mod origin;
 mod pooled;
 mod process;
+mod programs;
 mod serve;
 
 use anyhow::Context as _;
-use load::Protocol::{self, H2c, Handshakes, Http1};
-use process::{Process, Subject};
+use load::Protocol::{Fresh, H2c, Handshakes, Http1};
+use load::{LARGE, SMALL};
+use process::{Process, Table};
+use programs::{Decides, configure, gateway, nginx};
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 
 /// Requests under way at a time.
 const CLIENTS: usize = 64;
@@ -31,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         Some("lean") => {
             return lean::run(arguments[1].parse()?, &arguments[2], &arguments[3], &addresses(&arguments[4..])?);
         }
+        Some("floor") => return floor::run(addresses(&arguments[1..])?),
         Some("pooled") => return pooled::run(arguments[1].parse()?, &addresses(&arguments[2..])?),
         _ => {}
     }
@@ -41,7 +48,7 @@ fn main() -> anyhow::Result<()> {
     };
     let workers = match option("--workers")? {
         Some(workers) => workers.parse()?,
-        None => std::thread::available_parallelism()?.get(),
+        None => 1,
     };
     let only = option("--only")?.map_or("", String::as_str);
     let options = tokio::runtime::LocalOptions::default();
@@ -53,18 +60,6 @@ fn main() -> anyhow::Result<()> {
 
 fn addresses(arguments: &[String]) -> Result<Vec<SocketAddr>, std::net::AddrParseError> {
     arguments.iter().map(|address| address.parse()).collect()
-}
-
-fn subject<'a>(
-    name: &'static str,
-    process: &'a Process,
-    port: usize,
-    protocol: Protocol,
-    tls: &Arc<rustls::ClientConfig>,
-    baselines: &'static [usize],
-) -> Subject<'a> {
-    let tls = Arc::clone(tls);
-    Subject { name, process, address: process.addresses[port], protocol, tls, baselines, costs: Vec::new() }
 }
 
 /// Runs everything, and gives the number of failed requests.
@@ -79,86 +74,91 @@ async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize))
     std::fs::write(&key, certified.signing_key.serialize_pem())?;
     let tls = load::trusting(certified.cert.der().clone())?;
     let files = [chain.display().to_string(), key.display().to_string()];
-    let bare = |kind: &str, files: &[String]| {
-        let mut arguments = vec![kind.to_owned(), workers.to_string()];
-        arguments.extend_from_slice(files);
-        arguments.extend(endpoints.iter().map(SocketAddr::to_string));
+    let bare = |arguments: &[&str]| {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+        let arguments: Vec<String> = arguments.chain(endpoints.iter().map(SocketAddr::to_string)).collect();
         Process::start(&this, &arguments)
     };
-    let (lean, pooled) = (bare("lean", &files)?, bare("pooled", &[])?);
-    let policy = gateway(&folder.path().join("policy"), workers, endpoints, sink[0], &files, true)?;
-    let routes = gateway(&folder.path().join("routes"), workers, endpoints, sink[0], &files, false)?;
-    let subject = |name, process, port, protocol, baselines| subject(name, process, port, protocol, &tls, baselines);
-    let mut subjects = [
-        subject("pooled hyper", &pooled, 0, Http1, &[]),
-        subject("lean hyper", &lean, 0, Http1, &[]),
-        subject("wayside, Wasm policy", &policy, 0, Http1, &[0, 1]),
-        subject("wayside, declared route", &routes, 0, Http1, &[0, 1]),
-        subject("pooled hyper, h2c", &pooled, 0, H2c, &[]),
-        subject("lean hyper, h2c", &lean, 1, H2c, &[]),
-        subject("wayside, policy, h2c", &policy, 0, H2c, &[4, 5]),
-        subject("lean hyper, handshake", &lean, 2, Handshakes, &[]),
-        subject("wayside, handshake", &policy, 1, Handshakes, &[7]),
-    ];
+    let configured = |name: &str, workers: usize, decides: Decides| {
+        configure(&folder.path().join(name), workers, endpoints, sink[0], &files, decides)
+    };
+    let started = |name: &str, decides: Decides| gateway(&configured(name, workers, decides)?);
+    let threads = workers.to_string();
+    let (lean, pooled) = (bare(&["lean", &threads, &files[0], &files[1]])?, bare(&["pooled", &threads])?);
+    let (floor, nginx) = (bare(&["floor"])?, nginx(&folder.path().join("nginx"), endpoints)?);
+    let (route, routes) = (started("route", Decides::Route)?, started("routes", Decides::Routes)?);
+    let many = started("endpoints", Decides::Endpoints)?;
+    let (canary, tenant) = (started("canary", Decides::Canary)?, started("tenant", Decides::Tenant)?);
+    let twice = gateway(&configured("twice", 2 * workers, Decides::Route)?)?;
+    let mut table = Table::new(&tls);
+    table.row("pooled hyper", &pooled, 0, Http1(SMALL), &[]);
+    table.row("lean hyper", &lean, 0, Http1(SMALL), &[]);
+    table.row("floor", &floor, 0, Http1(SMALL), &["pooled hyper"]);
+    if let Some(nginx) = &nginx {
+        table.row("nginx", nginx, 0, Http1(SMALL), &["pooled hyper"]);
+    }
+    table.row("declared route", &route, 0, Http1(SMALL), &["pooled hyper", "lean hyper"]);
+    table.row("policy canary", &canary, 0, Http1(SMALL), &["pooled hyper", "lean hyper"]);
+    table.row("policy tenant", &tenant, 0, Http1(SMALL), &["pooled hyper", "lean hyper"]);
+    table.row("10,000 endpoints", &many, 0, Http1(SMALL), &["declared route"]);
+    table.row("1,000 routes", &routes, 0, Http1(SMALL), &["declared route"]);
+    table.row("twice the workers", &twice, 0, Http1(SMALL), &["declared route"]);
+    table.row("64 KiB, pooled hyper", &pooled, 0, Http1(LARGE), &[]);
+    if let Some(nginx) = &nginx {
+        table.row("64 KiB, nginx", nginx, 0, Http1(LARGE), &["64 KiB, pooled hyper"]);
+    }
+    table.row("64 KiB", &route, 0, Http1(LARGE), &["64 KiB, pooled hyper"]);
+    table.row("new connection, pooled hyper", &pooled, 0, Fresh, &[]);
+    if let Some(nginx) = &nginx {
+        table.row("new connection, nginx", nginx, 0, Fresh, &["new connection, pooled hyper"]);
+    }
+    table.row("new connection", &route, 0, Fresh, &["new connection, pooled hyper"]);
+    table.row("h2c, pooled hyper", &pooled, 0, H2c, &[]);
+    table.row("h2c, lean hyper", &lean, 1, H2c, &[]);
+    table.row("h2c", &route, 0, H2c, &["h2c, pooled hyper", "h2c, lean hyper"]);
+    table.row("h2c, policy canary", &canary, 0, H2c, &["h2c, pooled hyper", "h2c, lean hyper"]);
+    table.row("handshake, lean hyper", &lean, 2, Handshakes, &[]);
+    table.row("handshake", &route, 1, Handshakes, &["handshake, lean hyper"]);
+    let mut subjects = table.rows;
+    subjects.retain(|subject| subject.name.starts_with(only));
     println!("{workers} worker threads, {CLIENTS} clients; warming up");
     let mut failed = 0;
-    let asked = |subject: &&mut Subject<'_>| only.is_empty() || subject.name == only;
-    for subject in subjects.iter_mut().filter(asked) {
+    for subject in &mut subjects {
         failed += subject.run(CLIENTS, requests / 10).await?;
         subject.costs.clear();
     }
     for round in 1..=rounds {
         println!("\nround {round} of {rounds}");
-        println!("{:<24} requests failed  CPU µs/req    user  system     req/s  p50 µs  p99 µs", "");
-        for subject in subjects.iter_mut().filter(asked) {
+        println!("{:<28} requests failed  CPU µs/req    user  system     req/s  p50 µs  p99 µs", "");
+        for subject in &mut subjects {
             failed += subject.run(CLIENTS, requests).await?;
+        }
+    }
+    println!("\nCPU time per request as a multiple of another's, median of {rounds} (lowest to highest)");
+    for subject in &subjects {
+        for baseline in subjects.iter().filter(|other| subject.baselines.contains(&other.name)) {
+            let ratios = subject.ratios(baseline);
+            let (lowest, median, highest) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
+            println!("{:<28} {median:.3} ({lowest:.3} to {highest:.3}) of {}", subject.name, baseline.name);
         }
     }
     if !only.is_empty() {
         return Ok(failed);
     }
-    println!("\nCPU time per request as a multiple of another's, median of {rounds} (lowest to highest)");
-    for subject in &subjects {
-        for baseline in subject.baselines.iter().map(|index| &subjects[*index]) {
-            let ratios = subject.ratios(baseline);
-            let (lowest, median, highest) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
-            println!("{:<24} {median:.3} ({lowest:.3} to {highest:.3}) of {}", subject.name, baseline.name);
+    println!("\nKiB of an idle connection that was answered once, of {}", memory::CONNECTIONS);
+    let idle = [("pooled hyper", Some(&pooled)), ("nginx", nginx.as_ref()), ("wayside", Some(&twice))];
+    for (name, process) in idle.into_iter().filter_map(|(name, process)| Some((name, process?))) {
+        println!("{name:<28} {:.1}", memory::of_idle(process).await?);
+    }
+    println!("\ninstructions of a request, by callgrind");
+    for (name, decides) in
+        [("declared route", Decides::Route), ("policy canary", Decides::Canary), ("policy tenant", Decides::Tenant)]
+    {
+        let config = configured(&format!("counted {name}"), 1, decides)?;
+        match instructions::count(&config, &tls).await? {
+            Some(count) => println!("{name:<28} {count:.0}"),
+            None => println!("{name:<28} not counted: valgrind is not installed"),
         }
     }
     Ok(failed)
-}
-
-/// The real program: one service of three endpoints, metrics on, one trace in a hundred sampled and exported. Where a
-/// policy decides there is no route, so a policy that fails is a request that fails.
-fn gateway(
-    folder: &Path,
-    workers: usize,
-    endpoints: &[SocketAddr],
-    sink: SocketAddr,
-    [chain, key]: &[String; 2],
-    policy: bool,
-) -> anyhow::Result<Process> {
-    std::fs::create_dir_all(folder.join("policies"))?;
-    let endpoints = endpoints.iter().map(|e| format!("[[services.users-v2.endpoints]]\naddress = \"{e}\"\n"));
-    std::fs::write(folder.join("services.toml"), endpoints.collect::<String>())?;
-    let decides = if policy {
-        let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/prebuilt/canary.wasm");
-        std::fs::copy(&built, folder.join("policies/canary.wasm")).with_context(|| built.display().to_string())?;
-        // It reads a header and a cookie, hashes, gives a reason, and sends everybody to users-v2.
-        std::fs::write(folder.join("policies/canary.toml"), "config = \"100\"\n")?;
-        "[policies]\ndirectory = \"policies\"\ncache = \"cache\"\n"
-    } else {
-        "[[routes]]\nmatch = { path_prefix = \"/api/users\" }\nservice = \"users-v2\"\n"
-    };
-    let config = format!(
-        "[gateway]\nlisten = [\"127.0.0.1:0\", {{ address = \"127.0.0.1:0\", \
-         certificates = [{{ chain = \"{chain}\", key = \"{key}\" }}] }}]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n\
-         [telemetry]\notlp = \"http://{sink}\"\nsample = 0.01\n\
-         [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
-         [services.users-v2]\nsource = \"local\"\nstrategy = \"round-robin\"\n{decides}"
-    );
-    let file = folder.join("wayside.toml");
-    std::fs::write(&file, config)?;
-    let arguments = ["run".to_owned(), "--config".to_owned(), file.display().to_string()];
-    Process::start(Path::new(env!("CARGO_BIN_EXE_wayside")), &arguments)
 }

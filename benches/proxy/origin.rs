@@ -10,8 +10,10 @@ use hyper::service::service_fn;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
-/// What each response carries.
-pub static BODY: [u8; 1024] = [b'w'; 1024];
+/// What a response carries.
+pub static BODY: [u8; 200] = [b'w'; 200];
+/// The same of one to a path that ends in `/large`.
+pub static LARGE_BODY: [u8; 64 << 10] = [b'w'; 64 << 10];
 
 /// Runs until standard input ends.
 ///
@@ -30,7 +32,11 @@ pub fn run() -> anyhow::Result<()> {
         }
         for socket in sockets {
             accept(socket, |io| async move {
-                let answer = |_| async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(&BODY)))) };
+                let answer = |request: Request<Incoming>| {
+                    let large = request.uri().path().ends_with("/large");
+                    let body = if large { Bytes::from_static(&LARGE_BODY) } else { Bytes::from_static(&BODY) };
+                    async { Ok::<_, Infallible>(Response::new(Full::new(body))) }
+                };
                 let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service_fn(answer)).await;
             })?;
         }

@@ -38,6 +38,46 @@ impl Process {
         Ok(Process { child, addresses, _stdout: stdout })
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as an administrator would, and waits for it.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        let told = Command::new("kill").arg(self.id().to_string()).status()?;
+        ensure!(told.success(), "cannot end process {}", self.id());
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// A program that says nothing, once it listens there.
+    ///
+    /// # Errors
+    /// It cannot be started, or ends.
+    pub fn start_silent(program: &Path, arguments: &[String], address: SocketAddr) -> anyhow::Result<Self> {
+        let mut child = Command::new(program).args(arguments).stdout(Stdio::piped()).spawn()?;
+        let stdout = BufReader::new(child.stdout.take().context("no standard output")?);
+        while std::net::TcpStream::connect(address).is_err() {
+            ensure!(child.try_wait()?.is_none(), "{} ended", program.display());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Process { child, addresses: vec![address], _stdout: stdout })
+    }
+
+    /// Memory that it occupies, KiB.
+    ///
+    /// # Errors
+    /// This is not Linux.
+    pub fn resident(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).context("this needs Linux")?;
+        let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
+        Ok(kib.context("no VmRSS in /proc/PID/status")?.trim().parse()?)
+    }
+
     /// CPU time of all its threads so far, in user and in system mode, to 10 ms.
     fn cpu(&self) -> anyhow::Result<[Duration; 2]> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).context("this needs Linux")?;
@@ -65,10 +105,36 @@ pub struct Subject<'a> {
     pub protocol: Protocol,
     /// Whom its clients trust.
     pub tls: Arc<rustls::ClientConfig>,
-    /// What it is compared with: the subjects with these indices.
-    pub baselines: &'static [usize],
+    /// What it is compared with: the subjects of these names.
+    pub baselines: &'static [&'static str],
     /// CPU time for each request of each run, in µs.
     pub costs: Vec<f64>,
+}
+
+/// All rows.
+pub struct Table<'a> {
+    tls: &'a Arc<rustls::ClientConfig>,
+    pub rows: Vec<Subject<'a>>,
+}
+
+impl<'a> Table<'a> {
+    /// Without any; `tls`: whom the clients trust.
+    pub fn new(tls: &'a Arc<rustls::ClientConfig>) -> Self {
+        Table { tls, rows: Vec::new() }
+    }
+
+    /// Adds one, of which nothing was measured yet; `port`: which of those that the program listens on.
+    pub fn row(
+        &mut self,
+        name: &'static str,
+        process: &'a Process,
+        port: usize,
+        protocol: Protocol,
+        baselines: &'static [&'static str],
+    ) {
+        let (address, tls) = (process.addresses[port], Arc::clone(self.tls));
+        self.rows.push(Subject { name, process, address, protocol, tls, baselines, costs: Vec::new() });
+    }
 }
 
 impl Subject<'_> {
@@ -78,7 +144,12 @@ impl Subject<'_> {
     /// It could not be measured.
     pub async fn run(&mut self, clients: usize, requests: usize) -> anyhow::Result<usize> {
         // A handshake costs as much as many requests, and each connection takes a port for a minute.
-        let requests = if self.protocol == Protocol::Handshakes { requests / 50 } else { requests };
+        let requests = match self.protocol {
+            Protocol::Handshakes => requests / 50,
+            Protocol::Fresh => requests / 20,
+            Protocol::Http1(load::LARGE) => requests / 5,
+            _ => requests,
+        };
         let before = self.process.cpu()?;
         let seen = load::send(self.address, self.protocol, &self.tls, clients, requests).await.context(self.name)?;
         let after = self.process.cpu()?;
@@ -86,7 +157,7 @@ impl Subject<'_> {
         let (user, system) = (cost(0), cost(1));
         self.costs.push(user + system);
         println!(
-            "{:<24} {requests:>8} {:>6} {:>11.2} {user:>7.2} {system:>7.2} {:>9.0} {:>7} {:>7}",
+            "{:<28} {requests:>8} {:>6} {:>11.2} {user:>7.2} {system:>7.2} {:>9.0} {:>7} {:>7}",
             self.name,
             seen.failed,
             user + system,
