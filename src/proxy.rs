@@ -1,6 +1,7 @@
 //! THE story: one request, from its head to its response.
 
 pub mod decide;
+mod draining;
 pub mod exchange;
 mod http1;
 mod http2;

@@ -190,7 +190,7 @@ impl Routes {
     pub fn of(snapshot: &Snapshot) -> Self {
         let route = |route: &crate::service::route::Route| RouteState {
             name: route.name.to_string(),
-            service: route.service.name.to_string(),
+            service: route.service().name.to_string(),
         };
         Routes { routes: snapshot.routes.iter().map(route).collect() }
     }

@@ -7,6 +7,7 @@ use crate::discovery::left_out::LeftOut;
 use crate::discovery::{Observed, Report};
 use crate::policy::Scopes;
 use crate::service::catalog::Catalog;
+use crate::service::decision::Forward;
 use crate::service::route::{Index, Route, Routes};
 use crate::service::{Endpoint, Service, ServiceLive, Settings};
 use crate::snapshot::Snapshot;
@@ -184,7 +185,8 @@ impl World {
     fn routes(&self) -> Routes {
         let route = |declared: &DeclaredRoute| {
             let service = Arc::clone(self.catalog.service(&declared.service)?);
-            Some(Route { name: Arc::clone(&declared.name), matcher: Arc::clone(&declared.matcher), service })
+            let forward = Arc::new(Forward::to(service));
+            Some(Route { name: Arc::clone(&declared.name), matcher: Arc::clone(&declared.matcher), forward })
         };
         Routes::new(self.config.routes.iter().filter_map(route).collect(), &self.index)
     }

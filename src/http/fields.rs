@@ -131,8 +131,18 @@ impl Fields {
 
     /// Adds those lines of another head whose name passes.
     pub fn extend(&mut self, other: &Fields, passes: impl Fn(&[u8]) -> bool) {
-        for (name, value) in other.iter().filter(|(name, _)| passes(name)) {
-            self.append(name, value);
+        for line in other.lines.iter().filter(|line| passes(other.at(line.name))) {
+            let Some(text) = other.whole_line(line) else {
+                self.append(other.at(line.name), other.at(line.value));
+                continue;
+            };
+            let (from, name) = (self.text.len(), line.name.len());
+            self.text.extend_from_slice(text);
+            self.names |= bit(other.at(line.name));
+            self.lines.push(Line {
+                name: Place::new(from, from + name),
+                value: Place::new(from + name + 2, from + text.len() - 2),
+            });
         }
     }
 
@@ -169,6 +179,12 @@ impl Fields {
     pub fn only(&self, name: &str) -> Option<&[u8]> {
         let mut values = self.all(name);
         values.next().filter(|_| values.next().is_none())
+    }
+
+    /// There may be a line of one of these names; false: there is none.
+    #[inline(always)]
+    pub fn may_have(&self, names: &[&str]) -> bool {
+        self.names & names.iter().fold(0, |bits, name| bits | bit(name.as_bytes())) != 0
     }
 
     /// There is a line of this name.
@@ -215,17 +231,20 @@ impl Fields {
             if leaves_out(name) {
                 continue;
             }
-            let (from, to) = (line.name.range().start, line.value.range().end);
-            // Nearly every line stands there as it is written.
-            let is_whole = line.value.range().start == line.name.range().end + 2
-                && self.text[line.name.range().end + 1] == b' '
-                && self.text[to..].starts_with(b"\r\n");
-            if is_whole {
-                out.extend_from_slice(&self.text[from..to + 2]);
-            } else {
-                self::line(out, name, self.at(line.value));
+            match self.whole_line(line) {
+                Some(text) => out.extend_from_slice(text),
+                None => self::line(out, name, self.at(line.value)),
             }
         }
+    }
+
+    /// The line with its end, where it stands there as it is written, as nearly every one does.
+    fn whole_line(&self, line: &Line) -> Option<&[u8]> {
+        let (name_ends, to) = (line.name.range().end, line.value.range().end);
+        let whole = line.value.range().start == name_ends + 2
+            && self.text[name_ends + 1] == b' '
+            && self.text[to..].starts_with(b"\r\n");
+        whole.then(|| &self.text[line.name.range().start..to + 2])
     }
 
     fn at(&self, place: Place) -> &[u8] {

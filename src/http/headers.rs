@@ -30,19 +30,9 @@ pub fn is_good_response(status: StatusCode, headers: &Fields, may_switch: bool) 
         }
 }
 
-/// Does this header belong to one connection, whether or not `Connection` names it (RFC 9110 §7.6.1)?
-fn ends_here(name: &[u8]) -> bool {
-    matches!(
-        name,
-        b"connection"
-            | b"keep-alive"
-            | b"proxy-connection"
-            | b"te"
-            | b"transfer-encoding"
-            | b"upgrade"
-            | b"proxy-authorization"
-    )
-}
+/// What belongs to one connection, whether or not `Connection` names it (RFC 9110 §7.6.1).
+const ENDS_HERE: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "proxy-authorization"];
 
 /// Takes from trailers what must not come after a body: framing, routing, authentication, and what says how to read
 /// the message (RFC 9110 §6.5.1). Whoever merges trailers into headers would be told something that was never checked.
@@ -108,14 +98,21 @@ pub fn cookie(headers: &Fields, name: &str) -> Option<String> {
 
 /// Takes away what belongs to one connection, and all that `Connection` names.
 pub fn end_hop(headers: &mut Fields) {
-    let goes_on = goes_on(headers);
-    headers.retain(goes_on);
+    if headers.may_have(&ENDS_HERE) {
+        let goes_on = goes_on(headers);
+        headers.retain(goes_on);
+    }
 }
 
 /// Which of these headers do not end at this hop.
 pub fn goes_on(headers: &Fields) -> impl Fn(&[u8]) -> bool + use<> {
-    let named = named_by_connection(headers);
-    move |name| !ends_here(name) && (named.is_empty() || named.binary_search_by(|named| named[..].cmp(name)).is_err())
+    // Most heads have none that could.
+    let some_end = headers.may_have(&ENDS_HERE);
+    let named = if some_end { named_by_connection(headers) } else { Vec::new() };
+    move |name| {
+        let is_named = || !named.is_empty() && named.binary_search_by(|named| named[..].cmp(name)).is_ok();
+        !some_end || !(ENDS_HERE.iter().any(|ends| ends.as_bytes() == name) || is_named())
+    }
 }
 
 /// The client waits with its body until it is asked for it. HTTP/1.0 does not know that (RFC 9110 §10.1.1), and hyper

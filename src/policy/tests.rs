@@ -96,7 +96,7 @@ fn ask(version: &Version) -> Called {
 #[track_caller]
 fn forward(called: Called) -> Forward {
     match called.outcome {
-        Outcome::Forward(forward) => *forward,
+        Outcome::Forward(forward) => Arc::into_inner(forward).unwrap(),
         other => panic!("{other:?}"),
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub enum Decided {
     /// To a service.
-    Forward(Box<Forward>),
+    Forward(Arc<Forward>),
     /// Nowhere: a policy has answered it.
     Respond(Box<Answer>),
     /// Nowhere: the gateway answers itself.
@@ -63,8 +63,8 @@ pub fn decide(snapshot: &Snapshot, head: &Arc<Head>, asks: &mut impl Ask) -> Ver
     }
     match snapshot.routes.first(head) {
         Some(route) => {
-            let forward = Box::new(Forward::to(Arc::clone(&route.service)));
-            Verdict { decided: Decided::Forward(forward), by: Some(Arc::clone(&route.name)), calls }
+            let decided = Decided::Forward(Arc::clone(&route.forward));
+            Verdict { decided, by: Some(Arc::clone(&route.name)), calls }
         }
         None => Verdict { decided: Decided::Refuse(Error::NoRoute), by: None, calls },
     }

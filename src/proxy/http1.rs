@@ -1,5 +1,6 @@
 //! A client's HTTP/1 connection: one exchange after the other, each in this one task.
 
+use super::draining::Draining;
 use super::response::Response;
 use super::worker::Worker;
 use crate::base::time::Alarm;
@@ -21,7 +22,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -312,43 +313,5 @@ impl Asked {
             head_only: parts.method == Method::HEAD,
             trailers: wants_trailers(&parts.headers),
         }
-    }
-}
-
-/// Whether the drain began, which a connection asks often and is told once.
-struct Draining {
-    /// None: it began.
-    began: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    seen: watch::Receiver<bool>,
-    /// Whom the drain wakes.
-    waker: Option<Waker>,
-}
-
-impl Draining {
-    fn new(drain: watch::Receiver<bool>) -> Self {
-        let (seen, mut asked) = (drain.clone(), drain);
-        // A lock, so once for each connection.
-        let has_begun = *seen.borrow();
-        let began = async move { drop(asked.wait_for(|draining| *draining).await) };
-        Draining { began: (!has_begun).then(|| Box::pin(began) as Pin<Box<_>>), seen, waker: None }
-    }
-
-    fn has_begun(&self) -> bool {
-        self.began.is_none() || !matches!(self.seen.has_changed(), Ok(false))
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(began) = &mut self.began else { return true };
-        // Once asked, the drain knows whom to wake.
-        let asked = self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if asked && matches!(self.seen.has_changed(), Ok(false)) {
-            return false;
-        }
-        self.waker = Some(cx.waker().clone());
-        let ready = began.as_mut().poll(cx).is_ready();
-        if ready {
-            self.began = None;
-        }
-        ready
     }
 }

@@ -1,5 +1,6 @@
 //! A client's HTTP/2 connection: hyper speaks it, and each of its requests is carried like any other.
 
+use super::draining::Draining;
 use super::response::{Body, Broken};
 use super::worker::Worker;
 use crate::base::local::LocalExec;
@@ -21,7 +22,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 use tokio::sync::watch;
 
@@ -56,7 +57,7 @@ pub(super) async fn serve(
     builder.max_header_list_size(u32::try_from(limits.max_head_bytes + TOO_LARGE).unwrap_or(u32::MAX));
     builder.enable_connect_protocol();
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
-    match unless_leaving(drain, worker, clock, connection.as_mut()).await {
+    match unless_leaving(Draining::new(drain), worker, clock, connection.as_mut()).await {
         Some(ended) => ended,
         None => {
             connection.as_mut().graceful_shutdown();
@@ -67,28 +68,17 @@ pub(super) async fn serve(
 
 /// What the connection comes to. None: the drain began before, or it takes no further request.
 async fn unless_leaving<T>(
-    mut drain: watch::Receiver<bool>,
+    mut draining: Draining,
     worker: &Worker,
     clock: &Clock,
     mut connection: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let watched = drain.clone();
-    let mut draining = std::pin::pin!(drain.wait_for(|draining| *draining));
-    let mut waker: Option<Waker> = None;
     poll_fn(|cx| {
         if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
             return Poll::Ready(Some(ended));
         }
-        if clock.is_used_up() || worker.shared.vitals.leaving() {
-            return Poll::Ready(None);
-        }
-        // The connection is polled several times for each request, and once asked, the drain knows whom to wake.
-        let asked = waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
-        if asked && matches!(watched.has_changed(), Ok(false)) {
-            return Poll::Pending;
-        }
-        waker = Some(cx.waker().clone());
-        draining.as_mut().poll(cx).map(|_| None)
+        let leaves = clock.is_used_up() || worker.shared.vitals.leaving() || draining.poll(cx);
+        if leaves { Poll::Ready(None) } else { Poll::Pending }
     })
     .await
 }
@@ -105,12 +95,15 @@ struct Progress {
     body: RefCell<Option<Body>>,
     /// Since when its next piece could have been asked for; none: it was, and has not come.
     since: Cell<Option<Instant>>,
+    /// It broke off: what came before goes out first, which hyper does while it waits.
+    broken: RefCell<Option<Broken>>,
 }
 
 impl StreamBody {
     fn new(body: Body, untaken: &Untaken) -> Self {
         let waits = !http_body::Body::is_end_stream(&body);
-        let progress = Rc::new(Progress { body: RefCell::new(Some(body)), since: Cell::new(waits.then(Instant::now)) });
+        let since = Cell::new(waits.then(Instant::now));
+        let progress = Rc::new(Progress { body: RefCell::new(Some(body)), since, broken: RefCell::new(None) });
         if waits {
             let watched: Rc<dyn Taken> = Rc::<Progress>::clone(&progress);
             untaken.watch(Rc::downgrade(&watched));
@@ -134,7 +127,16 @@ impl http_body::Body for StreamBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let mut body = self.0.body.borrow_mut();
         let Some(body) = &mut *body else { return Poll::Ready(Some(Err(Broken::Untaken))) };
+        if let Some(broken) = self.0.broken.take() {
+            return Poll::Ready(Some(Err(broken)));
+        }
         let polled = Pin::new(&mut *body).poll_frame(cx);
+        if let Poll::Ready(Some(Err(broken))) = polled {
+            self.0.broken.replace(Some(broken));
+            self.0.since.set(None);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let more = polled.is_ready() && !http_body::Body::is_end_stream(body);
         self.0.since.set(more.then(Instant::now));
         polled

@@ -57,8 +57,6 @@ struct Upstream {
     limit: Limit,
     /// Only set when the body once has to wait.
     alarm: Alarm,
-    /// It broke off: what came before goes out first, which whoever takes it does while it waits.
-    broken: Option<Lost>,
 }
 
 /// The body ends before it is complete, so the client's connection must break off as well.
@@ -98,7 +96,6 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
             _in_flight: arrived.in_flight,
             limit: arrived.limit,
             alarm: Alarm::default(),
-            broken: None,
         }))
     };
     Response { status, headers, body: Body { content, exchange: Some(exchange) } }
@@ -213,17 +210,8 @@ impl http_body::Body for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Content::Upstream(upstream) => {
-                let frame = match upstream.broken.take() {
-                    Some(lost) => Some(Err(lost)),
-                    None => match Pin::new(&mut upstream.download).poll_frame(cx) {
-                        Poll::Ready(Some(Err(lost))) => {
-                            upstream.broken = Some(lost);
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
-                        }
-                        Poll::Ready(frame) => frame,
-                        Poll::Pending => return upstream.out_of_time(cx, exchange),
-                    },
+                let Poll::Ready(frame) = Pin::new(&mut upstream.download).poll_frame(cx) else {
+                    return upstream.out_of_time(cx, exchange);
                 };
                 upstream.limit.came();
                 let mut frame = match frame {

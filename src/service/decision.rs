@@ -23,7 +23,7 @@ pub enum Outcome {
     /// Not this policy's request.
     Next,
     /// Send it to this service, this way.
-    Forward(Box<Forward>),
+    Forward(Arc<Forward>),
     /// Answer it here.
     Respond(Box<Answer>),
     /// The guest went wrong, or could not be asked; `on_fault` says what follows.

@@ -8,6 +8,7 @@ pub use matcher::{Match, RawMatch};
 
 use crate::http::request::Head;
 use crate::service::Service;
+use crate::service::decision::Forward;
 use rustc_hash::FxHashSet;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -20,7 +21,14 @@ pub struct Route {
     /// Which requests it takes.
     pub matcher: Arc<Match>,
     /// Where they go.
-    pub service: Arc<Service>,
+    pub forward: Arc<Forward>,
+}
+
+impl Route {
+    /// The service that it leads to.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.forward.service
+    }
 }
 
 /// All of a snapshot, in the configuration's order. Clones share them.

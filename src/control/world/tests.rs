@@ -244,7 +244,7 @@ proptest! {
         let (followed, told) = (world.snapshot(), at_once.snapshot());
         prop_assert_eq!(shown(&followed), shown(&told));
         prop_assert_eq!(&followed.digest, &told.digest);
-        let same = |route: &crate::service::route::Route| Arc::ptr_eq(&route.service, followed.service(&route.service.name).unwrap());
+        let same = |route: &crate::service::route::Route| Arc::ptr_eq(route.service(), followed.service(&route.service().name).unwrap());
         prop_assert!(!followed.routes.is_empty() && followed.routes.iter().all(same));
     }
 }

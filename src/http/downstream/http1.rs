@@ -92,6 +92,10 @@ impl Client {
         self.scratch.read(|into| self.socket.borrow_mut().poll_read_some(cx, into), see)
     }
 
+    fn poll_take(&self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        self.scratch.take(cx, &mut *self.socket.borrow_mut())
+    }
+
     /// The next request's head. None: the connection has ended.
     ///
     /// # Errors
@@ -193,7 +197,7 @@ impl Client {
                 }
                 Ok(Some(_)) => {}
                 Ok(None) if body.expects => return false,
-                Ok(None) => match self.poll_read(cx, Bytes::copy_from_slice) {
+                Ok(None) => match self.poll_take(cx) {
                     Poll::Ready(Ok(read)) if !read.is_empty() => body.read = read,
                     _ => return false,
                 },
@@ -300,7 +304,7 @@ impl Body {
                 body.pieces += 1;
                 return Poll::Ready(frame.map(Ok));
             }
-            body.read = ready!(client.poll_read(cx, Bytes::copy_from_slice))?;
+            body.read = ready!(client.poll_take(cx))?;
             if body.read.is_empty() {
                 return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())));
             }

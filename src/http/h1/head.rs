@@ -106,7 +106,7 @@ impl Parser {
             }
             let (method, target, http_10) = request_line(line)?;
             self.http_10 = http_10;
-            self.lines.reserve(USUAL);
+            self.lines = Vec::with_capacity(USUAL);
             self.request = Some([Place::of(line, at, method), Place::of(line, at, target)]);
             return Ok(false);
         }

@@ -33,6 +33,9 @@ impl Via {
 
     /// A request with these headers has come by this name so often that it goes round in a circle.
     pub fn is_loop(&self, headers: &Fields) -> bool {
+        if !headers.has("via") {
+            return false;
+        }
         let Some(name) = self.0[0].strip_prefix("1.0 ") else { return false };
         let hops = headers.all("via").flat_map(|line| line.split(|byte| *byte == b','));
         // Version, name, and perhaps a comment.

@@ -26,7 +26,7 @@ pub(in crate::policy) fn answer(context: &mut Context, decision: Decision) -> Re
                 format!("forward to `{}`, which is no known service", name.chars().take(64).collect::<String>())
             })?;
             let (plan, edits) = (std::mem::take(&mut context.call.plan), std::mem::take(&mut context.call.edits));
-            Ok(Outcome::Forward(Box::new(Forward { service, plan, edits })))
+            Ok(Outcome::Forward(Arc::new(Forward { service, plan, edits })))
         }
         Decision::Respond(response) => Ok(Outcome::Respond(Box::new(respond(response)?))),
     }

@@ -121,7 +121,7 @@ impl Http1 {
                 return Poll::Ready(frame.map(Ok));
             }
             let Some(link) = &self.link else { return Poll::Ready(None) };
-            self.early = ready!(self.pools.poll_read(cx, link, Bytes::copy_from_slice))?;
+            self.early = ready!(link.poll_take(cx, &self.pools.scratch))?;
             if !self.early.is_empty() {
                 continue;
             }

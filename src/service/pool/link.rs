@@ -1,8 +1,10 @@
 //! An HTTP/1 connection to an endpoint. Nobody drives it: whoever has it polls it, so nothing is left of it when it is
 //! dropped.
 
+use crate::http::h1::scratch::Scratch;
 use crate::http::tls::Socket;
 use crate::http::tls::client::Connector;
+use bytes::Bytes;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
@@ -50,6 +52,11 @@ impl Link {
     /// Reads what is there, up to the buffer's length; 0: the endpoint has closed its side.
     pub fn poll_read_some(&self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         self.0.socket.borrow_mut().poll_read_some(cx, into)
+    }
+
+    /// Reads a piece of a body; none: the endpoint has closed its side.
+    pub fn poll_take(&self, cx: &mut Context<'_>, scratch: &Scratch) -> Poll<io::Result<Bytes>> {
+        scratch.take(cx, &mut *self.0.socket.borrow_mut())
     }
 
     /// Writes some of these.
