@@ -18,7 +18,6 @@ use shared::{Connections, Way};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -124,17 +123,6 @@ impl Pools {
         let socket = opened.map_err(|_| ConnectError::Timeout)??;
         endpoint.live.connected();
         Ok(Connection::Http1 { link: Link::new(socket, tls.cloned()), reused: false })
-    }
-
-    /// Reads from the connection into the worker's buffer, and lets `see` look at what came before anybody else reads;
-    /// nothing: the endpoint has closed its side.
-    pub fn poll_read<T>(
-        &self,
-        cx: &mut Context<'_>,
-        link: &Link,
-        see: impl FnOnce(&[u8]) -> T,
-    ) -> Poll<std::io::Result<T>> {
-        self.scratch.read(|buffer| link.poll_read_some(cx, buffer), see)
     }
 
     /// What the future comes to. None: the deadline was there first.

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncRead;
 use tokio_util::io::poll_read_buf;
 
-/// What is read at once where a head is expected, bytes: what of a body comes with it is copied.
+/// What is read at once where a client's head is expected, bytes.
 const HEAD: usize = 16 << 10;
-/// The same of a body.
+/// The same of a body, or of a head that one follows.
 const BODY: usize = 64 << 10;
 /// A piece of fewer bytes is copied, so that it does not hold on to a whole buffer.
 const SMALL: usize = 4 << 10;
@@ -41,19 +41,31 @@ impl Scratch {
 
     /// Reads a piece of a body; none: the other end has closed its side. The memory is used again when the piece is gone.
     pub fn take(&self, cx: &mut Context<'_>, from: &mut (impl AsyncRead + Unpin)) -> Poll<io::Result<Bytes>> {
+        self.take_behind(cx, from, |_| ((), 0)).map_ok(|((), piece)| piece)
+    }
+
+    /// Reads once, and takes what stands behind as many bytes as `see` says, which looks at all of it.
+    pub fn take_behind<T>(
+        &self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        see: impl FnOnce(&[u8]) -> (T, usize),
+    ) -> Poll<io::Result<(T, Bytes)>> {
         let mut buffer = self.bodies.borrow_mut();
         // Where somebody still holds the last pieces, the next ones follow them, so that few buffers are held at a time.
         if !buffer.try_reclaim(BODY) && buffer.capacity() < HEAD {
             buffer.reserve(BODY);
         }
         let read = ready!(poll_read_buf(Pin::new(from), cx, &mut *buffer))?;
-        Poll::Ready(Ok(if read < SMALL {
-            let piece = Bytes::copy_from_slice(&buffer);
+        let (seen, before) = see(&buffer);
+        let piece = if read.saturating_sub(before) < SMALL {
+            let piece = Bytes::copy_from_slice(buffer.get(before..).unwrap_or_default());
             buffer.clear();
             piece
         } else {
-            buffer.split().freeze()
-        }))
+            buffer.split().freeze().split_off(before)
+        };
+        Poll::Ready(Ok((seen, piece)))
     }
 }
 

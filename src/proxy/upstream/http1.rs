@@ -184,18 +184,21 @@ pub(super) async fn exchange(
                 }
             }
             interim.asked = false;
-            let read = pools.poll_read(cx, link, |new| look(&mut held, new, (method, may_switch), most, &mut interim));
-            match read {
-                Poll::Ready(Ok(Ok(None))) if interim.asked => {
+            let look = |new: &[u8]| look(&mut held, new, (method, may_switch), most, &mut interim);
+            let seen = match link.poll_take_behind(cx, &pools.scratch, look) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Lost::Link(broken.take().unwrap_or(error)))),
+                Poll::Ready(Ok((Err(lost), _))) => return Poll::Ready(Err(lost)),
+                Poll::Ready(Ok((Ok(reply), early))) => reply.map(|reply| (reply, early)),
+            };
+            match seen {
+                None if interim.asked => {
                     if let Some(body) = &mut up.body {
                         body.go_on();
                     }
                 }
-                Poll::Ready(Ok(Ok(None))) => {}
-                Poll::Ready(Ok(Ok(Some(begun)))) => return Poll::Ready(Ok(begun)),
-                Poll::Ready(Ok(Err(lost))) => return Poll::Ready(Err(lost)),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(Lost::Link(broken.take().unwrap_or(error)))),
-                Poll::Pending => return Poll::Pending,
+                None => {}
+                Some(begun) => return Poll::Ready(Ok(begun)),
             }
         }
     })
@@ -208,14 +211,30 @@ fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted)
 }
 
-/// Looks at what came: the response's head and what follows it, or nothing yet.
+/// Looks at what came: the response's head, or nothing yet; and how many of the new bytes belong to heads.
 fn look(
     held: &mut Vec<u8>,
     new: &[u8],
     (method, may_switch): (&Method, bool),
     most: Most,
     interim: &mut Interim<'_>,
-) -> Result<Option<(Reply, Bytes)>, Lost> {
+) -> (Result<Option<Reply>, Lost>, usize) {
+    let before = held.len();
+    match heads(held, new, (method, may_switch), most, interim) {
+        Ok(Some((reply, at))) => (Ok(Some(reply)), at.saturating_sub(before)),
+        Ok(None) => (Ok(None), new.len()),
+        Err(lost) => (Err(lost), new.len()),
+    }
+}
+
+/// The same with how many bytes come before what follows the head, those of before included.
+fn heads(
+    held: &mut Vec<u8>,
+    new: &[u8],
+    (method, may_switch): (&Method, bool),
+    most: Most,
+    interim: &mut Interim<'_>,
+) -> Result<Option<(Reply, usize)>, Lost> {
     if new.is_empty() {
         return Err(Lost::Closed);
     }
@@ -241,7 +260,7 @@ fn look(
                 }
             }
             status if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS => {}
-            _ => return Ok(Some((reply, Bytes::copy_from_slice(&whole[at..])))),
+            _ => return Ok(Some((reply, at))),
         }
         interim.seen += 1;
         if interim.seen > INTERIM {

@@ -59,6 +59,17 @@ impl Link {
         scratch.take(cx, &mut *self.0.socket.borrow_mut())
     }
 
+    /// Reads once, and takes what stands behind as many bytes as `see` says; nothing to see: the endpoint has closed its
+    /// side.
+    pub fn poll_take_behind<T>(
+        &self,
+        cx: &mut Context<'_>,
+        scratch: &Scratch,
+        see: impl FnOnce(&[u8]) -> (T, usize),
+    ) -> Poll<io::Result<(T, Bytes)>> {
+        scratch.take_behind(cx, &mut *self.0.socket.borrow_mut(), see)
+    }
+
     /// Writes some of these.
     pub fn poll_write_some(&self, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let polled = self.0.socket.borrow_mut().poll_write_some(cx, bytes);
