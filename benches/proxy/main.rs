@@ -41,6 +41,10 @@ fn main() -> anyhow::Result<()> {
         Some("pooled") => return pooled::run(arguments[1].parse()?, &addresses(&arguments[2..])?),
         _ => {}
     }
+    // For thousands of connections; what is started has it as well.
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let all = rustix::process::Rlimit { current: most, maximum: most };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, all)?;
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let option = |name: &str| match arguments.iter().position(|argument| argument == name) {
         Some(place) => arguments.get(place + 1).map(Some).with_context(|| format!("{name} needs a value")),

@@ -10,8 +10,8 @@ use tokio_util::io::poll_read_buf;
 
 /// What is read at once where a client's head is expected, bytes.
 const HEAD: usize = 16 << 10;
-/// The same of a body, or of a head that one follows.
-const BODY: usize = 64 << 10;
+/// The same of a body, or of a head that one follows: what others send at once, 64 KiB, with its head.
+const BODY: usize = 68 << 10;
 /// A piece of fewer bytes is copied, so that it does not hold on to a whole buffer.
 const SMALL: usize = 4 << 10;
 
