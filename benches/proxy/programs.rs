@@ -70,6 +70,7 @@ pub fn configure(
     let config = format!(
         "[gateway]\nlisten = [\"127.0.0.1:0\", {{ address = \"127.0.0.1:0\", \
          certificates = [{{ chain = \"{chain}\", key = \"{key}\" }}] }}]\nadmin = \"127.0.0.1:0\"\nworkers = {workers}\n\
+         max_connections_per_client = 10000\n\
          [telemetry]\notlp = \"http://{sink}\"\nsample = 0.01\n\
          [sources.local]\nkind = \"file\"\npath = \"services.toml\"\n\
          [services.users-v2]\nsource = \"local\"\nstrategy = \"round-robin\"\n{decided}"
