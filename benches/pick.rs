@@ -27,15 +27,10 @@ fn service(strategy: Strategy, size: u16) -> Service {
         let live = Live::default();
         live.latency_us.store(1000 + u32::from(index), Relaxed);
         Arc::new(Endpoint {
-            id: index.into(),
-            service: "users".into(),
-            address: ([10, 0, 0, 1], 10_000 + index).into(),
             weight: 1 + u32::from(index % 3),
-            zone: None,
-            local: true,
             metadata: [("version".to_owned(), format!("v{}", index % 2))].into(),
-            source_healthy: true,
             live: Arc::new(live),
+            ..Endpoint::of("users", index.into(), ([10, 0, 0, 1], 10_000 + index).into())
         })
     };
     Service {

@@ -23,7 +23,7 @@ mod serve;
 use anyhow::Context as _;
 use load::Protocol::{Fresh, H2c, Handshakes, Http1};
 use load::{LARGE, SMALL};
-use process::{Process, Table};
+use process::{Process, Rows};
 use programs::{Decides, configure, gateway, nginx};
 use std::net::SocketAddr;
 
@@ -94,7 +94,7 @@ async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize))
     let many = started("endpoints", Decides::Endpoints)?;
     let (canary, tenant) = (started("canary", Decides::Canary)?, started("tenant", Decides::Tenant)?);
     let twice = gateway(&configured("twice", 2 * workers, Decides::Route)?)?;
-    let mut table = Table::new(&tls);
+    let mut table = Rows::new(&tls);
     table.row("pooled hyper", &pooled, 0, Http1(SMALL), &[]);
     table.row("lean hyper", &lean, 0, Http1(SMALL), &[]);
     table.row("floor", &floor, 0, Http1(SMALL), &["pooled hyper"]);

@@ -112,15 +112,15 @@ pub struct Subject<'a> {
 }
 
 /// All rows.
-pub struct Table<'a> {
+pub struct Rows<'a> {
     tls: &'a Arc<rustls::ClientConfig>,
     pub rows: Vec<Subject<'a>>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> Rows<'a> {
     /// Without any; `tls`: whom the clients trust.
     pub fn new(tls: &'a Arc<rustls::ClientConfig>) -> Self {
-        Table { tls, rows: Vec::new() }
+        Rows { tls, rows: Vec::new() }
     }
 
     /// Adds one, of which nothing was measured yet; `port`: which of those that the program listens on.

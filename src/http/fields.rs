@@ -10,7 +10,7 @@ use std::ops::Range;
 pub struct Fields {
     /// Names and values, and whatever else stood in the head. Of a line that is gone, nobody reads it any more.
     text: Vec<u8>,
-    lines: Vec<Line>,
+    lines: Vec<FieldLine>,
     /// A bit for each name that may be among them: most questions are for one that is not.
     names: u64,
     /// `text` is what is written of them, and of the first line.
@@ -35,31 +35,31 @@ const LOWER: [u8; 256] = {
 
 /// Where a line's parts stand.
 #[derive(Debug, Clone, Copy)]
-pub struct Line {
+pub struct FieldLine {
     /// Its name.
-    pub name: Place,
+    pub name: Extent,
     /// Its value.
-    pub value: Place,
+    pub value: Extent,
 }
 
 /// Where something stands in the bytes of a head, which is far smaller than 4 GiB.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct Extent {
     from: u32,
     to: u32,
 }
 
-impl Place {
+impl Extent {
     /// From the first byte up to the one behind the last.
     pub fn new(from: usize, to: usize) -> Self {
         let place = |at| u32::try_from(at).unwrap_or(u32::MAX);
-        Place { from: place(from), to: place(to) }
+        Extent { from: place(from), to: place(to) }
     }
 
     /// Of a part of `line`, which stands at `at`.
     pub fn of(line: &[u8], at: usize, part: &[u8]) -> Self {
         let from = at + (part.as_ptr() as usize).saturating_sub(line.as_ptr() as usize);
-        Place::new(from, from + part.len())
+        Extent::new(from, from + part.len())
     }
 
     /// As bytes are indexed.
@@ -74,7 +74,7 @@ impl Place {
 
 impl Fields {
     /// The lines that stand at these places of a head. Their names may be in any case.
-    pub fn of_head(head: &[u8], lines: Vec<Line>) -> Self {
+    pub fn of_head(head: &[u8], lines: Vec<FieldLine>) -> Self {
         let (mut text, mut names) = (head.to_vec(), 0);
         for line in &lines {
             let name = &mut text[line.name.range()];
@@ -139,9 +139,9 @@ impl Fields {
             let (from, name) = (self.text.len(), line.name.len());
             self.text.extend_from_slice(text);
             self.names |= bit(other.at(line.name));
-            self.lines.push(Line {
-                name: Place::new(from, from + name),
-                value: Place::new(from + name + 2, from + text.len() - 2),
+            self.lines.push(FieldLine {
+                name: Extent::new(from, from + name),
+                value: Extent::new(from + name + 2, from + text.len() - 2),
             });
         }
     }
@@ -198,9 +198,9 @@ impl Fields {
         line(&mut self.text, name, value);
         let (name_ends, value_begins) = (from + name.len(), from + name.len() + 2);
         self.names |= bit(name);
-        self.lines.push(Line {
-            name: Place::new(from, name_ends),
-            value: Place::new(value_begins, value_begins + value.len()),
+        self.lines.push(FieldLine {
+            name: Extent::new(from, name_ends),
+            value: Extent::new(value_begins, value_begins + value.len()),
         });
     }
 
@@ -239,7 +239,7 @@ impl Fields {
     }
 
     /// The line with its end, where it stands there as it is written, as nearly every one does.
-    fn whole_line(&self, line: &Line) -> Option<&[u8]> {
+    fn whole_line(&self, line: &FieldLine) -> Option<&[u8]> {
         let (name_ends, to) = (line.name.range().end, line.value.range().end);
         let whole = line.value.range().start == name_ends + 2
             && self.text[name_ends + 1] == b' '
@@ -247,11 +247,11 @@ impl Fields {
         whole.then(|| &self.text[line.name.range().start..to + 2])
     }
 
-    fn at(&self, place: Place) -> &[u8] {
+    fn at(&self, place: Extent) -> &[u8] {
         &self.text[place.range()]
     }
 
-    fn is_named(&self, line: &Line, name: &str) -> bool {
+    fn is_named(&self, line: &FieldLine, name: &str) -> bool {
         line.name.len() == name.len() && self.at(line.name) == name.as_bytes()
     }
 }
@@ -299,14 +299,14 @@ mod tests {
         let parts = [("Host", "a"), ("X-A", "1"), ("x-b", "2"), ("empty", ""), ("bare", "x")];
         let place = |part: &str, after: usize| {
             let at = after + String::from_utf8_lossy(&head[after..]).find(part).unwrap();
-            (Place::new(at, at + part.len()), at + part.len())
+            (Extent::new(at, at + part.len()), at + part.len())
         };
         let mut at = 14;
         let lines = parts.iter().map(|(name, value)| {
             let (name, after) = place(name, at);
             let (value, after) = place(value, after + 1);
             at = after;
-            Line { name, value }
+            FieldLine { name, value }
         });
         let fields = Fields::of_head(head, lines.collect());
         assert_eq!(written(&fields), "host: a\r\nx-a: 1\r\nx-b: 2\r\nempty: \r\nbare: x\r\n");

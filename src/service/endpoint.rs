@@ -72,6 +72,21 @@ impl Default for Live {
 const FAILED_CONNECTS: u32 = 3;
 
 impl Endpoint {
+    /// One of which nothing else is known: weight 1, in the gateway's own zone, healthy, without metadata.
+    pub fn of(service: &str, id: u32, address: SocketAddr) -> Self {
+        Endpoint {
+            id,
+            service: service.into(),
+            address,
+            weight: 1,
+            zone: None,
+            local: true,
+            metadata: Metadata::default(),
+            source_healthy: true,
+            live: Arc::default(),
+        }
+    }
+
     /// The strategies would consider it: healthy by its source and by our own checks.
     pub fn usable(&self) -> bool {
         self.source_healthy && self.healthy()

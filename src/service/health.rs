@@ -292,21 +292,7 @@ mod tests {
     /// they are asked for, if they are.
     #[tokio::test]
     async fn checks_follow_what_changes() {
-        use crate::service::endpoint::Live;
-        let endpoint = |id: u32| {
-            Arc::new(Endpoint {
-                id,
-                service: "users".into(),
-                address: ([127, 0, 0, 1], 9).into(),
-                weight: 1,
-                zone: None,
-                local: true,
-                metadata: Default::default(),
-                source_healthy: true,
-                live: Arc::new(Live::default()),
-            })
-        };
-        let all: Vec<_> = (0..6).map(endpoint).collect();
+        let all: Vec<_> = (0..6).map(|id| Arc::new(Endpoint::of("users", id, ([127, 0, 0, 1], 9).into()))).collect();
         let service = |ids: &[usize], path: Option<&str>| {
             let health = path.map(|path| HealthCheck { path: path.into(), ..HealthCheck::default() });
             Arc::new(Service {

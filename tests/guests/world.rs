@@ -50,15 +50,9 @@ pub(crate) fn catalog(seed: u32) -> Arc<Catalog> {
         live.in_flight.store((seed.wrapping_mul(index + 7) >> 3) % 5, Relaxed);
         live.checked(!(seed + index).is_multiple_of(4));
         Arc::new(Endpoint {
-            id: 100 + index,
-            service: service.into(),
-            address: ([10, 0, 0, 1], 8000).into(),
-            weight: 1,
-            zone: None,
             local: index.is_multiple_of(2),
-            metadata: wayside::discovery::Metadata::new(),
-            source_healthy: true,
             live: Arc::new(live),
+            ..Endpoint::of(service, 100 + index, ([10, 0, 0, 1], 8000).into())
         })
     };
     let service = |name: &'static str| {

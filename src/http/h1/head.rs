@@ -5,7 +5,7 @@
 use super::chunks::Chunks;
 use super::flow::Flow;
 use super::line::{decimal, field, request_line};
-use crate::http::fields::{Fields, Line, Place, USUAL};
+use crate::http::fields::{Extent, FieldLine, Fields, USUAL};
 use crate::http::malformed::Malformed;
 use crate::http::request::Parts;
 use crate::http::request::target::Target;
@@ -22,8 +22,8 @@ pub struct Parser {
     searched: usize,
     empty_lines: usize,
     /// Method and target; none: the request line has not come.
-    request: Option<[Place; 2]>,
-    lines: Vec<Line>,
+    request: Option<[Extent; 2]>,
+    lines: Vec<FieldLine>,
     http_10: bool,
     length: Option<u64>,
     chunked: bool,
@@ -107,7 +107,7 @@ impl Parser {
             let (method, target, http_10) = request_line(line)?;
             self.http_10 = http_10;
             self.lines = Vec::with_capacity(USUAL);
-            self.request = Some([Place::of(line, at, method), Place::of(line, at, target)]);
+            self.request = Some([Extent::of(line, at, method), Extent::of(line, at, target)]);
             return Ok(false);
         }
         if line.is_empty() {
@@ -121,7 +121,7 @@ impl Parser {
             return Err(Malformed::HeadTooLarge);
         }
         let (name, value) = field(line)?;
-        self.lines.push(Line { name: Place::of(line, at, name), value: Place::of(line, at, value) });
+        self.lines.push(FieldLine { name: Extent::of(line, at, name), value: Extent::of(line, at, value) });
         // There are two names that matter, so nearly every header is passed by its length.
         if name.len() == 14 && name.eq_ignore_ascii_case(b"content-length") {
             // Also two equal ones: whoever takes the first and whoever takes the last must not be told apart by chance.

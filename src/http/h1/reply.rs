@@ -3,7 +3,7 @@
 //! lines may come first.
 
 use super::line::{decimal, field, status_line};
-use crate::http::fields::{Fields, Line, Place, USUAL};
+use crate::http::fields::{Extent, FieldLine, Fields, USUAL};
 use crate::http::headers::{is_good_response, names_in_connection};
 use crate::http::malformed::Malformed;
 use http::{Method, StatusCode};
@@ -103,7 +103,7 @@ pub fn parse(bytes: &[u8], method: &Method, may_switch: bool, most: Most) -> Res
 struct Read {
     status: StatusCode,
     http_10: bool,
-    lines: Vec<Line>,
+    lines: Vec<FieldLine>,
     bytes: usize,
 }
 
@@ -121,7 +121,7 @@ fn read(bytes: &[u8], most: Most) -> Result<Option<Read>, Bad> {
             (Some(_), _) if lines.len() == most.headers => return Err(Bad::TooMany(most.headers)),
             (Some(_), line) => {
                 let (name, value) = field(line).map_err(Bad::of)?;
-                lines.push(Line { name: Place::of(line, here, name), value: Place::of(line, here, value) });
+                lines.push(FieldLine { name: Extent::of(line, here, name), value: Extent::of(line, here, value) });
             }
         }
     }

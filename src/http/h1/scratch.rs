@@ -79,12 +79,12 @@ mod tests {
         let (scratch, cx) = (Scratch::default(), &mut Context::from_waker(Waker::noop()));
         let mut take = |bytes: Vec<u8>| match scratch.take(cx, &mut &bytes[..]) {
             Poll::Ready(Ok(piece)) => {
-                assert_eq!(piece, bytes);
+                assert!(piece == bytes, "{} of {} bytes", piece.len(), bytes.len());
                 piece
             }
-            other => panic!("{other:?}"),
+            _ => panic!("nothing was read"),
         };
-        let large = |byte| vec![byte; 50_000];
+        let large = |byte| vec![byte; 60_000];
         let first = take(large(1)).as_ptr();
         assert_eq!(take(Vec::new()).len(), 0);
         let held = take(large(2));
@@ -92,7 +92,7 @@ mod tests {
         // What somebody still holds is left alone.
         assert_ne!(take(large(3)).as_ptr(), first);
         let small = take(vec![4; 100]);
-        assert_eq!(held, large(2));
+        assert!(held == large(2));
         drop((held, small));
     }
 }

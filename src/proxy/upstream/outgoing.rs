@@ -15,6 +15,7 @@ use crate::http::settings::Gateway;
 use crate::service::Endpoint;
 use crate::service::decision::{Edits, Forward};
 use crate::telemetry::Counters;
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version};
 use http_body::Body;
 use std::borrow::Cow;
@@ -54,7 +55,7 @@ impl<'a> Outgoing<'a> {
         let Forward { service, edits, .. } = forward;
         let told = edits.host.as_ref().or(service.settings.host.as_ref()).map(HeaderValue::as_bytes);
         let host = told.or_else(|| head.parts.headers.get("host"));
-        let target = target(head, edits);
+        let target = target(head, edits)?;
         let mut outgoing = Outgoing {
             head,
             gateway,
@@ -169,15 +170,20 @@ impl<'a> Outgoing<'a> {
 }
 
 /// Path and query as the upstream gets them: as sent, unless the path had dot segments or a policy changed something.
-fn target<'a>(head: &'a Head, edits: &Edits) -> Cow<'a, str> {
+fn target<'a>(head: &'a Head, edits: &Edits) -> Result<Cow<'a, str>, Error> {
     let (path, query) = (edits.path.as_deref(), edits.query.as_deref());
     if path.is_none() && query.is_none() && !head.path_was_resolved() {
-        return head.parts.target.as_str().into();
+        return Ok(head.parts.target.as_str().into());
     }
     let path = path.unwrap_or_else(|| head.path());
     let query = query.map_or_else(|| head.query(), Some).filter(|query| !query.is_empty());
-    match query {
-        Some(query) => format!("{path}?{query}").into(),
-        None => path.to_owned().into(),
+    let target = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    // What was sent was checked when it came.
+    match PathAndQuery::try_from(target.as_str()) {
+        Ok(_) => Ok(target.into()),
+        Err(_) => Err(Error::Malformed(Malformed::Target)),
     }
 }

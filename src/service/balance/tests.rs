@@ -4,7 +4,7 @@ use super::Strategy;
 use super::{Balancer, Candidates, Chance, Memory, Narrowed, Wanted, narrowed};
 use crate::service::plan::Plan;
 use crate::service::{Endpoint, Service, has_all};
-use crate::service::{InFlight, Live, ServiceLive, Settings};
+use crate::service::{InFlight, ServiceLive, Settings};
 use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_assert_ne, prop_oneof, proptest};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -12,15 +12,9 @@ use std::sync::{Arc, LazyLock};
 fn service(strategy: Strategy, weights: &[u32]) -> Service {
     let endpoint = |(index, weight): (usize, &u32)| {
         Arc::new(Endpoint {
-            id: 100 + index as u32,
-            service: "users".into(),
-            address: ([10, 0, 0, index as u8], 80).into(),
             weight: *weight,
-            zone: None,
-            local: true,
             metadata: [("version".to_owned(), format!("v{}", index % 2))].into(),
-            source_healthy: true,
-            live: Arc::new(Live::default()),
+            ..Endpoint::of("users", 100 + index as u32, ([10, 0, 0, index as u8], 80).into())
         })
     };
     let settings = Settings { strategy, ..crate::service::Settings::of("test") };

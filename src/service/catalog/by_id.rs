@@ -58,21 +58,10 @@ impl ById {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::endpoint::Live;
     use proptest::prelude::*;
 
     fn endpoint(id: u32) -> Arc<Endpoint> {
-        Arc::new(Endpoint {
-            id,
-            service: "users".into(),
-            address: ([10, 0, 0, 1], 80).into(),
-            weight: 1,
-            zone: None,
-            local: true,
-            metadata: Default::default(),
-            source_healthy: true,
-            live: Arc::new(Live::default()),
-        })
+        Arc::new(Endpoint::of("users", id, ([10, 0, 0, 1], 80).into()))
     }
 
     proptest! {

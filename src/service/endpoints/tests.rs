@@ -1,7 +1,6 @@
 //! What is kept ready is what a walk over all endpoints finds, whatever changes.
 
 use super::*;
-use crate::service::endpoint::Live;
 use crate::service::has_all;
 use proptest::prelude::*;
 
@@ -34,15 +33,8 @@ fn changes() -> impl Strategy<Value = Vec<Change>> {
 
 fn endpoint(id: u32) -> Endpoint {
     Endpoint {
-        id,
-        service: "users".into(),
-        address: ([10, 0, (id / 256) as u8, id as u8], 80).into(),
-        weight: 1,
-        zone: None,
-        local: true,
         metadata: [("version".to_owned(), "v0".to_owned()), ("pod".to_owned(), id.to_string())].into(),
-        source_healthy: true,
-        live: Arc::new(Live::default()),
+        ..Endpoint::of("users", id, ([10, 0, (id / 256) as u8, id as u8], 80).into())
     }
 }
 

@@ -42,17 +42,7 @@ pub(crate) fn service(name: &str) -> Arc<Service> {
 }
 
 pub(crate) fn attempt(span_id: u64, outcome: Result<u16, AttemptError>) -> Attempt {
-    let endpoint = Endpoint {
-        id: 1,
-        service: "users".into(),
-        address: "127.0.0.1:9001".parse().unwrap(),
-        weight: 1,
-        zone: None,
-        local: true,
-        metadata: Default::default(),
-        source_healthy: true,
-        live: Arc::default(),
-    };
+    let endpoint = Endpoint::of("users", 1, ([127, 0, 0, 1], 9001).into());
     Attempt {
         span_id,
         endpoint: Arc::new(endpoint),
