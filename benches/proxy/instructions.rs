@@ -3,6 +3,7 @@
 use crate::CLIENTS;
 use crate::load::{self, Protocol};
 use crate::process::Process;
+use crate::programs;
 use anyhow::{Context as _, ensure};
 use rustls::ClientConfig;
 use std::path::Path;
@@ -21,6 +22,9 @@ pub async fn count(config: &Path, tls: &Arc<ClientConfig>) -> anyhow::Result<Opt
     if !found("valgrind") || !found("callgrind_control") {
         return Ok(None);
     }
+    // A policy is compiled by a process of the gateway's own program, which it cannot find under valgrind; what is compiled
+    // already, it finds in its cache.
+    programs::gateway(config)?.end()?;
     let counted = config.with_extension("callgrind");
     let arguments = [
         "--tool=callgrind".to_owned(),
