@@ -159,9 +159,11 @@ async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize))
         [("declared route", Decides::Route), ("policy canary", Decides::Canary), ("policy tenant", Decides::Tenant)]
     {
         let config = configured(&format!("counted {name}"), 1, decides)?;
-        match instructions::count(&config, &tls).await? {
-            Some(count) => println!("{name:<28} {count:.0}"),
-            None => println!("{name:<28} not counted: valgrind is not installed"),
+        // Not all that a policy's call does is possible under every valgrind.
+        match instructions::count(&config, &tls).await {
+            Ok(Some(count)) => println!("{name:<28} {count:.0}"),
+            Ok(None) => println!("{name:<28} not counted: valgrind is not installed"),
+            Err(error) => println!("{name:<28} not counted: {error:#}"),
         }
     }
     Ok(failed)
