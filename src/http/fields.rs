@@ -136,13 +136,9 @@ impl Fields {
                 self.append(other.at(line.name), other.at(line.value));
                 continue;
             };
-            let (from, name) = (self.text.len(), line.name.len());
+            let from = self.text.len();
             self.text.extend_from_slice(text);
-            self.names |= bit(other.at(line.name));
-            self.lines.push(FieldLine {
-                name: Extent::new(from, from + name),
-                value: Extent::new(from + name + 2, from + text.len() - 2),
-            });
+            self.note(from, other.at(line.name));
         }
     }
 
@@ -161,7 +157,7 @@ impl Fields {
     /// The first line's value of this name, which is in lower case here and below.
     #[inline]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        if self.names & bit(name.as_bytes()) == 0 { None } else { self.first(name) }
+        if self.may_have(&[name]) { self.first(name) } else { None }
     }
 
     fn first(&self, name: &str) -> Option<&[u8]> {
@@ -171,7 +167,7 @@ impl Fields {
     /// All lines' values of this name.
     #[inline]
     pub fn all<'a>(&'a self, name: &str) -> impl DoubleEndedIterator<Item = &'a [u8]> {
-        let lines = if self.names & bit(name.as_bytes()) == 0 { &[][..] } else { &self.lines };
+        let lines = if self.may_have(&[name]) { &self.lines[..] } else { &[] };
         lines.iter().filter(|line| self.is_named(line, name)).map(|line| self.at(line.value))
     }
 
@@ -196,11 +192,16 @@ impl Fields {
     pub fn append(&mut self, name: impl AsRef<[u8]>, value: &[u8]) {
         let (name, from) = (name.as_ref(), self.text.len());
         line(&mut self.text, name, value);
-        let (name_ends, value_begins) = (from + name.len(), from + name.len() + 2);
+        self.note(from, name);
+    }
+
+    /// The line of this name that was written last, which begins at `from`.
+    fn note(&mut self, from: usize, name: &[u8]) {
+        let name_ends = from + name.len();
         self.names |= bit(name);
         self.lines.push(FieldLine {
             name: Extent::new(from, name_ends),
-            value: Extent::new(value_begins, value_begins + value.len()),
+            value: Extent::new(name_ends + 2, self.text.len() - 2),
         });
     }
 
@@ -212,7 +213,7 @@ impl Fields {
 
     /// Takes away all lines of this name.
     pub fn remove(&mut self, name: &str) {
-        if self.names & bit(name.as_bytes()) != 0 {
+        if self.may_have(&[name]) {
             self.retain(|other| other != name.as_bytes());
         }
     }

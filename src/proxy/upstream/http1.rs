@@ -184,12 +184,18 @@ pub(super) async fn exchange(
                 }
             }
             interim.asked = false;
-            let look = |new: &[u8]| look(&mut held, new, (method, may_switch), most, &mut interim);
+            let look = |new: &[u8]| {
+                let before = held.len();
+                let seen = look(&mut held, new, (method, may_switch), most, &mut interim);
+                // Only behind a response's head something is left to be taken.
+                let heads = if let Ok(Some((_, at))) = &seen { at.saturating_sub(before) } else { new.len() };
+                (seen, heads)
+            };
             let seen = match link.poll_take_behind(cx, &pools.scratch, look) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Lost::Link(broken.take().unwrap_or(error)))),
                 Poll::Ready(Ok((Err(lost), _))) => return Poll::Ready(Err(lost)),
-                Poll::Ready(Ok((Ok(reply), early))) => reply.map(|reply| (reply, early)),
+                Poll::Ready(Ok((Ok(seen), early))) => seen.map(|(reply, _)| (reply, early)),
             };
             match seen {
                 None if interim.asked => {
@@ -211,24 +217,8 @@ fn is_closed(error: &io::Error) -> bool {
     matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted)
 }
 
-/// Looks at what came: the response's head, or nothing yet; and how many of the new bytes belong to heads.
+/// Looks at what came: nothing yet, or the response's head and where it ends, counted from the first byte that was held.
 fn look(
-    held: &mut Vec<u8>,
-    new: &[u8],
-    (method, may_switch): (&Method, bool),
-    most: Most,
-    interim: &mut Interim<'_>,
-) -> (Result<Option<Reply>, Lost>, usize) {
-    let before = held.len();
-    match heads(held, new, (method, may_switch), most, interim) {
-        Ok(Some((reply, at))) => (Ok(Some(reply)), at.saturating_sub(before)),
-        Ok(None) => (Ok(None), new.len()),
-        Err(lost) => (Err(lost), new.len()),
-    }
-}
-
-/// The same with how many bytes come before what follows the head, those of before included.
-fn heads(
     held: &mut Vec<u8>,
     new: &[u8],
     (method, may_switch): (&Method, bool),

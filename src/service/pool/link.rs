@@ -49,11 +49,6 @@ impl Link {
         self.0.written.get()
     }
 
-    /// Reads what is there, up to the buffer's length; 0: the endpoint has closed its side.
-    pub fn poll_read_some(&self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.0.socket.borrow_mut().poll_read_some(cx, into)
-    }
-
     /// Reads a piece of a body; none: the endpoint has closed its side.
     pub fn poll_take(&self, cx: &mut Context<'_>, scratch: &Scratch) -> Poll<io::Result<Bytes>> {
         scratch.take(cx, &mut *self.0.socket.borrow_mut())
@@ -92,7 +87,7 @@ impl Link {
             return matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         }
         // What TLS says for itself, such as tickets, is read on the way.
-        self.poll_read_some(&mut Context::from_waker(Waker::noop()), &mut [0]).is_pending()
+        self.0.socket.borrow_mut().poll_read_some(&mut Context::from_waker(Waker::noop()), &mut [0]).is_pending()
     }
 
     /// The same as far as the runtime has heard, which costs nothing.
