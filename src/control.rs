@@ -151,7 +151,7 @@ impl Control {
                 match &report {
                     Report::Service(service, _) => drop(self.waiting.remove(&(source.clone(), Some(service.clone())))),
                     Report::All(_) => self.waiting.retain(|(awaited, _)| *awaited != source),
-                    Report::Failed(..) => {}
+                    Report::Confirmed | Report::Failed(..) => {}
                 }
                 if self.world.report(&source, report) {
                     self.publish();

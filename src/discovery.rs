@@ -4,8 +4,10 @@ pub mod backoff;
 pub mod consul;
 pub mod file;
 pub mod guard;
+pub mod keeper;
 pub mod kinds;
 pub mod left_out;
+pub mod listing;
 pub mod registry;
 
 pub use kinds::SourceSettings;
@@ -58,6 +60,8 @@ pub enum Report {
     Service(Arc<str>, Observed),
     /// The whole lists of all its services: one that is missing here is gone.
     All(BTreeMap<Arc<str>, Observed>),
+    /// What it said last still holds, for all services that are not held.
+    Confirmed,
     /// It could not be read (for this service; none: for all). What was known stays, and is stale.
     Failed(Option<Arc<str>>, String),
 }
@@ -75,6 +79,14 @@ pub struct Observed {
     pub left_out: Vec<LeftOut>,
     /// Why the newest answer is held back, while it is; then `endpoints` is what counted before.
     pub held: Option<String>,
+}
+
+impl Observed {
+    /// What is wrong with it, where all of its entries are bad: to apply it would remove what works.
+    pub fn problem(&self) -> Option<String> {
+        let LeftOut { entry, reason } = self.left_out.first().filter(|_| self.endpoints.is_empty())?;
+        Some(format!("none of the {} entries can be used; the first, {entry}: {reason}", self.skipped))
+    }
 }
 
 /// One endpoint as a source reports it.

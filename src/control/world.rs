@@ -103,6 +103,12 @@ impl World {
                 }
                 changed
             }
+            Report::Confirmed => {
+                let lasts = |known: &&Known| known.source == *source && known.observed.held.is_none();
+                let services = self.known.iter().filter(|(_, known)| lasts(known)).map(|(service, _)| service);
+                services.filter_map(|service| self.services.get(service)).for_each(confirm);
+                false
+            }
             Report::Failed(service, problem) => {
                 let shown = service.as_deref().unwrap_or("all");
                 tracing::warn!(%source, service = shown, problem, "source failed; what was known stays");

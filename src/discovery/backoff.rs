@@ -5,8 +5,6 @@ use std::time::Duration;
 
 /// The first wait, at most.
 const FIRST: Duration = Duration::from_millis(100);
-/// Any wait, at most, unless more is asked for.
-const MOST: Duration = Duration::from_secs(10);
 /// Any wait, at least: chance alone would now and then not wait at all.
 const LEAST: Duration = Duration::from_millis(10);
 
@@ -20,14 +18,17 @@ pub struct Backoff {
 }
 
 impl Backoff {
+    /// Any wait, at most, unless more is asked for.
+    pub const MOST: Duration = Duration::from_secs(10);
+
     /// The same seed gives the same waits.
     pub fn new(seed: u64) -> Self {
-        Backoff { failures: 0, chance: Chance(seed), most: MOST }
+        Backoff { failures: 0, chance: Chance(seed), most: Self::MOST }
     }
 
     /// With a seed of its own.
     pub fn seeded() -> Self {
-        Backoff { failures: 0, chance: Chance::seeded(), most: MOST }
+        Backoff { failures: 0, chance: Chance::seeded(), most: Self::MOST }
     }
 
     /// The bound doubles up to this instead.
@@ -37,9 +38,14 @@ impl Backoff {
 
     /// How long to wait after one more failure.
     pub fn wait(&mut self) -> Duration {
-        let whole = FIRST.saturating_mul(1 << self.failures.min(16)).min(self.most);
+        self.wait_within(self.most)
+    }
+
+    /// The same, with another bound for this one.
+    pub fn wait_within(&mut self, most: Duration) -> Duration {
+        let whole = FIRST.saturating_mul(1 << self.failures.min(16)).min(most);
         self.failures = self.failures.saturating_add(1);
-        let range = whole - LEAST;
+        let range = whole.saturating_sub(LEAST);
         let micros = usize::try_from(range.as_micros()).unwrap_or(usize::MAX);
         LEAST + Duration::from_micros(self.chance.below(micros) as u64)
     }

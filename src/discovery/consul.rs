@@ -6,16 +6,16 @@ mod answer;
 mod health;
 mod watch;
 
+use super::keeper::{Keeper, Known};
 use super::registry::consul::{self as registry, Client};
-use super::{Build, Lookup, Observed, Reports, Source};
+use super::{Build, Lookup, Reports, Source};
 use crate::base::keys;
 use health::Health;
 use serde::Deserialize;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `[sources.NAME]` with `kind = "consul"`.
@@ -88,15 +88,6 @@ pub struct Consul {
     known: Known,
 }
 
-/// What was last applied for each lookup. It outlives a watch, so that a changed configuration does not make an empty
-/// answer a first one, which would be applied at once.
-type Known = Arc<Mutex<BTreeMap<Key, Observed>>>;
-type Key = (Arc<str>, String, Vec<String>);
-
-fn key(lookup: &Lookup) -> Key {
-    (Arc::clone(&lookup.service), lookup.registered_as.clone(), lookup.tags.clone())
-}
-
 /// Reads a table of this kind.
 pub(super) fn read(table: toml::Table, folder: &Path) -> Result<Build, String> {
     let settings = Settings::read(table, folder)?;
@@ -116,10 +107,9 @@ impl Consul {
 
 impl Source for Consul {
     fn watch(&self, lookups: Vec<Lookup>, reports: Reports) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let (health, known) = (Arc::clone(&self.health), Arc::clone(&self.known));
+        let (health, known) = (Arc::clone(&self.health), self.known.clone());
         Box::pin(async move {
-            let keys: Vec<Key> = lookups.iter().map(key).collect();
-            known.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| keys.contains(key));
+            known.retain(&lookups);
             if health.client.watches(lookups.len()) {
                 let (services, most) = (lookups.len(), health.settings.client.max_connections);
                 tracing::info!(source = %reports.source, services, most, "more services than connections: they take turns");
@@ -127,7 +117,8 @@ impl Source for Consul {
             // The set ends its tasks when this future is dropped.
             let mut watches = tokio::task::JoinSet::new();
             for lookup in lookups {
-                watches.spawn(watch::run(Arc::clone(&health), Arc::clone(&known), lookup, reports.clone()));
+                let keeper = Keeper::new(lookup, &known, health.settings.confirm_after, reports.clone());
+                watches.spawn(watch::run(Arc::clone(&health), keeper));
             }
             // None of them ends by itself, so this is a bug of ours: all begin anew. What was applied is known.
             match watches.join_next().await {

@@ -2,6 +2,9 @@
 //! answer means, is the job of who asks.
 
 pub mod consul;
+pub mod credential;
+pub mod grpc;
+pub mod members;
 
 /// Why a registry gave no answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +30,8 @@ pub enum Kind {
 }
 
 impl Failure {
-    fn new(kind: Kind, problem: impl Into<String>) -> Self {
+    /// Trouble of this kind.
+    pub fn new(kind: Kind, problem: impl Into<String>) -> Self {
         Failure { kind, problem: problem.into() }
     }
 }

@@ -47,17 +47,29 @@ impl Watched {
         Watched { reports, task: tokio::spawn(watch), fewest: None, problems: vec![] }
     }
 
+    /// The next report but those that only confirm.
+    async fn report(&mut self, within: Duration) -> Report {
+        let all = async {
+            loop {
+                match self.reports.recv().await.unwrap().1 {
+                    Report::Confirmed => {}
+                    report => return report,
+                }
+            }
+        };
+        let report = tokio::time::timeout(within, all).await;
+        report.unwrap_or_else(|_| panic!("no report within {within:?}; problems: {:?}", self.problems))
+    }
+
     /// The next report. Err: its problem.
     pub async fn next(&mut self, within: Duration) -> Result<Observed, String> {
-        let report = tokio::time::timeout(within, self.reports.recv()).await;
-        let Ok(report) = report else { panic!("no report within {within:?}; problems: {:?}", self.problems) };
-        match report.unwrap().1 {
+        match self.report(within).await {
             Report::Service(_, observed) => {
                 let count = observed.endpoints.len();
                 self.fewest = Some(self.fewest.map_or(count, |fewest| fewest.min(count)));
                 Ok(observed)
             }
-            Report::All(_) => panic!("a report about one service was expected"),
+            Report::All(_) | Report::Confirmed => panic!("a report about one service was expected"),
             Report::Failed(_, problem) => {
                 self.problems.push(problem.clone());
                 Err(problem)
@@ -68,11 +80,9 @@ impl Watched {
     /// The next report of any service, problems noted.
     pub async fn any(&mut self, within: Duration) -> (Arc<str>, Observed) {
         loop {
-            let report = tokio::time::timeout(within, self.reports.recv()).await;
-            let Ok(report) = report else { panic!("no report within {within:?}; problems: {:?}", self.problems) };
-            match report.unwrap().1 {
+            match self.report(within).await {
                 Report::Service(service, observed) => return (service, observed),
-                Report::All(_) => panic!("a report about one service was expected"),
+                Report::All(_) | Report::Confirmed => panic!("a report about one service was expected"),
                 Report::Failed(_, problem) => self.problems.push(problem),
             }
         }

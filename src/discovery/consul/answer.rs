@@ -7,27 +7,10 @@
 //! - Metadata: `Service.Meta`; `tags`, joined by commas, where there are any and the meta has no such key; `zone` from
 //!   `Node.Meta` where the service's has none.
 
-use crate::discovery::left_out::{self, LeftOut};
-use crate::discovery::{Entry, Metadata};
+use crate::discovery::listing::{Listing, usable};
+use crate::discovery::{Entry, Metadata, Observed};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-
-/// One answer, read.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    pub(super) endpoints: Vec<Entry>,
-    pub(super) skipped: u32,
-    pub(super) left_out: Vec<LeftOut>,
-}
-
-impl Answer {
-    /// What is wrong with it, where all of its entries are bad: to apply it would remove what works.
-    pub(super) fn problem(&self) -> Option<String> {
-        let LeftOut { entry, reason } = self.left_out.first().filter(|_| self.endpoints.is_empty())?;
-        Some(format!("none of the {} entries can be used; the first, {entry}: {reason}", self.skipped))
-    }
-}
 
 // Go writes empty lists and maps as null, hence the options.
 #[derive(Deserialize)]
@@ -68,37 +51,21 @@ struct Check {
     status: String,
 }
 
-/// Reads an answer. Bad entries are left out, counted and named.
+/// Reads an answer, whose revision is not in it. Bad entries are left out, counted and named.
 ///
 /// # Errors
 /// What is wrong with the answer as a whole.
-pub(super) fn parse(body: &[u8]) -> Result<Answer, String> {
+pub(super) fn parse(body: &[u8]) -> Result<Observed, String> {
     let raw: Vec<serde_json::Value> =
         serde_json::from_slice(body).map_err(|e| format!("the answer is no JSON list ({e})"))?;
-    let mut answer = Answer { endpoints: Vec::with_capacity(raw.len()), skipped: 0, left_out: Vec::new() };
-    let mut places = BTreeMap::new();
-    for (number, value) in raw.into_iter().enumerate() {
-        match entry(&value) {
-            // Registered twice, under two ids: one endpoint, healthy if either is.
-            Ok(entry) => match places.get(&entry.address) {
-                Some(place) => {
-                    let first: &mut Entry = &mut answer.endpoints[*place];
-                    if entry.healthy && !first.healthy {
-                        *first = entry;
-                    }
-                }
-                None => {
-                    places.insert(entry.address, answer.endpoints.len());
-                    answer.endpoints.push(entry);
-                }
-            },
-            Err(problem) => {
-                answer.skipped += 1;
-                left_out::note(&mut answer.left_out, &name(&value, number), &problem);
-            }
+    let mut listing = Listing::default();
+    for (number, value) in raw.iter().enumerate() {
+        match entry(value) {
+            Ok(entry) => listing.add("", Ok(entry)),
+            Err(problem) => listing.add(&name(value, number), Err(problem)),
         }
     }
-    Ok(answer)
+    Ok(listing.observed(""))
 }
 
 /// What a bad entry is called: its id, else its place in the list, and its address as far as there is one.
@@ -119,14 +86,7 @@ fn entry(value: &serde_json::Value) -> Result<Entry, String> {
     let node = raw.node.unwrap_or(Node { address: None, meta: None });
     let own = raw.service.address.filter(|address| !address.is_empty());
     let written = own.or(node.address).unwrap_or_default();
-    let bare = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&written);
-    let ip: IpAddr = bare.parse().map_err(|_| format!("`{written}` is no IP address"))?;
-    if ip.is_unspecified() {
-        return Err(format!("`{written}` is no address to connect to"));
-    }
-    if raw.service.port == 0 {
-        return Err("port 0".to_owned());
-    }
+    let address = usable(&written, raw.service.port)?;
     let has = |status: &str| raw.checks.iter().flatten().any(|check| check.status == status);
     let tags = raw.service.tags.unwrap_or_default();
     let tagged = tags.iter().find_map(|tag| tag.strip_prefix("weight:")?.trim().parse().ok());
@@ -138,12 +98,7 @@ fn entry(value: &serde_json::Value) -> Result<Entry, String> {
     if let Some(zone) = node.meta.and_then(|mut meta| meta.remove("zone")) {
         metadata.entry("zone".to_owned()).or_insert(zone);
     }
-    Ok(Entry {
-        address: SocketAddr::new(ip, raw.service.port),
-        weight: tagged.or(registered).unwrap_or(1),
-        healthy: !has("critical"),
-        metadata,
-    })
+    Ok(Entry { address, weight: tagged.or(registered).unwrap_or(1), healthy: !has("critical"), metadata })
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! The question to the health endpoint, and what is made of its answer. It follows
 //! developer.hashicorp.com/consul/api-docs/health#list-service-instances.
 
-use super::answer::{self, Answer};
+use super::answer;
 use super::{Settings, States};
-use crate::discovery::Lookup;
 use crate::discovery::registry::consul::{Client, Query};
 use crate::discovery::registry::{Failure, Kind};
+use crate::discovery::{Lookup, Observed};
 
 /// Asks one agent for services.
 #[derive(Debug)]
@@ -19,9 +19,7 @@ pub(super) struct Health {
 pub(super) struct Reply {
     /// Consul's index; 0: there was none.
     pub(super) index: u64,
-    pub(super) answer: Answer,
-    /// What is wrong with all of its entries.
-    pub(super) unusable: Option<Failure>,
+    pub(super) observed: Observed,
 }
 
 impl Health {
@@ -38,16 +36,17 @@ impl Health {
             return Err(Failure { kind: Kind::BadAnswer, problem });
         }
         let reply = self.client.get(&Query { path: &path, parameters: &parameters, index }).await?;
-        let mut answer = answer::parse(&reply.body).map_err(|problem| reply.failure(Kind::BadAnswer, &problem))?;
+        let observed = answer::parse(&reply.body);
+        let mut observed = observed.map_err(|problem| reply.failure(Kind::BadAnswer, &problem))?;
+        observed.revision = reply.index.to_string();
         if self.settings.states == States::NotCritical {
-            answer.endpoints.retain(|entry| entry.healthy);
+            observed.endpoints.retain(|entry| entry.healthy);
         }
-        if answer.endpoints.is_empty() && reply.header("x-consul-results-filtered-by-acls") == Some("true") {
+        if observed.endpoints.is_empty() && reply.header("x-consul-results-filtered-by-acls") == Some("true") {
             let problem = "the answer is empty because the token may not read the service or its nodes";
             return Err(reply.failure(Kind::Denied, problem));
         }
-        let unusable = answer.problem().map(|problem| reply.failure(Kind::BadAnswer, &problem));
-        Ok(Reply { index: reply.index, answer, unusable })
+        Ok(Reply { index: reply.index, observed })
     }
 
     /// What of a service is asked for.

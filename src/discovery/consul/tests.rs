@@ -1,4 +1,5 @@
 use super::States;
+use crate::discovery::registry::credential::Credential;
 use crate::discovery::{Lookup, SourceSettings};
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +20,7 @@ fn defaults() {
 #[test]
 fn states_and_relative_paths() {
     let settings = parse("address = \"https://consul/base/\"\ntoken_file = \"token\"\npassing = false").unwrap();
-    assert_eq!(settings.client.token, Some(super::registry::Token::File("/etc/wayside/token".into())));
+    assert_eq!(settings.client.token, Credential::of("token", None, Some("/etc/wayside/token".into())).unwrap());
     assert_eq!(settings.states, States::All);
     for (key, states) in [
         ("passing = true", States::Passing),

@@ -6,10 +6,9 @@ mod settings;
 mod share;
 
 pub use index::Index;
-pub use settings::{Address, Settings, Token};
+pub use settings::{Address, Settings};
 
 use super::{Failure, Kind};
-use crate::base::files;
 use crate::base::secret::Secret;
 use crate::http::tls;
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -23,8 +22,6 @@ const CONNECT: Duration = Duration::from_secs(3);
 const ANSWER: Duration = Duration::from_secs(5);
 /// How much of an error's body is shown, bytes.
 const SHOWN: usize = 160;
-/// No token is longer, bytes.
-const TOKEN_BYTES: u64 = 64 << 10;
 /// How long an error's body is waited for.
 const SAYING: Duration = Duration::from_secs(1);
 
@@ -123,7 +120,10 @@ impl Client {
     /// What went wrong, of which kind, in one line that names the agent.
     pub async fn get(&self, query: &Query<'_>) -> Result<Reply, Failure> {
         let _turn = self.share.turn().await;
-        let token = self.token().await.map_err(|problem| Failure::new(Kind::Denied, problem))?;
+        let token = match &self.settings.token {
+            None => None,
+            Some(token) => Some(token.read().await.map_err(|problem| Failure::new(Kind::Denied, problem))?),
+        };
         let voice = Voice { address: self.settings.address.to_string(), token };
         match self.ask(query, voice.token.as_ref()).await {
             Ok((headers, body)) => {
@@ -183,22 +183,6 @@ impl Client {
             url.set_query(None);
         }
         Ok(url)
-    }
-
-    async fn token(&self) -> Result<Option<Secret>, String> {
-        match &self.settings.token {
-            None => Ok(None),
-            Some(Token::Value(token)) => Ok(Some(token.clone())),
-            Some(Token::File(file)) => {
-                let text = files::read_text_beside(file, TOKEN_BYTES).await;
-                let text = text.map_err(|e| format!("token_file {}: cannot be read: {e}", file.display()))?;
-                match text.trim() {
-                    // To ask without a token would be answered with an empty list, not with an error.
-                    "" => Err(format!("token_file {}: is empty", file.display())),
-                    token => Ok(Some(Secret::new(token))),
-                }
-            }
-        }
     }
 }
 

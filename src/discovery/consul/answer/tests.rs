@@ -1,4 +1,5 @@
 use super::*;
+use crate::discovery::left_out::LeftOut;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -16,7 +17,7 @@ fn entry_with(service: Value) -> Value {
     entry
 }
 
-fn read(entries: &[Value]) -> Result<Answer, String> {
+fn read(entries: &[Value]) -> Result<Observed, String> {
     parse(&serde_json::to_vec(entries).unwrap())
 }
 
@@ -166,7 +167,7 @@ fn garbage_is_an_error() {
     }
     assert!(parse(&[b'['; 100_000]).is_err());
     assert!(parse(b"[\xff]").is_err());
-    assert_eq!(parse(b" [ ] ").unwrap(), Answer { endpoints: vec![], skipped: 0, left_out: vec![] });
+    assert_eq!(parse(b" [ ] ").unwrap(), Observed::default());
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

@@ -1,6 +1,7 @@
 //! How an agent of Consul is reached: the keys that everything has which asks one.
 
 use crate::base::secret::Secret;
+use crate::discovery::registry::credential::Credential;
 use serde::Deserialize;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -13,22 +14,13 @@ pub struct Settings {
     /// The agent's HTTP API.
     pub address: Address,
     /// Where the ACL token comes from; none: anonymous.
-    pub token: Option<Token>,
+    pub token: Option<Credential>,
     /// How long one query waits for a change: 1 s to 10 min.
     pub wait: Duration,
     /// The largest answer that is read, bytes.
     pub max_answer: usize,
     /// Connections to the agent at once: 1 to 10,000. With more to watch than that, they take turns.
     pub max_connections: usize,
-}
-
-/// Where an ACL token comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Token {
-    /// The configuration.
-    Value(Secret),
-    /// A file that is read for each query, so a new token needs no restart. White space around it is dropped.
-    File(PathBuf),
 }
 
 /// An `http` or `https` URL. `Debug` and `Display` leave out user and password.
@@ -85,13 +77,7 @@ impl TryFrom<Raw> for Settings {
         if !matches!(url.scheme(), "http" | "https") || url.query().is_some() || url.fragment().is_some() {
             return Err(format!("{expected}, without a query"));
         }
-        let token = match (raw.token, raw.token_file) {
-            (Some(_), Some(_)) => return Err("`token` and `token_file` exclude each other".to_owned()),
-            (Some(token), None) if token.expose().trim().is_empty() => return Err("`token` is empty".to_owned()),
-            (Some(token), None) => Some(Token::Value(token)),
-            (None, Some(file)) => Some(Token::File(file)),
-            (None, None) => None,
-        };
+        let token = Credential::of("token", raw.token, raw.token_file)?;
         if !(1..=10_000).contains(&raw.max_connections) {
             return Err(format!("`max_connections`: {} is not between 1 and 10000", raw.max_connections));
         }
@@ -108,10 +94,7 @@ impl TryFrom<Raw> for Settings {
 
 impl Settings {
     /// The same, where relative paths are relative to this folder.
-    pub fn at(mut self, folder: &Path) -> Self {
-        if let Some(Token::File(file)) = &mut self.token {
-            *file = folder.join(&*file);
-        }
-        self
+    pub fn at(self, folder: &Path) -> Self {
+        Settings { token: self.token.map(|token| token.at(folder)), ..self }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::discovery::registry::credential::Credential;
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -18,7 +19,7 @@ fn defaults_and_bounds() {
     let text = "address = \"https://consul/base/\"\nwait = \"1h\"\ntoken_file = \"token\"";
     let settings = toml::from_str::<Settings>(text).unwrap().at(Path::new("/etc/wayside"));
     assert_eq!(settings.wait, Duration::from_secs(600));
-    assert_eq!(settings.token, Some(Token::File("/etc/wayside/token".into())));
+    assert_eq!(settings.token, Credential::of("token", None, Some("/etc/wayside/token".into())).unwrap());
     assert_eq!(settings.address.to_string(), "https://consul/base");
 }
 
@@ -42,14 +43,15 @@ async fn a_token_file_is_read_each_time_and_never_taken_for_no_token() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
     let client = client(&format!("address = \"http://c\"\ntoken_file = {file:?}"));
-    assert!(client.token().await.unwrap_err().contains("cannot be read"));
+    let token = client.settings.token.clone().unwrap();
+    assert!(token.read().await.unwrap_err().contains("cannot be read"));
     std::fs::write(&file, " \n").unwrap();
-    assert!(client.token().await.unwrap_err().contains("is empty"));
+    assert!(token.read().await.unwrap_err().contains("is empty"));
     let query = Query { path: &["kv"], parameters: &[], index: 0 };
     assert_eq!(client.get(&query).await.unwrap_err().kind, Kind::Denied);
-    for token in ["first", "second"] {
-        std::fs::write(&file, format!("{token}\n")).unwrap();
-        assert_eq!(client.token().await.unwrap().unwrap().expose(), token);
+    for written in ["first", "second"] {
+        std::fs::write(&file, format!("{written}\n")).unwrap();
+        assert_eq!(token.read().await.unwrap().expose(), written);
     }
 }
 
