@@ -45,3 +45,28 @@ go_install() {
     || give_up "$help ($(grep -v '^go: downloading' "$work/log" | tail -n 1))"
   keep "$work/$3" "$1"
 }
+
+# debian PROGRAM FILE PACKAGES...: unpacks Debian's packages, with what this system lacks of what they need, into the cache,
+# and keeps a script that runs FILE of them with their libraries; $help says what is needed.
+debian() {
+  local program=$1 file=$2; shift 2
+  for tool in apt-get dpkg; do type -P $tool >/dev/null || give_up "$help"; done
+  say "installing into target/servers/ (once)"
+  work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
+  mkdir -p "$work"/{lists,archives}/partial
+  for step in update "--download-only install $*"; do
+    # shellcheck disable=SC2086
+    apt-get -qq -y --no-install-recommends -o Dir::State::lists="$work/lists" -o Dir::Cache::archives="$work/archives" \
+      -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Acquire::Retries=2 -o Debug::NoLocking=true \
+      $step >"$work/log" 2>&1 || give_up "$help (apt-get $step: $(grep -m 1 '^E:' "$work/log" || true))"
+  done
+  local root=$cache/$program/root
+  rm -rf "$root"; mkdir -p "$root"
+  for package in "$work"/archives/*.deb; do dpkg -x "$package" "$root" || give_up "$help"; done
+  local libraries=$root/usr/lib/$(uname -m)-linux-gnu
+  cat > "$work/script" <<END
+#!/bin/sh
+LD_LIBRARY_PATH='$libraries:$libraries/pulseaudio' exec '$root/$file' "\$@"
+END
+  keep "$work/script" "$program"
+}
