@@ -1,12 +1,13 @@
 # make demo    see it at work; needs nothing but cargo
 # make check   format, lint, unit tests: a minute
 # make test    everything, with real servers, which are installed under target/ the first time (minutes)
+# make registries  each source against its real registry, through a network that fails; tells how long changes take (part of make test)
 # make e2e     the whole thread with a real Consul and a real Jaeger (part of make test)
 # make bench   what a head's checks, a pick, a route, a policy call and a whole request cost; the last beside a bare hyper proxy
 # make soak    nothing is left of 10,000 connections of each kind, round after round (part of make test with 1,000)
 # make fuzz    each fuzz target for a minute; `make fuzz SECONDS=600` for longer
 # make guests  the example policies from source, into target/guests/
-.PHONY: demo check test e2e guests servers bench soak fuzz
+.PHONY: demo check test registries e2e guests servers bench soak fuzz
 demo:
 	cargo run -- demo
 check:
@@ -17,6 +18,7 @@ guests:
 	scripts/guests
 servers:
 	@scripts/servers/consul >/dev/null
+	@scripts/servers/etcd >/dev/null
 	@scripts/servers/jaeger >/dev/null
 	@scripts/servers/chromium >/dev/null
 	@scripts/servers/h2spec >/dev/null
@@ -24,8 +26,10 @@ servers:
 	@scripts/servers/grpc-interop-client >/dev/null
 	@scripts/servers/grpc-interop-server >/dev/null
 test: check servers guests
-	cargo test --lib --bins --test all
+	cargo test --lib --bins --test all --test registries
 	cargo test --test load -- --test-threads=1
+registries: servers
+	cargo test --test registries -- --nocapture
 e2e: servers
 	cargo test --test load -- --nocapture --test-threads=1 e2e:: swap::
 bench:

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod consul;
+pub mod etcd;
 pub mod file;
 pub mod guard;
 pub mod keeper;

@@ -1,6 +1,7 @@
 //! What tests share: the real program on free ports, origins, clients, and the servers beside it.
 
 pub mod certificates;
+pub mod etcd;
 pub mod fake_consul;
 pub mod gateway;
 pub mod origin;

@@ -71,6 +71,21 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Holds it (SIGSTOP): it keeps its sockets and says nothing.
+    pub fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn go_on(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
     /// Looks until `ready` says so. Err: it ended first, with what it wrote.
     pub async fn ready<F: Future<Output = bool>>(&mut self, mut ready: impl FnMut() -> F) -> Result<(), String> {
         let started = Instant::now();

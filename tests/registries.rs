@@ -1,0 +1,10 @@
+//! Each source against the real registry: the suite that all pass, through a network that fails, and what is special to
+//! each. Prints how long changes take (`--nocapture`).
+
+#[path = "registries/etcd.rs"]
+mod etcd;
+#[path = "registries/suite.rs"]
+mod suite;
+#[path = "registries/wire.rs"]
+mod wire;
+mod support;

@@ -1,0 +1,100 @@
+//! A network between the gateway and a registry that does what networks do: passes, delays, goes dark, refuses.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "for tests")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// What it does to all that passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Nothing.
+    Passing,
+    /// Each piece comes so much later.
+    Slow(Duration),
+    /// Connections are taken, but nothing comes through, and nothing ends.
+    Dark,
+    /// Connections are broken off, and so is each new one.
+    Broken,
+}
+
+/// A way to one server.
+#[derive(Debug)]
+pub struct Wire {
+    /// Where it begins.
+    pub address: SocketAddr,
+    state: watch::Sender<State>,
+    task: JoinHandle<()>,
+}
+
+impl Wire {
+    /// To this server, passing.
+    pub async fn to(server: SocketAddr) -> Self {
+        Self::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), server).await
+    }
+
+    /// The same, beginning at this address.
+    pub async fn from(address: SocketAddr, server: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (state, states) = watch::channel(State::Passing);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                connections.spawn(carry(client, server, states.clone()));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        Wire { address, state, task }
+    }
+
+    /// From now on.
+    pub fn set(&self, state: State) {
+        self.state.send_replace(state);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn carry(client: TcpStream, server: SocketAddr, mut states: watch::Receiver<State>) {
+    let broken = |states: &watch::Receiver<State>| *states.borrow() == State::Broken;
+    if broken(&states) {
+        let _ = client.set_zero_linger();
+        return;
+    }
+    let Ok(server) = TcpStream::connect(server).await else { return };
+    let (up, down) = (states.clone(), states.clone());
+    let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+    let both = async { tokio::join!(one_way(from_client, to_server, up), one_way(from_server, to_client, down)) };
+    tokio::select! {
+        _ = both => {}
+        _ = states.wait_for(|state| *state == State::Broken) => {}
+    }
+}
+
+async fn one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut states: watch::Receiver<State>) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut bytes).await {
+        let state = *states.borrow_and_update();
+        match state {
+            State::Slow(wait) => tokio::time::sleep(wait).await,
+            State::Dark => drop(states.wait_for(|state| *state != State::Dark).await),
+            State::Passing | State::Broken => {}
+        }
+        if to.write_all(&bytes[..read]).await.is_err() {
+            break;
+        }
+    }
+    // What ends in the dark is not told before it is light again.
+    let _ = states.wait_for(|state| *state != State::Dark).await;
+    let _ = to.shutdown().await;
+}
