@@ -38,6 +38,7 @@ fn service(strategy: Strategy, size: u16) -> Service {
         settings: Arc::new(Settings { strategy, ..Settings::of("bench") }),
         endpoints: (0..size).map(endpoint).collect(),
         reported: Arc::default(),
+        digest: 0,
         tls: None,
         live: Arc::new(ServiceLive::default()),
     }

@@ -29,6 +29,7 @@ fn question() -> anyhow::Result<Question> {
         settings: Arc::new(wayside::service::Settings::of("bench")),
         endpoints: Default::default(),
         reported: Arc::default(),
+        digest: 0,
         tls: None,
         live: Arc::new(ServiceLive::default()),
     };

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod demo;
+mod fleet;
 mod out;
 pub mod policy;
 
@@ -32,6 +33,8 @@ enum Command {
     },
     /// See it at work: two services, a gateway and a canary policy in this process, and curl lines to try. Needs no set-up.
     Demo(demo::Args),
+    /// Ask several running gateways whether they know the same, and say who differs in what.
+    Fleet(fleet::Args),
     /// Write and build policies.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -47,6 +50,10 @@ pub fn main() -> ExitCode {
         Command::Check { config } => {
             log::start("warn");
             check::run(&config)
+        }
+        Command::Fleet(args) => {
+            log::start("warn");
+            fleet::run(&args)
         }
         Command::Demo(args) => {
             log::start("warn");

@@ -35,6 +35,8 @@ pub struct Service {
     pub endpoints: Endpoints,
     /// What its source said last.
     pub reported: Arc<Observed>,
+    /// Of its endpoints and what is said of them; gateways that know the same have the same.
+    pub digest: u64,
     /// Speaks TLS with its endpoints; none: they are spoken to without.
     pub tls: Option<Arc<Connector>>,
     /// What outlives the snapshot.
@@ -48,6 +50,8 @@ pub struct ServiceLive {
     pub turn: AtomicU64,
     /// The source is failing, or silent for longer than it should be.
     pub stale: AtomicBool,
+    /// One of its sources is failing, or has not answered yet; the others' part is known.
+    pub partial: AtomicBool,
     /// When the source last confirmed the list, in ms since the process started (see `time::process_ms`).
     pub confirmed_ms: AtomicU64,
 }

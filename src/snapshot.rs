@@ -16,8 +16,10 @@ use std::sync::Arc;
 pub struct Snapshot {
     /// Counts publications, from 1.
     pub generation: u64,
-    /// Hash of all that was declared and observed, 12 hex digits; equal state has an equal digest.
+    /// Hash of all that was declared and observed, 12 hex digits; gateways with equal state have an equal one.
     pub digest: String,
+    /// Of the configuration alone.
+    pub config_digest: String,
     /// Why the newest configuration file is not the one in force.
     pub config_error: Option<String>,
     /// Bounds of the gateway as a whole.

@@ -6,6 +6,7 @@ use crate::policy::{Scope, Standing};
 use crate::service::Service;
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -42,10 +43,24 @@ pub struct Status {
 pub struct Published {
     /// Counts publications, from 1.
     pub generation: u64,
-    /// Hash of all that was declared and observed, 12 hex digits.
+    /// Hash of all that was declared and observed, 12 hex digits: gateways with equal state have an equal one.
     pub digest: String,
+    /// What it is made of, so that two gateways can be told where they differ.
+    #[serde(default)]
+    pub parts: Parts,
     /// Why the newest configuration file is not the one in force.
     pub config_error: Option<String>,
+}
+
+/// The digests of a snapshot's parts.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Parts {
+    /// Of the configuration.
+    pub configuration: String,
+    /// Of each service's endpoints and what is said of them, by name.
+    pub services: BTreeMap<String, String>,
+    /// The version that answers, by policy.
+    pub policies: BTreeMap<String, String>,
 }
 
 /// `/services`.
@@ -77,6 +92,9 @@ pub struct ServiceState {
     pub age_ms: u64,
     /// The source is failing, or silent for too long.
     pub stale: bool,
+    /// One of several sources is failing, or has not answered yet.
+    #[serde(default)]
+    pub partial: bool,
     /// In the source's order.
     pub endpoints: Vec<EndpointState>,
 }
@@ -149,7 +167,23 @@ impl Published {
         Published {
             generation: snapshot.generation,
             digest: snapshot.digest.clone(),
+            parts: Parts::of(snapshot),
             config_error: snapshot.config_error.clone(),
+        }
+    }
+}
+
+impl Parts {
+    fn of(snapshot: &Snapshot) -> Self {
+        let service = |service: &Arc<Service>| (service.name.to_string(), format!("{:016x}", service.digest));
+        let policy = |scope: &Arc<Scope>| {
+            let version = scope.standing.live().map_or("none", |version| &version.id);
+            (scope.name.to_string(), version.to_owned())
+        };
+        Parts {
+            configuration: snapshot.config_digest.clone(),
+            services: snapshot.services().map(service).collect(),
+            policies: snapshot.policies.iter().map(policy).collect(),
         }
     }
 }
@@ -181,6 +215,7 @@ fn service(service: &Arc<Service>) -> ServiceState {
         held: service.reported.held.clone(),
         age_ms: u64::try_from(service.age().as_millis()).unwrap_or(u64::MAX),
         stale: service.live.stale.load(Relaxed),
+        partial: service.live.partial.load(Relaxed),
         endpoints: service.endpoints.iter().map(endpoint).collect(),
     }
 }

@@ -137,13 +137,19 @@ impl Config {
 
     /// What a source shall look up.
     pub fn lookups(&self, source: &str) -> Vec<Lookup> {
-        let of_source = self.services.iter().filter(|(_, declared)| *declared.settings.source == *source);
+        let of_source =
+            self.services.iter().filter(|(_, declared)| declared.settings.source.iter().any(|of| **of == *source));
         of_source.map(|(name, declared)| declared.settings.lookup(name)).collect()
     }
 
     /// What the gateway waits for before it is ready: each declared service, and each source that names its own.
     pub fn awaited(&self) -> HashSet<(Arc<str>, Option<Arc<str>>)> {
-        let declared = self.services.iter().map(|(name, d)| (Arc::clone(&d.settings.source), Some(Arc::clone(name))));
+        let of = |(name, declared): (&Arc<str>, &Declared)| {
+            let sources: Vec<_> = declared.settings.source.iter().map(Arc::clone).collect();
+            let name = Arc::clone(name);
+            sources.into_iter().map(move |source| (source, Some(Arc::clone(&name))))
+        };
+        let declared = self.services.iter().flat_map(of);
         let naming = self.sources.iter().filter(|(_, settings)| settings.names_services());
         declared.chain(naming.map(|(name, _)| (Arc::clone(name), None))).collect()
     }
@@ -197,15 +203,16 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
 
 /// A service that was checked.
 fn declared(
-    mut settings: Settings,
+    settings: Settings,
     sources: &BTreeMap<Arc<str>, SourceSettings>,
     most_attempts: u32,
     folder: &Path,
 ) -> Result<Declared, String> {
-    match sources.get_key_value(&settings.source) {
-        Some((source, _)) => settings.source = Arc::clone(source),
-        None if settings.source.is_empty() => return Err("source: is missing; name one of `[sources]`".into()),
-        None => return Err(format!("source: there is no `[sources.{}]`", settings.source)),
+    if settings.source.is_empty() {
+        return Err("source: is missing; name one of `[sources]`".into());
+    }
+    if let Some(unknown) = settings.source.iter().find(|source| !sources.contains_key(*source)) {
+        return Err(format!("source: there is no `[sources.{unknown}]`"));
     }
     settings.check(most_attempts)?;
     let tls = settings.connector(folder)?;

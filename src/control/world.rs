@@ -1,6 +1,7 @@
 //! The world as control knows it: what is declared, what was observed, and who is who. Snapshots are built from it.
 
 mod known;
+mod merge;
 
 use crate::control::config::{Config, Declared, DeclaredRoute};
 use crate::discovery::left_out::LeftOut;
@@ -12,7 +13,9 @@ use crate::service::route::{Index, Route, Routes};
 use crate::service::{Endpoint, Service, ServiceLive, Settings};
 use crate::snapshot::Snapshot;
 use known::{Known, Maker};
+use merge::Merge;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -26,6 +29,8 @@ pub(super) struct World {
     pub(super) policies: Scopes,
     /// By service. An endpoint stays itself while its service lists its address.
     known: BTreeMap<Arc<str>, Known>,
+    /// Of services with more than one source.
+    merges: BTreeMap<Arc<str>, Merge>,
     services: HashMap<Arc<str>, Arc<ServiceLive>>,
     /// Names of services that are another one in the next snapshot.
     changed: HashSet<Arc<str>>,
@@ -47,6 +52,7 @@ impl World {
             config_error: None,
             policies: Scopes::default(),
             known: BTreeMap::new(),
+            merges: BTreeMap::new(),
             services: HashMap::new(),
             changed: HashSet::new(),
             catalog: Arc::default(),
@@ -55,23 +61,74 @@ impl World {
             given: 0,
             generation: 0,
         };
+        world.regroup();
         world.all_changed();
         world
     }
 
     /// Another configuration. What was observed stays, until a service's new source reports it.
     pub(super) fn declare(&mut self, config: Config) {
-        let before = std::mem::replace(&mut self.config, config);
+        self.config = config;
         self.config_error = None;
         let config = &self.config;
         self.known.retain(|service, known| {
             config.services.contains_key(service)
                 || config.sources.get(&known.source).is_some_and(|source| source.names_services())
         });
-        if before.gateway.zone != config.gateway.zone {
-            self.known.values_mut().for_each(|known| known.seen_from(config.gateway.zone.as_ref()));
+        for (service, known) in &mut self.known {
+            let failover = config.services.get(service).is_some_and(|declared| declared.settings.failover);
+            known.seen_from(config.gateway.zone.as_ref(), failover);
         }
+        self.regroup();
         self.all_changed();
+    }
+
+    /// Who is reported by one source, and who by several, as it is declared now. What each of them said stays.
+    fn regroup(&mut self) {
+        let mut before = std::mem::take(&mut self.merges);
+        let mut alone = Vec::new();
+        for (service, declared) in &self.config.services {
+            match (&*declared.settings.source, before.remove(service)) {
+                ([source], Some(merge)) => {
+                    let said = merge.said(source).map(|said| Observed::clone(said));
+                    alone.extend(said.map(|said| (Arc::clone(service), Arc::clone(source), said)));
+                }
+                ([_], None) => {}
+                (sources, merge) => {
+                    let mut merge = merge.unwrap_or_default();
+                    merge.of(sources);
+                    if let Some(known) = self.known.get(service) {
+                        merge.say(&known.source, Arc::clone(&known.observed));
+                    }
+                    self.merges.insert(Arc::clone(service), merge);
+                }
+            }
+        }
+        for (service, source, said) in alone {
+            self.observe(service, &source, said);
+        }
+        let merged: Vec<_> = self.merges.keys().map(Arc::clone).collect();
+        for service in merged {
+            self.merge(&service);
+        }
+    }
+
+    /// What is known of a service that several sources report.
+    fn merge(&mut self, service: &Arc<str>) -> bool {
+        let (Some(merge), Some(declared)) = (self.merges.get(service), self.config.services.get(service)) else {
+            return false;
+        };
+        let settings = &declared.settings;
+        let union = merge.union(settings.failover);
+        let live = self.services.entry(Arc::clone(service)).or_default();
+        live.partial.store(merge.partial(), Relaxed);
+        match merge.stale() {
+            true => live.stale.store(true, Relaxed),
+            false if union.held.is_none() => confirm(live),
+            false => live.stale.store(false, Relaxed),
+        }
+        let sources = settings.source.to_string().into();
+        self.know(service, &sources, union)
     }
 
     fn all_changed(&mut self) {
@@ -94,9 +151,14 @@ impl World {
                 let mut changed = !gone.is_empty();
                 self.changed.extend(gone.into_iter().map(|(service, _)| service));
                 // A declared service that it does not name has no endpoints, which is an answer, too.
-                let declared = self.config.services.iter().filter(|(_, declared)| declared.settings.source == *source);
-                for (service, _) in declared {
-                    confirm(self.services.entry(Arc::clone(service)).or_default());
+                let declared =
+                    self.config.services.iter().filter(|(_, declared)| declared.settings.source.contains(source));
+                let absent = declared.map(|(service, _)| service).filter(|service| !services.contains_key(*service));
+                for service in absent.cloned().collect::<Vec<_>>() {
+                    match self.merges.contains_key(&service) {
+                        true => changed |= self.observe(service, source, Observed::default()),
+                        false => confirm(self.services.entry(service).or_default()),
+                    }
                 }
                 for (service, observed) in services {
                     changed |= self.observe(service, source, observed);
@@ -107,50 +169,78 @@ impl World {
                 let lasts = |known: &&Known| known.source == *source && known.observed.held.is_none();
                 let services = self.known.iter().filter(|(_, known)| lasts(known)).map(|(service, _)| service);
                 services.filter_map(|service| self.services.get(service)).for_each(confirm);
-                false
+                self.parts(source, None, false)
             }
             Report::Failed(service, problem) => {
                 let shown = service.as_deref().unwrap_or("all");
                 tracing::warn!(%source, service = shown, problem, "source failed; what was known stays");
                 for (name, live) in &self.services {
-                    if service.as_ref().map_or_else(|| self.source(name) == Some(source), |service| service == name) {
+                    if service.as_ref().is_none_or(|service| service == name) && self.source(name) == Some(source) {
                         live.stale.store(true, Relaxed);
                     }
                 }
-                false
+                self.parts(source, service.as_ref(), true)
             }
         }
     }
 
-    /// Who reports this service: the declared source, else the one that named it.
+    /// A source of several of a service's fails (for this service; none: for all), or lasts.
+    fn parts(&mut self, source: &Arc<str>, service: Option<&Arc<str>>, failing: bool) -> bool {
+        let concerned = |name: &Arc<str>| service.is_none_or(|service| service == name);
+        let mut changed = false;
+        for name in self.merges.keys().filter(|name| concerned(name)).cloned().collect::<Vec<_>>() {
+            if let Some(merge) = self.merges.get_mut(&name).filter(|merge| merge.has(source)) {
+                merge.fails(source, failing);
+                changed |= self.merge(&name);
+            }
+        }
+        changed
+    }
+
+    /// Who alone reports this service: the declared source, else the one that named it.
     fn source(&self, service: &str) -> Option<&Arc<str>> {
         match self.config.services.get(service) {
-            Some(declared) => Some(&declared.settings.source),
+            Some(declared) => match &*declared.settings.source {
+                [source] => Some(source),
+                _ => None,
+            },
             None => self.known.get(service).map(|known| &known.source),
         }
     }
 
     /// A service's list was read. One that is held back confirms nothing, so its age goes on.
     fn observe(&mut self, service: Arc<str>, source: &Arc<str>, observed: Observed) -> bool {
+        if let Some(merge) = self.merges.get_mut(&service).filter(|merge| merge.has(source)) {
+            merge.say(source, Arc::new(observed));
+            return self.merge(&service);
+        }
         if let Some(other) = self.source(&service).filter(|other| *other != source) {
             tracing::debug!(%service, %source, %other, "left alone: it belongs to another source");
             return false;
         }
         let live = self.services.entry(Arc::clone(&service)).or_default();
+        live.partial.store(false, Relaxed);
         match observed.held {
             None => confirm(live),
             Some(_) => live.stale.store(false, Relaxed),
         }
-        let before = self.known.get(&service);
-        let maker = Maker { service: &service, zone: self.config.gateway.zone.as_ref(), given: &mut self.given };
+        self.know(&service, source, observed)
+    }
+
+    /// This counts for a service from now on. True: it is something else than before.
+    fn know(&mut self, service: &Arc<str>, source: &Arc<str>, observed: Observed) -> bool {
+        let before = self.known.get(service);
+        let failover = self.config.services.get(service).is_some_and(|declared| declared.settings.failover);
+        let zone = self.config.gateway.zone.as_ref();
+        let maker = Maker { service, zone, failover, given: &mut self.given };
         let told = before.filter(|known| known.source == *source).map(|known| Arc::clone(&known.observed));
         let Some(known) = Known::after(before, source, observed, maker) else { return false };
         let told = told.as_ref().map_or(&[][..], |told| &told.left_out);
         for LeftOut { entry, reason } in known.observed.left_out.iter().filter(|left_out| !told.contains(left_out)) {
             tracing::warn!(%service, %source, entry, reason, "an entry is left out");
         }
-        self.changed.insert(Arc::clone(&service));
-        self.known.insert(service, known);
+        self.changed.insert(Arc::clone(service));
+        self.known.insert(Arc::clone(service), known);
         true
     }
 
@@ -178,6 +268,7 @@ impl World {
         Snapshot {
             generation: self.generation,
             digest: self.digest(),
+            config_digest: self.config.digest.clone(),
             config_error: self.config_error.clone(),
             gateway: Arc::new(self.config.gateway.clone()),
             telemetry: Arc::new(self.config.telemetry.clone()),
@@ -210,6 +301,7 @@ impl World {
             settings,
             endpoints: known.map(|known| known.endpoints.clone()).unwrap_or_default(),
             reported: known.map(|known| Arc::clone(&known.observed)).unwrap_or_default(),
+            digest: known.map_or(0, |known| known.digest),
             tls,
             live: Arc::clone(self.services.entry(Arc::clone(name)).or_default()),
         })
@@ -224,12 +316,17 @@ impl World {
         self.catalog.services().flat_map(of).collect()
     }
 
-    /// All that was declared and observed, but for what only time changes.
+    /// All that was declared and observed, but for what only time changes, or what each gateway sees on its own way.
     fn digest(&self) -> String {
-        let policies: Vec<_> = self.policies.iter().map(|p| (&p.name, &p.standing, p.loading, &p.error)).collect();
+        let mut text = format!("configuration {}\n", self.config.digest);
         // Each has its service's name in it, so their order is no part of it.
         let observed = self.known.values().fold(0u64, |sum, known| sum.wrapping_add(known.digest));
-        crate::base::digest::short(format!("{} {observed:016x} {policies:?}", self.config.digest).as_bytes())
+        let _ = writeln!(text, "services {} {observed:016x}", self.known.len());
+        for scope in self.policies.iter() {
+            let version = scope.standing.live().map_or("none", |version| &version.id);
+            let _ = writeln!(text, "policy {} {version}", scope.name);
+        }
+        crate::base::digest::short(text.as_bytes())
     }
 }
 

@@ -59,6 +59,7 @@ fn catalog() -> Arc<Catalog> {
                 weight: 1,
                 zone: None,
                 local: n.is_multiple_of(2),
+                tier: 0,
                 metadata: [("version".to_owned(), format!("v{}", n % 2))].into(),
                 source_healthy: n != 5,
                 live: Arc::new(live),
@@ -69,6 +70,7 @@ fn catalog() -> Arc<Catalog> {
             settings: Arc::new(crate::service::Settings::of("test")),
             endpoints: (1..=5).map(endpoint).collect(),
             reported: Arc::default(),
+            digest: 0,
             tls: None,
             live: Arc::new(ServiceLive::default()),
         };

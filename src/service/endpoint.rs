@@ -22,6 +22,8 @@ pub struct Endpoint {
     pub zone: Option<Arc<str>>,
     /// In the gateway's own zone; true where either has none.
     pub local: bool,
+    /// It takes traffic only while no usable endpoint of a lower one can. 0 without `failover`.
+    pub tier: u32,
     /// What its source says about it, sorted by key.
     pub metadata: Metadata,
     /// Its source calls it healthy.
@@ -81,6 +83,7 @@ impl Endpoint {
             weight: 1,
             zone: None,
             local: true,
+            tier: 0,
             metadata: Metadata::default(),
             source_healthy: true,
             live: Arc::default(),

@@ -300,6 +300,7 @@ mod tests {
                 settings: Arc::new(Settings { health, ..Settings::of("test") }),
                 endpoints: ids.iter().map(|id| Arc::clone(&all[*id])).collect(),
                 reported: Arc::default(),
+                digest: 0,
                 tls: None,
                 live: Arc::default(),
             })

@@ -4,11 +4,14 @@
 use super::plan::Strategy;
 use crate::base::duration;
 use crate::discovery::Lookup;
+use crate::discovery::registry::members::OneOrMore;
 use crate::http::request::check::is_authority;
 use crate::http::tls::client;
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
+use std::fmt;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +23,11 @@ pub const UNNAMED_TIMEOUT: Duration = Duration::from_secs(300);
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Name of the source that reports its endpoints. The one key that must be there.
-    pub source: Arc<str>,
+    /// The sources that report its endpoints. The one key that must be there.
+    pub source: Sources,
+    /// Endpoints with a higher number in their metadata's `priority` take traffic only while none with a lower one can. Of
+    /// several sources, each is one place behind the one before it.
+    pub failover: bool,
     /// What the source calls it; none: as the gateway does.
     pub registered_as: Option<String>,
     /// Only endpoints with all these tags.
@@ -66,7 +72,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            source: Arc::from(""),
+            source: Sources::default(),
+            failover: false,
             registered_as: None,
             tags: Vec::new(),
             allow_empty: false,
@@ -90,7 +97,7 @@ impl Default for Settings {
 impl Settings {
     /// Those of a service that nobody declared: this source has named it.
     pub fn of(source: &str) -> Self {
-        Settings { source: Arc::from(source), ..Settings::default() }
+        Settings { source: Sources(vec![Arc::from(source)]), ..Settings::default() }
     }
 
     /// Is every number within its bounds? `most_attempts`: of the gateway.
@@ -140,6 +147,37 @@ impl Settings {
     /// HTTP/2 is spoken to its endpoints.
     pub fn http2(&self) -> bool {
         self.protocol == Protocol::H2
+    }
+}
+
+/// Names of sources, the first of which wins where they differ: `"a"` or `["a", "b"]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "OneOrMore")]
+pub struct Sources(Vec<Arc<str>>);
+
+impl TryFrom<OneOrMore> for Sources {
+    type Error = String;
+
+    fn try_from(given: OneOrMore) -> Result<Self, String> {
+        let names: Vec<Arc<str>> = Vec::from(given).into_iter().map(Arc::from).collect();
+        match names.iter().enumerate().find(|(place, name)| names[..*place].contains(name)) {
+            Some((_, twice)) => Err(format!("`{twice}` is there twice")),
+            None => Ok(Sources(names)),
+        }
+    }
+}
+
+impl Deref for Sources {
+    type Target = [Arc<str>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join(", "))
     }
 }
 

@@ -172,6 +172,7 @@ fn the_url_of_an_attempt_says_whether_it_went_over_tls() {
         tls: Some(tls),
         endpoints: Default::default(),
         reported: Arc::default(),
+        digest: 0,
         live: Arc::default(),
     };
     for (service, expected) in

@@ -17,7 +17,7 @@ fuzz_target!(|text: &str| {
     };
     let some_file = config.sources.values().any(SourceSettings::names_services);
     assert!(config.routes.iter().all(|route| some_file || config.services.contains_key(&route.service)));
-    assert!(config.services.values().all(|service| config.sources.contains_key(&service.settings.source)));
+    assert!(config.services.values().all(|service| service.settings.source.iter().all(|source| config.sources.contains_key(source))));
     assert!(config.services.values().all(|service| service.settings.max_attempts <= config.gateway.max_attempts));
     assert!(!config.gateway.listen.is_empty() && config.gateway.workers > 0);
     assert_eq!(config.clone().keep_until_restart(&config), [""; 0]);

@@ -61,6 +61,7 @@ pub(crate) fn catalog(seed: u32) -> Arc<Catalog> {
             settings: Arc::new(wayside::service::Settings::of("test")),
             endpoints: (0..4).map(|index| endpoint(name, index)).collect(),
             reported: Arc::default(),
+            digest: 0,
             tls: None,
             live: Arc::new(ServiceLive::default()),
         };

@@ -1,7 +1,7 @@
 //! What is known of one service: what its source said last, and the endpoints that were made of it. A report is a whole list;
 //! what it says of an endpoint as before costs a comparison, and the endpoint stays the very same.
 
-use crate::discovery::{Entry, Observed};
+use crate::discovery::{Entry, Metadata, Observed};
 use crate::service::{Endpoint, Endpoints, Live};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -16,7 +16,8 @@ pub(super) struct Known {
     pub(super) observed: Arc<Observed>,
     /// Made of it, in the same order.
     pub(super) endpoints: Endpoints,
-    /// Of service, source and all that was said; equal knowledge has an equal one.
+    /// Of service, source and endpoints: gateways that know the same have the same. Not of what each of them saw on its
+    /// way there, like a revision.
     pub(super) digest: u64,
     /// Of each entry.
     digests: Vec<u64>,
@@ -28,6 +29,8 @@ pub(super) struct Maker<'a> {
     pub(super) service: &'a Arc<str>,
     /// The gateway's own.
     pub(super) zone: Option<&'a Arc<str>>,
+    /// Its metadata's `priority` counts.
+    pub(super) failover: bool,
     /// The numbers given so far; none is given twice.
     pub(super) given: &'a mut u32,
 }
@@ -69,8 +72,8 @@ impl Known {
                 }
             }
         }
-        let digest = digest(maker.service, source, &observed, &digests);
-        if same && before.is_some_and(|before| before.digest == digest && before.says_beside(source, &observed)) {
+        let digest = digest(maker.service, source, &digests);
+        if same && before.is_some_and(|before| before.says_beside(source, &observed)) {
             return None;
         }
         let endpoints = if same { old.clone() } else { Endpoints::after(old, endpoints) };
@@ -84,16 +87,24 @@ impl Known {
             == (source, &observed.revision, &observed.skipped, &observed.left_out, &observed.held)
     }
 
-    /// The gateway is in another zone now.
-    pub(super) fn seen_from(&mut self, zone: Option<&Arc<str>>) {
-        let moved = |endpoint: &Arc<Endpoint>| match is_local(endpoint.zone.as_ref(), zone) {
-            local if local == endpoint.local => Arc::clone(endpoint),
-            local => Arc::new(Endpoint {
+    /// As a gateway in this zone sees it, and with tiers or without.
+    pub(super) fn seen_from(&mut self, zone: Option<&Arc<str>>, failover: bool) {
+        let seen = |endpoint: &Endpoint| {
+            let tier = if failover { tier(&endpoint.metadata) } else { 0 };
+            (is_local(endpoint.zone.as_ref(), zone), tier)
+        };
+        if self.endpoints.iter().all(|endpoint| seen(endpoint) == (endpoint.local, endpoint.tier)) {
+            return;
+        }
+        let moved = |endpoint: &Arc<Endpoint>| match seen(endpoint) {
+            same if same == (endpoint.local, endpoint.tier) => Arc::clone(endpoint),
+            (local, tier) => Arc::new(Endpoint {
                 service: Arc::clone(&endpoint.service),
                 zone: endpoint.zone.clone(),
                 metadata: endpoint.metadata.clone(),
                 live: Arc::clone(&endpoint.live),
                 local,
+                tier,
                 ..**endpoint
             }),
         };
@@ -119,11 +130,17 @@ impl Maker<'_> {
             weight: entry.weight,
             local: is_local(zone.as_ref(), self.zone),
             zone,
+            tier: if self.failover { tier(&entry.metadata) } else { 0 },
             metadata: entry.metadata.clone(),
             source_healthy: entry.healthy,
             live,
         })
     }
+}
+
+/// As the metadata says; the first where it says nothing, the last where it says nonsense.
+fn tier(metadata: &Metadata) -> u32 {
+    metadata.get("priority").map_or(0, |priority| priority.trim().parse().unwrap_or(u32::MAX))
 }
 
 /// True where either has no zone.
@@ -137,9 +154,8 @@ fn entry_digest(entry: &Entry) -> u64 {
     hasher.finish()
 }
 
-fn digest(service: &Arc<str>, source: &Arc<str>, observed: &Observed, digests: &[u64]) -> u64 {
-    let Observed { endpoints: _, revision, skipped, left_out, held } = observed;
-    let mut hasher = Xxh64::new(0);
-    digests.iter().for_each(|digest| hasher.write_u64(*digest));
-    xxh64(format!("{service:?} {source:?} {revision:?} {skipped} {left_out:?} {held:?}").as_bytes(), hasher.finish())
+/// In whatever order they are listed, which two gateways may see differently.
+fn digest(service: &Arc<str>, source: &Arc<str>, digests: &[u64]) -> u64 {
+    let endpoints = digests.iter().fold(0u64, |sum, digest| sum.wrapping_add(*digest));
+    xxh64(format!("{service:?} {source:?} {}", digests.len()).as_bytes(), endpoints)
 }

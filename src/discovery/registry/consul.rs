@@ -216,6 +216,18 @@ async fn read(response: &mut reqwest::Response, limit: usize) -> Result<(Vec<u8>
     Ok((body, true))
 }
 
+/// All of a body.
+///
+/// # Errors
+/// It is larger than `limit`, in bytes, or the exchange failed.
+pub async fn whole(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, Failure> {
+    match read(&mut response, limit).await {
+        Ok((body, true)) => Ok(body),
+        Ok((_, false)) => Err(Failure::new(Kind::BadAnswer, format!("the answer is larger than {limit} bytes"))),
+        Err(error) => Err(failure(&error)),
+    }
+}
+
 /// The innermost cause, which is what helps. The URL is left out: it may hold a password.
 fn failure(error: &reqwest::Error) -> Failure {
     if error.is_timeout() && !error.is_connect() {

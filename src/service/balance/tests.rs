@@ -13,6 +13,7 @@ fn service(strategy: Strategy, weights: &[u32]) -> Service {
     let endpoint = |(index, weight): (usize, &u32)| {
         Arc::new(Endpoint {
             weight: *weight,
+            tier: 0,
             metadata: [("version".to_owned(), format!("v{}", index % 2))].into(),
             ..Endpoint::of("users", 100 + index as u32, ([10, 0, 0, index as u8], 80).into())
         })
@@ -23,6 +24,7 @@ fn service(strategy: Strategy, weights: &[u32]) -> Service {
         settings: Arc::new(settings),
         endpoints: weights.iter().enumerate().map(endpoint).collect(),
         reported: Arc::default(),
+        digest: 0,
         tls: None,
         live: Arc::new(ServiceLive::default()),
     }

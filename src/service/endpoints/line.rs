@@ -23,10 +23,15 @@ impl Line {
         self.places.push(place);
     }
 
-    /// Now it is made of those that have a bit here. What it was before gives its memory.
-    pub(super) fn refill(&mut self, endpoints: &[Arc<Endpoint>]) {
+    /// Nobody stands on it.
+    pub(super) fn clear(&mut self) {
         self.places.clear();
         self.ends.clear();
+    }
+
+    /// Now it is made of those that have a bit here. What it was before gives its memory.
+    pub(super) fn refill(&mut self, endpoints: &[Arc<Endpoint>]) {
+        self.clear();
         let mut length = 0;
         for place in bits::ones(&self.bits) {
             length += endpoints.get(place as usize).map_or(0, |endpoint| u64::from(endpoint.weight));

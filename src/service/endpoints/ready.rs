@@ -13,7 +13,7 @@ pub struct Ready {
     pub(super) seen: u64,
     /// How many are usable, with weight or without.
     pub usable: usize,
-    /// Those of them that have weight.
+    /// Those of them that have weight, of the lowest tier that has any.
     pub line: Line,
     /// Places of those that our own checks or connects call unhealthy.
     pub unhealthy: Vec<u32>,
@@ -23,14 +23,20 @@ impl Ready {
     /// Walks over all of them. `seen`: the changes of health counted so far.
     pub(super) fn walk(endpoints: &[Arc<Endpoint>], seen: u64) -> Self {
         let mut ready = Ready { seen, ..Ready::default() };
+        let mut tier = u32::MAX;
         for (place, endpoint) in (0..).zip(endpoints) {
             if !endpoint.healthy() {
                 ready.unhealthy.push(place);
             } else if endpoint.source_healthy {
                 ready.usable += 1;
-                if endpoint.weight > 0 {
-                    ready.line.push(place, endpoint);
+                if endpoint.weight == 0 || endpoint.tier > tier {
+                    continue;
                 }
+                if endpoint.tier < tier {
+                    tier = endpoint.tier;
+                    ready.line.clear();
+                }
+                ready.line.push(place, endpoint);
             }
         }
         ready.line.bits = bits::of(&ready.line.places, endpoints.len());

@@ -203,6 +203,19 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
     for service in &services {
         text.sample(name, &[("service", &service.name)], u8::from(service.live.stale.load(Relaxed)));
     }
+    let name = "wayside_discovery_partial";
+    text.family(name, "gauge", "1: one of the service's several sources is failing, or has not answered yet.");
+    for service in &services {
+        text.sample(name, &[("service", &service.name)], u8::from(service.live.partial.load(Relaxed)));
+    }
+    let name = "wayside_discovery_held";
+    text.family(name, "gauge", "1: the newest answer of the service's source is held back until it is confirmed.");
+    for service in &services {
+        text.sample(name, &[("service", &service.name)], u8::from(service.reported.held.is_some()));
+    }
+    let name = "wayside_snapshot_digest";
+    text.family(name, "gauge", "1, with the digest of all that is declared and observed: gateways of one fleet agree.");
+    text.sample(name, &[("digest", &snapshot.digest)], 1);
 }
 
 /// Series of one name, by their labels.

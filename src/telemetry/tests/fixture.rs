@@ -36,6 +36,7 @@ pub(crate) fn service(name: &str) -> Arc<Service> {
         settings,
         endpoints: Default::default(),
         reported: Arc::default(),
+        digest: 0,
         tls: None,
         live: Arc::default(),
     })
