@@ -3,6 +3,7 @@
 
 pub mod config;
 mod files;
+mod last_known;
 mod sources;
 mod world;
 
@@ -14,6 +15,7 @@ use crate::service::Checks;
 use crate::snapshot::vitals::{BEAT, Vitals};
 use crate::snapshot::{Publisher, Snapshot};
 use files::Files;
+use last_known::LastKnown;
 use sources::Sources;
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,6 +51,12 @@ struct Control {
     reports: mpsc::Receiver<(Arc<str>, Report)>,
     /// What the configuration was read from.
     files: Files,
+    /// For the next start.
+    last_known: LastKnown,
+    /// Something was reported since it was written, and when that was.
+    unwritten: bool,
+    written: Instant,
+    confirmed: Instant,
     hangup: Signal,
     tick: tokio::time::Interval,
     /// What must be answered for before the gateway is ready: a source's declared services, or all that it names.
@@ -97,12 +105,17 @@ pub async fn start(config: Config, publisher: Publisher, vitals: Arc<Vitals>) ->
         retired: Vec::new(),
         reports,
         files: Files::new(&config),
+        last_known: LastKnown::new(config.gateway.state_directory.clone()),
+        unwritten: false,
+        written: Instant::now(),
+        confirmed: Instant::now(),
         hangup: signal(SignalKind::hangup())?,
         tick: tokio::time::interval(BEAT),
         waiting: config.awaited(),
         publisher,
         vitals,
     };
+    control.remember();
     control.adopt(config).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     control.publish();
     let deadline = Instant::now() + FIRST_ANSWERS;
@@ -154,6 +167,7 @@ impl Control {
                     Report::Confirmed | Report::Failed(..) => {}
                 }
                 if self.world.report(&source, report) {
+                    self.unwritten = true;
                     self.publish();
                 }
             }
@@ -167,6 +181,7 @@ impl Control {
             Event::Tick => {
                 self.take_apart();
                 self.try_again();
+                self.keep();
             }
         }
     }
@@ -205,6 +220,33 @@ impl Control {
         self.sources.switch(&new, built);
         self.world.declare(new);
         Ok(())
+    }
+
+    /// What the last process knew counts until the sources report.
+    fn remember(&mut self) {
+        let kept = self.last_known.read(self.world.config.all_lookups());
+        if let Some(oldest) = kept.iter().map(|kept| kept.confirmed).min() {
+            let age = humantime::format_duration(Duration::from_secs(oldest.elapsed().unwrap_or_default().as_secs()));
+            tracing::info!(services = kept.len(), %age, "beginning with what was known last");
+        }
+        for kept in kept {
+            self.sources.remember(Arc::clone(&kept.source), kept.lookup.clone(), Arc::clone(&kept.observed));
+            self.world.remember(kept);
+        }
+    }
+
+    /// What is known is kept for the next process.
+    fn keep(&mut self) {
+        let now = Instant::now();
+        let confirm = now.duration_since(self.confirmed) >= last_known::CONFIRM;
+        if confirm || (self.unwritten && now.duration_since(self.written) >= last_known::WRITE) {
+            self.unwritten = false;
+            self.written = now;
+            if confirm {
+                self.confirmed = now;
+            }
+            self.last_known.write(self.world.kept(), confirm);
+        }
     }
 
     fn publish(&mut self) {

@@ -13,6 +13,7 @@ pub mod registry;
 
 pub use kinds::SourceSettings;
 use left_out::LeftOut;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -28,6 +29,11 @@ pub trait Source: std::fmt::Debug + Send + Sync {
     /// is reported, waited for and tried again. When the declared services change, control drops the future and calls
     /// again with the new list; what was known until then stays until the new run reports.
     fn watch(&self, lookups: Vec<Lookup>, reports: Reports) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    /// What was known of a lookup when the gateway ran last: nothing that comes is a first answer then.
+    fn remember(&self, lookup: &Lookup, observed: &Observed) {
+        let _ = (lookup, observed);
+    }
 }
 
 /// Builds a source from settings that were read. An error: what in them cannot be used.
@@ -68,7 +74,7 @@ pub enum Report {
 }
 
 /// A service's endpoints as its source last reported them, whole.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// In the source's order, each address once.
     pub endpoints: Vec<Entry>,
@@ -91,7 +97,7 @@ impl Observed {
 }
 
 /// One endpoint as a source reports it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Entry {
     /// Where it listens.
     pub address: SocketAddr,

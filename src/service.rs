@@ -21,7 +21,7 @@ use crate::discovery::Metadata;
 use crate::discovery::Observed;
 use crate::http::tls::client::Connector;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A service as one snapshot sees it. Who is in it is fixed; how they are doing lives behind `Arc`s.
@@ -52,8 +52,9 @@ pub struct ServiceLive {
     pub stale: AtomicBool,
     /// One of its sources is failing, or has not answered yet; the others' part is known.
     pub partial: AtomicBool,
-    /// When the source last confirmed the list, in ms since the process started (see `time::process_ms`).
-    pub confirmed_ms: AtomicU64,
+    /// When the source last confirmed the list, in ms since the process started (see `time::process_ms`);
+    /// before it, where the last process knew it.
+    pub confirmed_ms: AtomicI64,
 }
 
 impl Service {
@@ -69,8 +70,9 @@ impl Service {
 
     /// Time since the source last confirmed the list.
     pub fn age(&self) -> Duration {
-        let now = crate::base::time::process_ms();
-        Duration::from_millis(now.saturating_sub(self.live.confirmed_ms.load(Relaxed)))
+        let now = i64::try_from(crate::base::time::process_ms()).unwrap_or(i64::MAX);
+        let age = now.saturating_sub(self.live.confirmed_ms.load(Relaxed));
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
     }
 }
 

@@ -142,6 +142,15 @@ impl Config {
         of_source.map(|(name, declared)| declared.settings.lookup(name)).collect()
     }
 
+    /// What registries shall look up: by source, with what identifies its settings.
+    pub fn all_lookups(&self) -> impl Iterator<Item = (Arc<str>, String, Lookup)> {
+        let registries = self.sources.iter().filter(|(_, settings)| !settings.names_services());
+        registries.flat_map(|(source, settings)| {
+            let lookups = self.lookups(source).into_iter();
+            lookups.map(|lookup| (Arc::clone(source), settings.identity(), lookup))
+        })
+    }
+
     /// What the gateway waits for before it is ready: each declared service, and each source that names its own.
     pub fn awaited(&self) -> HashSet<(Arc<str>, Option<Arc<str>>)> {
         let of = |(name, declared): (&Arc<str>, &Declared)| {

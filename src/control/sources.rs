@@ -2,7 +2,7 @@
 
 use crate::control::config::Config;
 use crate::discovery::backoff::Backoff;
-use crate::discovery::{Lookup, Report, Reports, Source, SourceSettings};
+use crate::discovery::{Lookup, Observed, Report, Reports, Source, SourceSettings};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 pub(super) struct Sources {
     running: BTreeMap<Arc<str>, Running>,
     to: mpsc::Sender<(Arc<str>, Report)>,
+    /// What the last process knew: by source.
+    before: Vec<(Arc<str>, Lookup, Arc<Observed>)>,
 }
 
 /// One source; dropping it ends its watch.
@@ -49,7 +51,12 @@ async fn watch(source: Arc<dyn Source>, lookups: Vec<Lookup>, reports: Reports) 
 impl Sources {
     /// None yet; their reports will go to `to`.
     pub(super) fn new(to: mpsc::Sender<(Arc<str>, Report)>) -> Self {
-        Sources { running: BTreeMap::new(), to }
+        Sources { running: BTreeMap::new(), to, before: Vec::new() }
+    }
+
+    /// The last process knew this.
+    pub(super) fn remember(&mut self, source: Arc<str>, lookup: Lookup, observed: Arc<Observed>) {
+        self.before.push((source, lookup, observed));
     }
 
     /// Builds what `config` declares, aside. A source whose settings stay is kept: it remembers what it confirmed.
@@ -69,6 +76,11 @@ impl Sources {
 
     /// Watches with what [`Sources::build`] gave for this configuration.
     pub(super) fn switch(&mut self, config: &Config, built: BTreeMap<Arc<str>, Arc<dyn Source>>) {
+        for (source, lookup, observed) in self.before.drain(..) {
+            if let Some(source) = built.get(&source) {
+                source.remember(&lookup, &observed);
+            }
+        }
         self.running.retain(|name, _| built.contains_key(name));
         for (name, source) in built {
             let Some(settings) = config.sources.get(&name) else { continue };

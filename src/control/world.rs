@@ -4,6 +4,7 @@ mod known;
 mod merge;
 
 use crate::control::config::{Config, Declared, DeclaredRoute};
+use crate::control::last_known::Kept;
 use crate::discovery::left_out::LeftOut;
 use crate::discovery::{Observed, Report};
 use crate::policy::Scopes;
@@ -18,6 +19,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
 
 /// All that a snapshot is made of.
 pub(super) struct World {
@@ -208,6 +210,48 @@ impl World {
         }
     }
 
+    /// What the last process knew: it counts until the source reports, and is stale until then.
+    pub(super) fn remember(&mut self, kept: Kept) {
+        let Kept { source, lookup, observed, confirmed, .. } = kept;
+        let service = lookup.service;
+        self.observe(Arc::clone(&service), &source, Observed::clone(&observed));
+        self.parts(&source, Some(&service), true);
+        let live = self.services.entry(service).or_default();
+        live.stale.store(true, Relaxed);
+        let age = confirmed.elapsed().unwrap_or_default();
+        let now = i64::try_from(crate::base::time::process_ms()).unwrap_or(i64::MAX);
+        live.confirmed_ms.store(now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)), Relaxed);
+    }
+
+    /// What each registry said last of each service, to be kept for the next process.
+    pub(super) fn kept(&self) -> Vec<Kept> {
+        let mut all = Vec::new();
+        for (service, declared) in &self.config.services {
+            let Some(live) = self.services.get(service) else { continue };
+            let now = i64::try_from(crate::base::time::process_ms()).unwrap_or(i64::MAX);
+            let age = u64::try_from(now.saturating_sub(live.confirmed_ms.load(Relaxed))).unwrap_or(0);
+            let confirmed = SystemTime::now().checked_sub(Duration::from_millis(age)).unwrap_or(SystemTime::UNIX_EPOCH);
+            for source in &*declared.settings.source {
+                let Some(settings) = self.config.sources.get(source).filter(|settings| !settings.names_services())
+                else {
+                    continue;
+                };
+                let said = match self.merges.get(service) {
+                    Some(merge) => merge.said(source),
+                    None => {
+                        self.known.get(service).filter(|known| known.source == *source).map(|known| &known.observed)
+                    }
+                };
+                if let Some(observed) = said {
+                    let (lookup, settings) = (declared.settings.lookup(service), settings.identity());
+                    let (source, observed) = (Arc::clone(source), Arc::clone(observed));
+                    all.push(Kept { source, settings, lookup, observed, confirmed });
+                }
+            }
+        }
+        all
+    }
+
     /// A service's list was read. One that is held back confirms nothing, so its age goes on.
     fn observe(&mut self, service: Arc<str>, source: &Arc<str>, observed: Observed) -> bool {
         if let Some(merge) = self.merges.get_mut(&service).filter(|merge| merge.has(source)) {
@@ -332,7 +376,8 @@ impl World {
 
 fn confirm(live: &Arc<ServiceLive>) {
     live.stale.store(false, Relaxed);
-    live.confirmed_ms.store(crate::base::time::process_ms(), Relaxed);
+    let now = i64::try_from(crate::base::time::process_ms()).unwrap_or(i64::MAX);
+    live.confirmed_ms.store(now, Relaxed);
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod watch;
 
 use super::keeper::{Keeper, Known};
 use super::registry::consul::{self as registry, Client};
-use super::{Build, Lookup, Reports, Source};
+use super::{Build, Lookup, Observed, Reports, Source};
 use crate::base::keys;
 use health::Health;
 use serde::Deserialize;
@@ -106,6 +106,10 @@ impl Consul {
 }
 
 impl Source for Consul {
+    fn remember(&self, lookup: &Lookup, observed: &Observed) {
+        self.known.remember(lookup, observed);
+    }
+
     fn watch(&self, lookups: Vec<Lookup>, reports: Reports) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (health, known) = (Arc::clone(&self.health), self.known.clone());
         Box::pin(async move {

@@ -43,6 +43,11 @@ impl Known {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, _| keys.contains(key));
     }
 
+    /// This counts for a lookup.
+    pub fn remember(&self, lookup: &Lookup, observed: &Observed) {
+        self.put(key(lookup), observed.clone());
+    }
+
     fn get(&self, key: &Key) -> Option<Observed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
@@ -184,6 +189,10 @@ impl<F: Follow> Source for Followed<F> {
             chance: Chance::seeded(),
         };
         Box::pin(run(Arc::clone(&self.follow), keepers))
+    }
+
+    fn remember(&self, lookup: &Lookup, observed: &Observed) {
+        self.known.remember(lookup, observed);
     }
 }
 

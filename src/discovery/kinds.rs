@@ -54,6 +54,18 @@ impl SourceSettings {
         (self.build)()
     }
 
+    /// Hash of what was written, without its secrets: another one is another registry.
+    pub fn identity(&self) -> String {
+        let is_secret = |key: &str| ["password", "token", "username"].iter().any(|secret| key.starts_with(secret));
+        let said: toml::Table = self
+            .table
+            .iter()
+            .filter(|(key, _)| !is_secret(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        crate::base::digest::short(format!("{} {said}", self.kind.name).as_bytes())
+    }
+
     /// May report services that nobody declared.
     pub fn names_services(&self) -> bool {
         self.kind.names_services

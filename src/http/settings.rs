@@ -94,6 +94,9 @@ pub struct Gateway {
     /// HTTP/2: how long an endpoint may be silent while requests wait, and then may take to answer a PING; zero: for ever.
     #[serde(with = "duration")]
     pub upstream_keepalive: Duration,
+    /// Where what registries said last is kept for the next start; must belong to us alone. Default: `.wayside` beside the
+    /// configuration.
+    pub state_directory: PathBuf,
     /// Of a connection that speaks another protocol, such as WebSocket, without a byte either way.
     #[serde(with = "duration")]
     pub upgrade_idle_timeout: Duration,
@@ -139,6 +142,7 @@ impl Default for Gateway {
             // Some servers end connections that are pinged more often.
             upstream_keepalive: Duration::from_secs(5),
             // WebSocket's libraries ping at least every minute or two.
+            state_directory: PathBuf::from(".wayside"),
             upgrade_idle_timeout: Duration::from_secs(300),
             upgrade_drain_timeout: Duration::from_secs(5),
         }
@@ -195,6 +199,7 @@ impl Gateway {
 
     /// The same with the files that it names, which are relative to `folder`.
     pub fn at(mut self, folder: &Path) -> Self {
+        self.state_directory = folder.join(&self.state_directory);
         for tls in self.listen.iter_mut().filter_map(|listen| listen.tls.as_mut()) {
             tls.certificates = tls.certificates.drain(..).map(|pair| pair.at(folder)).collect();
             tls.client_ca = tls.client_ca.take().map(|file| folder.join(file));
