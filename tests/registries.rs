@@ -3,6 +3,8 @@
 
 #[path = "registries/etcd.rs"]
 mod etcd;
+#[path = "registries/gateway.rs"]
+mod gateway;
 #[path = "registries/suite.rs"]
 mod suite;
 #[path = "registries/wire.rs"]

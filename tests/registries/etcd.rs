@@ -49,6 +49,11 @@ impl Registry for Etcd {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_routed_at_once() {
+    crate::gateway::propagation(&Etcd::start().await, "etcd", 50).await;
+}
+
 #[tokio::test]
 async fn all_that_every_source_does() {
     suite::all(&mut Etcd::start().await).await;
