@@ -5,6 +5,7 @@ pub mod demo;
 mod fleet;
 mod out;
 pub mod policy;
+mod register;
 
 use crate::base::lines;
 use crate::control::config::Config;
@@ -35,6 +36,8 @@ enum Command {
     Demo(demo::Args),
     /// Ask several running gateways whether they know the same, and say who differs in what.
     Fleet(fleet::Args),
+    /// Run a service, and keep it in a registry while it serves.
+    Register(Box<register::Args>),
     /// Write and build policies.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -54,6 +57,16 @@ pub fn main() -> ExitCode {
         Command::Fleet(args) => {
             log::start("warn");
             fleet::run(&args)
+        }
+        Command::Register(args) => {
+            log::start("warn");
+            match register::run(*args) {
+                Ok(code) => {
+                    log::finish();
+                    return code;
+                }
+                Err(error) => Err(error),
+            }
         }
         Command::Demo(args) => {
             log::start("warn");

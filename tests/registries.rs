@@ -5,6 +5,8 @@
 mod etcd;
 #[path = "registries/gateway.rs"]
 mod gateway;
+#[path = "registries/register.rs"]
+mod register;
 #[path = "registries/suite.rs"]
 mod suite;
 #[path = "registries/wire.rs"]

@@ -6,6 +6,7 @@ pub mod credential;
 pub mod etcd;
 pub mod grpc;
 pub mod members;
+pub mod place;
 
 /// Why a registry gave no answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -12,7 +12,7 @@ use super::{Failure, Kind};
 use crate::base::secret::Secret;
 use crate::http::tls;
 use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 use share::Share;
 use std::error::Error as _;
 use std::time::Duration;
@@ -48,9 +48,11 @@ pub struct Query<'a> {
     pub index: u64,
 }
 
-/// An answer with status 200.
+/// An answer with status 200, or with 404 where that is one.
 #[derive(Debug)]
 pub struct Reply {
+    /// There is what was asked for.
+    pub found: bool,
     /// Consul's index; 0: there was none.
     pub index: u64,
     /// Its headers.
@@ -120,24 +122,65 @@ impl Client {
     /// What went wrong, of which kind, in one line that names the agent.
     pub async fn get(&self, query: &Query<'_>) -> Result<Reply, Failure> {
         let _turn = self.share.turn().await;
+        let reply = self.send(query, None).await?;
+        if reply.found { Ok(reply) } else { Err(reply.failure(Kind::BadAnswer, "answered 404")) }
+    }
+
+    /// The same where nothing may be there.
+    ///
+    /// # Errors
+    /// What went wrong, of which kind, in one line that names the agent.
+    pub async fn find(&self, query: &Query<'_>) -> Result<Reply, Failure> {
+        self.send(query, None).await
+    }
+
+    /// Tells it something.
+    ///
+    /// # Errors
+    /// What went wrong, of which kind, in one line that names the agent.
+    pub async fn put(&self, path: &[&str], parameters: &[(&str, &str)], body: Vec<u8>) -> Result<Reply, Failure> {
+        let reply = self.send(&Query { path, parameters, index: 0 }, Some((Method::PUT, body))).await?;
+        if reply.found { Ok(reply) } else { Err(reply.failure(Kind::BadAnswer, "answered 404")) }
+    }
+
+    /// Takes something away.
+    ///
+    /// # Errors
+    /// What went wrong, of which kind, in one line that names the agent.
+    pub async fn delete(&self, path: &[&str], parameters: &[(&str, &str)]) -> Result<(), Failure> {
+        self.send(&Query { path, parameters, index: 0 }, Some((Method::DELETE, Vec::new()))).await.map(drop)
+    }
+
+    async fn send(&self, query: &Query<'_>, tell: Option<(Method, Vec<u8>)>) -> Result<Reply, Failure> {
         let token = match &self.settings.token {
             None => None,
             Some(token) => Some(token.read().await.map_err(|problem| Failure::new(Kind::Denied, problem))?),
         };
         let voice = Voice { address: self.settings.address.to_string(), token };
-        match self.ask(query, voice.token.as_ref()).await {
-            Ok((headers, body)) => {
+        match self.ask(query, tell, voice.token.as_ref()).await {
+            Ok((status, headers, body)) => {
                 let index = headers.get("x-consul-index").and_then(|value| value.to_str().ok()?.parse().ok());
-                Ok(Reply { index: index.unwrap_or(0), headers, body, voice })
+                let found = status == StatusCode::OK;
+                Ok(Reply { found, index: index.unwrap_or(0), headers, body, voice })
             }
             Err(Failure { kind, problem }) => Err(voice.failure(kind, &problem)),
         }
     }
 
-    async fn ask(&self, query: &Query<'_>, token: Option<&Secret>) -> Result<(HeaderMap, Vec<u8>), Failure> {
+    async fn ask(
+        &self,
+        query: &Query<'_>,
+        tell: Option<(Method, Vec<u8>)>,
+        token: Option<&Secret>,
+    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), Failure> {
         // Consul adds up to a sixteenth to spread its clients.
         let wait = if query.index == 0 { Duration::ZERO } else { self.share.wait(self.settings.wait) };
-        let mut request = self.http.get(self.url(query, wait)?).timeout(wait + wait / 16 + ANSWER);
+        let url = self.url(query, wait)?;
+        let mut request = match tell {
+            None => self.http.get(url),
+            Some((method, body)) => self.http.request(method, url).body(body),
+        };
+        request = request.timeout(wait + wait / 16 + ANSWER);
         if let Some(token) = token {
             let mut value = HeaderValue::from_str(token.expose())
                 .map_err(|_| Failure::new(Kind::Denied, "the token holds characters that no header can carry"))?;
@@ -152,7 +195,8 @@ impl Client {
             }
             failure => failure,
         })?;
-        if response.status() != StatusCode::OK {
+        let status = response.status();
+        if status != StatusCode::OK && status != StatusCode::NOT_FOUND {
             return Err(refused(&mut response).await);
         }
         let headers = response.headers().clone();
@@ -162,7 +206,7 @@ impl Client {
             let problem = format!("the answer is larger than {limit} bytes (`max_answer`)");
             return Err(Failure::new(Kind::BadAnswer, problem));
         }
-        Ok((headers, body))
+        Ok((status, headers, body))
     }
 
     fn url(&self, query: &Query<'_>, wait: Duration) -> Result<Url, Failure> {
