@@ -5,11 +5,12 @@ pub mod demo;
 mod fleet;
 mod out;
 pub mod policy;
+mod push;
 mod register;
+mod run;
+mod store;
 
 use crate::base::lines;
-use crate::control::config::Config;
-use crate::gateway;
 use crate::policy::compile;
 use crate::telemetry::log;
 use clap::Parser;
@@ -21,11 +22,7 @@ use std::process::ExitCode;
 #[command(version)]
 enum Command {
     /// Run the gateway. Prints `ready URL admin URL` once it serves; ends on SIGINT or SIGTERM after a drain.
-    Run {
-        /// The configuration file.
-        #[arg(long, default_value = "wayside.toml")]
-        config: PathBuf,
-    },
+    Run(Box<run::Args>),
     /// Check a configuration file and its policies, and say what is wrong with them.
     Check {
         /// The configuration file.
@@ -36,6 +33,8 @@ enum Command {
     Demo(demo::Args),
     /// Ask several running gateways whether they know the same, and say who differs in what.
     Fleet(fleet::Args),
+    /// Put a folder of configuration and policies into Consul or etcd, for many gateways.
+    Push(Box<push::Args>),
     /// Run a service, and keep it in a registry while it serves.
     Register(Box<register::Args>),
     /// Write and build policies.
@@ -72,14 +71,13 @@ pub fn main() -> ExitCode {
             log::start("warn");
             demo::run(&args)
         }
-        Command::Run { config } => {
+        Command::Run(args) => {
             log::start("info");
-            Config::read(&config).map_err(Into::into).and_then(|config| {
-                gateway::run(config, |listeners, admin| {
-                    // Whether or not somebody can read it.
-                    lines::output().push(|| gateway::ready_line(listeners, admin) + "\n");
-                })
-            })
+            run::run(*args)
+        }
+        Command::Push(args) => {
+            log::start("warn");
+            push::run(*args)
         }
     };
     let code = match result {

@@ -9,6 +9,7 @@ mod world;
 
 use crate::control::config::Config;
 use crate::discovery::Report;
+use crate::discovery::shelf::Mirror;
 use crate::http::settings::Policies;
 use crate::policy::{Engine, EngineSettings, Scope, Scopes, directory::Directory};
 use crate::service::Checks;
@@ -24,7 +25,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use world::World;
 
@@ -69,6 +70,8 @@ struct PolicyWatch {
     engine: Option<Engine>,
     declared: Option<Policies>,
     lists: Option<mpsc::Receiver<Vec<Arc<Scope>>>>,
+    /// What copies them from a shelf.
+    _copying: Option<Ends>,
     /// The first list is still to come.
     waiting: bool,
 }
@@ -76,8 +79,50 @@ struct PolicyWatch {
 impl PolicyWatch {
     /// Follows this directory.
     fn follow(declared: &Policies, engine: Engine) -> Result<Self, String> {
-        let lists = Directory::follow(&declared.directory, &declared.cache, engine.clone())?;
-        Ok(PolicyWatch { engine: Some(engine), declared: Some(declared.clone()), lists: Some(lists), waiting: true })
+        let mirror = match &declared.from {
+            None => None,
+            Some(_) => Some(Mirror::new(config::shelf(declared)?, &declared.directory)?),
+        };
+        let (lists, copying) = match mirror {
+            Some(mirror) => {
+                let (to, lists) = mpsc::channel(1);
+                let copied = copied(mirror, declared.clone(), engine.clone(), to);
+                (lists, Some(Ends(tokio::spawn(copied).abort_handle())))
+            }
+            None => (Directory::follow(&declared.directory, &declared.cache, engine.clone())?, None),
+        };
+        let (engine, declared, lists) = (Some(engine), Some(declared.clone()), Some(lists));
+        Ok(PolicyWatch { engine, declared, lists, _copying: copying, waiting: true })
+    }
+}
+
+/// A task that ends with this.
+struct Ends(AbortHandle);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Policies from a shelf. The directory is read when there is a whole copy: until then it may lack a policy that guards
+/// something. It ends with its task, or where the directory cannot be watched, upon which control begins anew.
+async fn copied(mut mirror: Mirror, declared: Policies, engine: Engine, to: mpsc::Sender<Vec<Arc<Scope>>>) {
+    while let Err(problem) = mirror.begin(FIRST_ANSWERS * 10).await {
+        tracing::error!(problem, "no policies yet");
+    }
+    match Directory::follow(&declared.directory, &declared.cache, engine) {
+        Ok(mut lists) => {
+            let pass_on = async {
+                while let Some(list) = lists.recv().await {
+                    if to.send(list).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            tokio::select! { () = mirror.follow() => {}, () = pass_on => {} }
+        }
+        Err(problem) => tracing::error!(problem, "the policies' directory cannot be watched"),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod left_out;
 pub mod listing;
 pub mod registration;
 pub mod registry;
+pub mod shelf;
 
 pub use kinds::SourceSettings;
 use left_out::LeftOut;

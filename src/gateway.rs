@@ -8,6 +8,7 @@ mod thread;
 use crate::admin::{self, Admin};
 use crate::control;
 use crate::control::config::Config;
+use crate::discovery::shelf::Mirror;
 use crate::http::downstream::opening::Opening;
 use crate::http::downstream::spread::{Fresh, Spread};
 use crate::http::settings::Gateway;
@@ -29,13 +30,13 @@ use tokio::sync::{oneshot, watch};
 /// Where a listener is, and whether it speaks TLS.
 pub type Listening = (SocketAddr, bool);
 
-/// Runs the gateway until a signal ends it and the drain is over. Once it serves, `ready` is given the addresses of
+/// Runs the gateway until a signal ends it and the drain is over; `mirror`: where its configuration is copied from. Once it serves, `ready` is given the addresses of
 /// the listeners, in config order, and of the admin.
 ///
 /// # Errors
 /// A socket is taken, a source's settings cannot be used, a thread cannot be started, or a part of the gateway has ended
 /// that must not.
-pub fn run(config: Config, ready: impl FnOnce(&[Listening], SocketAddr)) -> anyhow::Result<()> {
+pub fn run(config: Config, mirror: Option<Mirror>, ready: impl FnOnce(&[Listening], SocketAddr)) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let signals = {
         let _entered = runtime.enter();
@@ -53,7 +54,13 @@ pub fn run(config: Config, ready: impl FnOnce(&[Listening], SocketAddr)) -> anyh
         telemetry: Arc::new(Telemetry::start(&config.telemetry)?),
         vitals: Arc::new(Vitals::default()),
     });
-    let ended = runtime.block_on(serve(config, publisher, &shared, fresh, signals, ready));
+    let following = runtime.spawn(async {
+        match mirror {
+            Some(mirror) => mirror.follow().await,
+            None => std::future::pending().await,
+        }
+    });
+    let ended = runtime.block_on(serve(config, publisher, &shared, fresh, following, signals, ready));
     // Nothing waits for what control still has in hand.
     runtime.shutdown_background();
     // The workers' last lines and spans are told.
@@ -74,6 +81,7 @@ async fn serve(
     publisher: Publisher,
     shared: &Arc<Shared>,
     fresh: Vec<UnboundedReceiver<Fresh>>,
+    mut following: tokio::task::JoinHandle<()>,
     mut signals: Signals,
     ready: impl FnOnce(&[Listening], SocketAddr),
 ) -> anyhow::Result<()> {
@@ -94,6 +102,7 @@ async fn serve(
     let lost = tokio::select! {
         () = signals.end() => None,
         ended = &mut control => Some(format!("control has ended{}", ended.err().map_or(String::new(), |e| format!(": {e}")))),
+        _ = &mut following => Some("the copy of the configuration's shelf has ended".to_owned()),
         lost = workers.ended.recv() => Some(lost.unwrap_or_else(|| "the workers have ended".to_owned())),
     };
     if let Some(problem) = &lost {

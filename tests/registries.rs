@@ -7,6 +7,8 @@ mod etcd;
 mod gateway;
 #[path = "registries/register.rs"]
 mod register;
+#[path = "registries/shelves.rs"]
+mod shelves;
 #[path = "registries/suite.rs"]
 mod suite;
 #[path = "registries/wire.rs"]

@@ -41,7 +41,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new().prefix("wayside-demo-").tempdir().context("no temporary folder")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let config = write(folder.path(), args, &origins(&runtime)?)?;
-    gateway::run(Config::read(&config)?, |listeners, admin| {
+    gateway::run(Config::read(&config)?, None, |listeners, admin| {
         if let Some(listener) = listeners.first() {
             lines::output().push(|| introduction(listener.0, admin, folder.path()) + "\n");
         }

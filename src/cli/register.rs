@@ -1,13 +1,13 @@
 //! `wayside register`: runs a service, and keeps it in a registry while it serves.
 
 use super::out;
+use super::store::Credentials;
 use crate::discovery::Metadata;
 use crate::discovery::registration::{Instance, Place, Registration};
 use anyhow::{Context, bail};
 use rustix::process::Pid;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::time::Duration;
 use tokio::net::{TcpStream, UdpSocket};
@@ -58,18 +58,8 @@ pub(super) struct Args {
     /// How long to wait between marking it as draining and telling it to end.
     #[arg(long, default_value = "0s", value_parser = humantime::parse_duration)]
     drain: Duration,
-    /// Who registers.
-    #[arg(long, requires = "password_file")]
-    username: Option<String>,
-    /// A file with what proves it.
-    #[arg(long, requires = "username")]
-    password_file: Option<PathBuf>,
-    /// A file with a token (Consul).
-    #[arg(long)]
-    token_file: Option<PathBuf>,
-    /// Speak TLS with the registry, and trust the authorities in this file.
-    #[arg(long)]
-    ca: Option<PathBuf>,
+    #[command(flatten)]
+    credentials: Credentials,
     /// The service and its arguments; none: something else runs it.
     #[arg(last = true)]
     command: Vec<String>,
@@ -122,11 +112,7 @@ impl Signals {
 }
 
 async fn serve(args: Args) -> anyhow::Result<ExitCode> {
-    let mut place = args.registry;
-    place.username = args.username;
-    place.password_file = args.password_file;
-    place.token_file = args.token_file;
-    place.ca = args.ca;
+    let place = args.credentials.at(args.registry);
     if args.ttl < Duration::from_secs(1) {
         bail!("--ttl: must be at least 1s");
     }

@@ -3,6 +3,8 @@
 use crate::base::digest;
 use crate::base::files;
 use crate::base::place::toml_problem;
+use crate::discovery::registry::place::Place;
+use crate::discovery::shelf::Shelf;
 use crate::discovery::{Lookup, SourceSettings};
 use crate::http::settings::{Gateway, Policies, Telemetry};
 use crate::http::tls::client::Connector;
@@ -198,16 +200,32 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
     for connector in services.values().filter_map(|declared| declared.tls.as_ref()) {
         declared.push_str(&connector.digest);
     }
+    let gateway = gateway.at(folder);
+    let policies = policies.map(|policies| policies.at(folder, &gateway.state_directory)).transpose();
+    let policies = policies.map_err(|problem| format!("policies: {problem}"))?;
+    if let Some(policies) = policies.as_ref().filter(|policies| policies.from.is_some()) {
+        shelf(policies).map_err(|problem| format!("policies.from: {problem}"))?;
+    }
     Ok(Config {
         file: file.to_owned(),
         digest: digest::short(declared.as_bytes()),
-        gateway: gateway.at(folder),
-        policies: policies.map(|policies| policies.at(folder)),
+        gateway,
+        policies,
         telemetry,
         sources,
         services,
         routes,
     })
+}
+
+/// Where policies are copied from.
+///
+/// # Errors
+/// There is none, or what is wrong with it.
+pub(super) fn shelf(policies: &Policies) -> Result<Shelf, String> {
+    let place: Place = policies.from.as_deref().unwrap_or_default().parse()?;
+    let Policies { username, password_file, token_file, ca, .. } = policies.clone();
+    Shelf::at(&place.with(username, password_file, token_file, ca))
 }
 
 /// A service that was checked.

@@ -326,8 +326,19 @@ fn via<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Via>, D::Error> {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Policies {
-    /// The watched directory.
+    /// The watched directory. Default where `from` is given: one in `gateway.state_directory`.
+    #[serde(default)]
     pub directory: PathBuf,
+    /// Copy what was pushed there into the directory, like `consul://127.0.0.1:8500/policies`.
+    pub from: Option<String>,
+    /// Who asks there.
+    pub username: Option<String>,
+    /// Holds what proves it.
+    pub password_file: Option<PathBuf>,
+    /// Holds a token (Consul).
+    pub token_file: Option<PathBuf>,
+    /// Speak TLS there, and trust the authorities in here.
+    pub ca: Option<PathBuf>,
     /// Where compiled code and last good versions are kept; must belong to us alone. Default: `.cache` in the directory.
     #[serde(default)]
     pub cache: PathBuf,
@@ -337,12 +348,21 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// The same with its paths, which are relative to `folder`.
-    pub fn at(self, folder: &Path) -> Self {
-        let directory = folder.join(self.directory);
+    /// The same with its paths, which are relative to `folder`. `state`: where the gateway keeps what is its own.
+    ///
+    /// # Errors
+    /// Neither a directory nor where to copy one from.
+    pub fn at(self, folder: &Path, state: &Path) -> Result<Self, String> {
+        let directory = match &self.from {
+            _ if !self.directory.as_os_str().is_empty() => folder.join(&self.directory),
+            Some(from) => state.join(format!("policies-{}", crate::base::digest::short(from.as_bytes()))),
+            None => return Err("`directory` is missing (or `from`, where policies are copied from)".to_owned()),
+        };
         let none = self.cache.as_os_str().is_empty();
-        let cache = if none { directory.join(".cache") } else { folder.join(self.cache) };
-        Policies { directory, cache, ..self }
+        let cache = if none { directory.join(".cache") } else { folder.join(&self.cache) };
+        let file = |file: Option<PathBuf>| file.map(|file| folder.join(file));
+        let (password_file, token_file, ca) = (file(self.password_file), file(self.token_file), file(self.ca));
+        Ok(Policies { directory, cache, password_file, token_file, ca, ..self })
     }
 }
 

@@ -57,6 +57,12 @@ impl Program {
         launch_file(program, folder, environment).ready()
     }
 
+    /// Starts it with these arguments, by a configuration that is elsewhere.
+    pub fn run(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        launch_with(Path::new(env!("CARGO_BIN_EXE_wayside")), folder, arguments, &[]).ready()
+    }
+
     /// The whole answer to a GET with these headers.
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> String {
         get(&self.address, path, headers)
@@ -157,12 +163,16 @@ pub fn launch(folder: TempDir, config: &str, environment: &[(&str, &str)]) -> La
 }
 
 fn launch_file(program: &Path, folder: TempDir, environment: &[(&str, &str)]) -> Launched {
-    let file = folder.path().join(FILE);
+    let file = folder.path().join(FILE).display().to_string();
+    launch_with(program, folder, &["--config", &file], environment)
+}
+
+fn launch_with(program: &Path, folder: TempDir, arguments: &[&str], environment: &[(&str, &str)]) -> Launched {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
         command.env_remove(name);
     }
-    command.arg("run").arg("--config").arg(file).env("NO_PROXY", "127.0.0.1").env("NO_COLOR", "1");
+    command.arg("run").args(arguments).env("NO_PROXY", "127.0.0.1").env("NO_COLOR", "1");
     command.envs(environment.iter().copied()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let log = lines(child.stderr.take().unwrap());

@@ -9,8 +9,8 @@ use super::{Failure, Kind};
 use crate::base::secret::Secret;
 use messages::{
     Answer, AuthenticateRequest, AuthenticateResponse, Compare, DeleteRangeRequest, KeyValue, LeaseAlive,
-    LeaseGrantRequest, LeaseGrantResponse, LeaseRequest, Operation, Progress, RangeRequest, RequestOp, TxnRequest,
-    TxnResponse, WatchCreate, WatchRequest, WatchResponse, Watching,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseRequest, Operation, Progress, RangeRequest, RangeResponse, RequestOp,
+    TxnRequest, TxnResponse, WatchCreate, WatchRequest, WatchResponse, Watching,
 };
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -56,7 +56,7 @@ impl Prefix {
     }
 
     fn range(&self) -> RangeRequest {
-        RangeRequest { key: self.0.clone(), range_end: self.end() }
+        RangeRequest { key: self.0.clone(), range_end: self.end(), keys_only: false }
     }
 
     /// Deletes all of them.
@@ -179,6 +179,16 @@ impl Session {
         Ok(ranges)
     }
 
+    /// The keys under a prefix, without their values.
+    ///
+    /// # Errors
+    /// What the member says, or that it says nothing.
+    pub async fn keys(&mut self, prefix: &Prefix) -> Result<Vec<Vec<u8>>, Failure> {
+        let request = RangeRequest { keys_only: true, ..prefix.range() };
+        let answer: RangeResponse = self.call("/etcdserverpb.KV/Range", request).await?;
+        Ok(answer.kvs.into_iter().map(|kv| kv.key).collect())
+    }
+
     /// That it does not know who asks is a bad argument to etcd ("user name is empty").
     fn unknown(&self, failure: Failure) -> Failure {
         match failure.kind {
@@ -243,7 +253,7 @@ impl Session {
     pub async fn watch(&self, prefixes: &[(Prefix, i64)]) -> Result<Watch, Failure> {
         let (requests, sent) = mpsc::channel(prefixes.len() + 4);
         for (id, (prefix, from)) in prefixes.iter().enumerate() {
-            let RangeRequest { key, range_end } = prefix.range();
+            let RangeRequest { key, range_end, .. } = prefix.range();
             let watch_id = i64::try_from(id).unwrap_or(i64::MAX);
             let create = WatchCreate { key, range_end, start_revision: *from, watch_id, fragment: true };
             // There is room for all.

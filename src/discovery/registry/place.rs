@@ -14,13 +14,13 @@ pub struct Place {
     /// What follows a question mark.
     pub parameters: Vec<(String, String)>,
     /// Who registers.
-    pub username: Option<String>,
+    username: Option<String>,
     /// Holds what proves it.
-    pub password_file: Option<PathBuf>,
+    password_file: Option<PathBuf>,
     /// Holds a token (Consul).
-    pub token_file: Option<PathBuf>,
+    token_file: Option<PathBuf>,
     /// Speak TLS, and trust the authorities in here.
-    pub ca: Option<PathBuf>,
+    ca: Option<PathBuf>,
 }
 
 const KINDS: [&str; 2] = ["consul", "etcd"];
@@ -96,6 +96,17 @@ impl Place {
         let scheme = if table.remove("tls").is_some() { "https" } else { "http" };
         table.insert("address".to_owned(), format!("{scheme}://{}", self.member()).into());
         Ok(table)
+    }
+
+    /// The same for who can prove who they are.
+    pub fn with(
+        self,
+        username: Option<String>,
+        password_file: Option<PathBuf>,
+        token_file: Option<PathBuf>,
+        ca: Option<PathBuf>,
+    ) -> Self {
+        Place { username, password_file, token_file, ca, ..self }
     }
 
     /// `consul`, `etcd`, …
