@@ -61,6 +61,11 @@ impl Guard {
         self.held.as_ref().map(|held| held.confirm_at)
     }
 
+    /// An answer came that cannot be used: nothing is held any more, and a doubt begins anew.
+    pub fn let_go(&mut self) {
+        self.held = None;
+    }
+
     fn accept(&mut self, answer: Observed) -> Observed {
         self.held = None;
         self.accepted = Some(answer.clone());

@@ -110,6 +110,8 @@ impl Keeper {
 
     /// All entries of the list are bad. To apply it would remove what works, but what is wrong with them is told.
     async fn cannot_use(&mut self, answer: Observed, problem: String) -> bool {
+        // Else it would be read again and again, since what confirms the doubt does not come.
+        self.guard.let_go();
         if self.failed.as_ref() == Some(&problem) {
             return false;
         }

@@ -113,6 +113,19 @@ async fn a_list_of_bad_entries_takes_nothing_and_is_told() {
     assert_eq!((seen[1].0.as_str(), seen[3].0.as_str()), ("4 held", "4"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_used_ends_a_doubt() {
+    let (to, _reports) = mpsc::channel(8);
+    let mut keeper =
+        Keeper::new(lookup(), &Known::default(), Duration::from_secs(5), Reports { source: "test".into(), to });
+    for (addresses, held) in [(["10.0.0.1:1"].as_slice(), false), (&[], true), (&["nowhere"], false), (&[], true)] {
+        let mut listing = Listing::default();
+        addresses.iter().for_each(|address| listing.add_value(address.as_bytes(), b"", &[]));
+        keeper.offer(listing.observed("1")).await;
+        assert_eq!(keeper.confirm_at().is_some(), held, "{addresses:?}");
+    }
+}
+
 #[test]
 fn all_is_read_again_after_some_minutes() {
     for seed in 0..50 {
