@@ -138,7 +138,7 @@ impl Members {
     }
 }
 
-/// A connection with a member, ready to be spoken on. `http2`: what ALPN says.
+/// A connection with a member, ready to be spoken on. `http2`: ALPN says so; else it says nothing.
 ///
 /// # Errors
 /// Why there is none.
@@ -152,7 +152,8 @@ pub async fn dial(member: &str, tls: Option<&client::Settings>, http2: bool) -> 
             // Its files are read for each connection, so new ones need no restart.
             let read = tokio::task::spawn_blocking(move || client::Connector::new(&settings, http2)).await;
             let read = read.map_err(|error| error.to_string()).flatten();
-            Some(read.map_err(|problem| Failure::new(Kind::Denied, format!("tls: {problem}")))?)
+            let read = read.map_err(|problem| Failure::new(Kind::Denied, format!("tls: {problem}")))?;
+            Some(if http2 { read } else { read.without_alpn() })
         }
     };
     let connect = async {

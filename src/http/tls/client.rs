@@ -90,6 +90,12 @@ impl Connector {
         Ok(Connector { digest, files, name, http2, config: Arc::new(config) })
     }
 
+    /// The same for what is not HTTP: nothing is said of a protocol.
+    pub fn without_alpn(mut self) -> Self {
+        Arc::make_mut(&mut self.config).alpn_protocols.clear();
+        self
+    }
+
     async fn handshake(&self, stream: TcpStream, address: SocketAddr) -> io::Result<Socket> {
         let name = self.name.clone().unwrap_or_else(|| ServerName::from(address.ip()));
         let stream = TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await?;
