@@ -5,12 +5,14 @@
 mod etcd;
 #[path = "registries/gateway.rs"]
 mod gateway;
+#[path = "registries/redis.rs"]
+mod redis;
 #[path = "registries/register.rs"]
 mod register;
 #[path = "registries/shelves.rs"]
 mod shelves;
 #[path = "registries/suite.rs"]
 mod suite;
+mod support;
 #[path = "registries/wire.rs"]
 mod wire;
-mod support;

@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod origin;
 pub mod program;
 pub mod raw;
+pub mod redis;
 pub mod servers;
 pub mod shop;
 pub mod watched;

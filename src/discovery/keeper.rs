@@ -237,6 +237,12 @@ impl Keepers {
         &self.reports.source
     }
 
+    /// What counts of one service, from this conversation or an earlier one.
+    pub fn known(&self, service: &str) -> Option<Observed> {
+        let keeper = self.keepers.get(service)?;
+        keeper.known.get(&key(&keeper.lookup))
+    }
+
     /// Takes the newest list of one service, whole.
     pub async fn offer(&mut self, service: &str, answer: Observed) {
         if let Some(keeper) = self.keepers.get_mut(service) {
@@ -252,6 +258,17 @@ impl Keepers {
         }
         self.whole.get_or_insert(now);
         self.confirmed = Some(now);
+        self.rest(now);
+    }
+
+    /// Every list was handed over, but a part of the registry could not be read, and what was known of it stands in them.
+    /// The problem is told, once, and until all is [`Keepers::whole`] nothing may be told by [`Keepers::alive`].
+    pub async fn partly(&mut self, problem: &str) {
+        self.rest(Instant::now());
+        self.failed(problem).await;
+    }
+
+    fn rest(&mut self, now: Instant) {
         let fifth = usize::try_from(QUIET.as_millis() / 5).unwrap_or(usize::MAX);
         self.again = now + QUIET + Duration::from_millis(self.chance.below(fifth) as u64);
     }

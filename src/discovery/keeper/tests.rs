@@ -12,6 +12,7 @@ struct Scripted {
 enum Step {
     List(&'static [&'static str]),
     Whole,
+    Partly(&'static str),
     Alive,
     After(u64),
     Fail(Kind, &'static str),
@@ -29,6 +30,7 @@ impl Follow for Scripted {
                     services.offer("users", listing.observed("1")).await;
                 }
                 Some(Step::Whole) => services.whole().await,
+                Some(Step::Partly(problem)) => services.partly(problem).await,
                 Some(Step::Alive) => services.alive().await,
                 Some(Step::After(ms)) => sleep(Duration::from_millis(ms)).await,
                 Some(Step::Fail(kind, problem)) => return Err(Failure::new(kind, problem)),
@@ -99,6 +101,13 @@ async fn a_registry_that_answers_confirms_once_a_second() {
     let seen = reported(steps, 4).await;
     assert_eq!(told(&seen), ["4", "confirmed", "confirmed", "confirmed"]);
     assert_eq!(seen.iter().map(|(_, at)| at / 100).collect::<Vec<_>>(), [0, 10, 20, 30]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_is_missing_is_told_once_until_all_is_whole() {
+    let steps = [FOUR, Step::Partly("b is gone"), FOUR, Step::Partly("b is gone"), FOUR, Step::Whole, FOUR];
+    let seen = reported(steps.into_iter().chain([Step::Partly("b is gone")]), 6).await;
+    assert_eq!(told(&seen), ["4", "all: b is gone", "4", "4", "4", "all: b is gone"]);
 }
 
 #[tokio::test(start_paused = true)]
