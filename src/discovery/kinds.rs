@@ -62,7 +62,7 @@ impl SourceSettings {
             .table
             .iter()
             .filter(|(key, _)| !is_secret(key))
-            .map(|(key, value)| (key.clone(), value.clone()))
+            .map(|(key, value)| (key.clone(), without_login(value)))
             .collect();
         crate::base::digest::short(format!("{} {said}", self.kind.name).as_bytes())
     }
@@ -91,6 +91,41 @@ impl fmt::Debug for SourceSettings {
     }
 }
 
+/// A value where no URL says who asks, and what proves it.
+fn without_login(value: &toml::Value) -> toml::Value {
+    match value {
+        toml::Value::String(text) => match text.split_once("://") {
+            Some((scheme, rest)) => {
+                format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host)).into()
+            }
+            None => value.clone(),
+        },
+        toml::Value::Array(values) => toml::Value::Array(values.iter().map(without_login).collect()),
+        _ => value.clone(),
+    }
+}
+
 fn names() -> String {
     KINDS.map(|kind| format!("`{}`", kind.name)).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_login_is_no_other_registry() {
+        let identity =
+            |text: &str| SourceSettings::parse(toml::from_str(text).unwrap(), Path::new("/")).unwrap().identity();
+        let table = |address: &str, more: &str| format!("kind = 'redis'\naddress = {address}\n{more}");
+        let same = identity(&table("'redis://h:1'", ""));
+        for (address, more) in
+            [("'redis://:old@h:1'", ""), ("'redis://u:n@w@h:1'", ""), ("'redis://h:1'", "password = 'x'")]
+        {
+            assert_eq!(identity(&table(address, more)), same, "{address} {more}");
+        }
+        assert_ne!(identity(&table("'redis://h:2'", "")), same);
+        let (old, new) = ("['redis://:old@h:1', 'redis://:old@i:1']", "['redis://:new@h:1', 'redis://:new@i:1']");
+        assert_eq!(identity(&table(old, "")), identity(&table(new, "")));
+    }
 }
