@@ -12,6 +12,7 @@ pub mod listing;
 pub mod registration;
 pub mod registry;
 pub mod shelf;
+pub mod zookeeper;
 
 pub use kinds::SourceSettings;
 use left_out::LeftOut;

@@ -13,4 +13,6 @@ mod shelves;
 mod suite;
 #[path = "registries/wire.rs"]
 mod wire;
+#[path = "registries/zookeeper.rs"]
+mod zookeeper;
 mod support;

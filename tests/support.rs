@@ -10,3 +10,4 @@ pub mod raw;
 pub mod servers;
 pub mod shop;
 pub mod watched;
+pub mod zookeeper;

@@ -7,6 +7,7 @@ pub mod etcd;
 pub mod grpc;
 pub mod members;
 pub mod place;
+pub mod zookeeper;
 
 /// Why a registry gave no answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
