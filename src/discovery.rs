@@ -9,6 +9,7 @@ pub mod keeper;
 pub mod kinds;
 pub mod left_out;
 pub mod listing;
+pub mod nacos;
 pub mod registration;
 pub mod registry;
 pub mod shelf;

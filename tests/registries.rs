@@ -5,6 +5,8 @@
 mod etcd;
 #[path = "registries/gateway.rs"]
 mod gateway;
+#[path = "registries/nacos.rs"]
+mod nacos;
 #[path = "registries/register.rs"]
 mod register;
 #[path = "registries/shelves.rs"]

@@ -1,6 +1,6 @@
 //! The kinds of sources that there are: one row each.
 
-use super::{Build, Source, consul, etcd, file, zookeeper};
+use super::{Build, Source, consul, etcd, file, nacos, zookeeper};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ struct Kind {
     read: fn(toml::Table, &Path) -> Result<Build, String>,
 }
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 5] = [
     Kind { name: "consul", names_services: false, read: consul::read },
     Kind { name: "etcd", names_services: false, read: etcd::read },
     Kind { name: "file", names_services: true, read: file::read },
+    Kind { name: "nacos", names_services: false, read: nacos::read },
     Kind { name: "zookeeper", names_services: false, read: zookeeper::read },
 ];
 

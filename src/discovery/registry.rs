@@ -6,6 +6,7 @@ pub mod credential;
 pub mod etcd;
 pub mod grpc;
 pub mod members;
+pub mod nacos;
 pub mod place;
 pub mod zookeeper;
 
