@@ -19,6 +19,8 @@ guests:
 servers:
 	@scripts/servers/consul >/dev/null
 	@scripts/servers/etcd >/dev/null
+	@scripts/servers/zookeeper >/dev/null
+	@scripts/servers/nacos >/dev/null
 	@scripts/servers/jaeger >/dev/null
 	@scripts/servers/redis >/dev/null
 	@scripts/servers/chromium >/dev/null

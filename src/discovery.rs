@@ -10,9 +10,11 @@ pub mod kinds;
 pub mod left_out;
 pub mod listing;
 pub mod redis;
+pub mod nacos;
 pub mod registration;
 pub mod registry;
 pub mod shelf;
+pub mod zookeeper;
 
 pub use kinds::SourceSettings;
 use left_out::LeftOut;

@@ -7,12 +7,16 @@ mod etcd;
 mod gateway;
 #[path = "registries/redis.rs"]
 mod redis;
+#[path = "registries/nacos.rs"]
+mod nacos;
 #[path = "registries/register.rs"]
 mod register;
 #[path = "registries/shelves.rs"]
 mod shelves;
 #[path = "registries/suite.rs"]
 mod suite;
-mod support;
 #[path = "registries/wire.rs"]
 mod wire;
+#[path = "registries/zookeeper.rs"]
+mod zookeeper;
+mod support;

@@ -38,6 +38,11 @@ impl Guard {
     /// `confirm_at` or later and all that it lacks was lacking in every answer since the hold began; until then, what
     /// counted before is reported, with the reason. The first answer of all is always applied.
     pub fn offer(&mut self, answer: Observed, now: Instant) -> Observed {
+        self.offer_held(answer, now, self.confirm_after)
+    }
+
+    /// The same, but a doubt that begins with this answer lasts this long.
+    pub fn offer_held(&mut self, answer: Observed, now: Instant, hold: Duration) -> Observed {
         let Some(accepted) = &self.accepted else { return self.accept(answer) };
         let gone = gone(&accepted.endpoints, &answer.endpoints);
         let Some(doubt) = doubt(accepted.endpoints.len(), answer.endpoints.len(), gone.len(), self.allow_empty) else {
@@ -46,11 +51,11 @@ impl Guard {
         let confirm_at = match &self.held {
             Some(held) if gone.is_subset(&held.gone) && held.confirm_at <= now => return self.accept(answer),
             Some(held) if gone.is_subset(&held.gone) => held.confirm_at,
-            // A first doubt, or one about more endpoints, which starts the time anew.
-            _ => now + self.confirm_after,
+            // One about more endpoints starts the time anew, and does not shorten it.
+            Some(held) => held.confirm_at.max(now + hold),
+            None => now + hold,
         };
-        let reason =
-            format!("{doubt}; it is held until a read {} later agrees", humantime::format_duration(self.confirm_after));
+        let reason = format!("{doubt}; it is held until a read {} later agrees", humantime::format_duration(hold));
         let report = Observed { held: Some(reason), ..accepted.clone() };
         self.held = Some(Held { gone, confirm_at });
         report

@@ -67,13 +67,28 @@ pub struct Keeper {
     reported: Option<Observed>,
     /// The problem that was told last, while it lasts.
     failed: Option<String>,
+    /// It is not given out, though the registry lives.
+    refused: bool,
+    confirm_after: Duration,
+    /// How long what the next list takes away is held, at least.
+    hold: Duration,
 }
 
 impl Keeper {
     /// What `known` has of it counts. A doubtful list is read again `confirm_after` later.
     pub fn new(lookup: Lookup, known: &Known, confirm_after: Duration, reports: Reports) -> Self {
         let guard = Guard::new(confirm_after, lookup.allow_empty, known.get(&key(&lookup)));
-        Keeper { lookup, guard, known: known.clone(), reports, reported: None, failed: None }
+        Keeper {
+            lookup,
+            guard,
+            known: known.clone(),
+            reports,
+            reported: None,
+            failed: None,
+            refused: false,
+            confirm_after,
+            hold: Duration::ZERO,
+        }
     }
 
     /// What is kept.
@@ -91,9 +106,10 @@ impl Keeper {
         if let Some(problem) = answer.problem() {
             return self.cannot_use(answer, problem).await;
         }
-        self.failed = None;
+        (self.failed, self.refused) = (None, false);
         let was_held = self.guard.confirm_at().is_some();
-        let observed = self.guard.offer(answer, Instant::now());
+        let hold = std::mem::take(&mut self.hold).max(self.confirm_after);
+        let observed = self.guard.offer_held(answer, Instant::now(), hold);
         let (service, source) = (&self.lookup.service, &self.reports.source);
         match &observed.held {
             Some(held) if !was_held => tracing::warn!(%service, %source, %held, "the registry's answer is held"),
@@ -131,6 +147,13 @@ impl Keeper {
         self.reported = Some(observed.clone());
         self.reports.send(Report::Service(Arc::clone(&self.lookup.service), observed)).await;
         changed
+    }
+
+    /// What was reported is as the registry says, as of now.
+    async fn confirm(&self) {
+        if let Some(observed) = self.reported.as_ref().filter(|observed| observed.held.is_none()) {
+            self.reports.send(Report::Service(Arc::clone(&self.lookup.service), observed.clone())).await;
+        }
     }
 
     /// It could not be read: told once for each new problem; control knows that the rest is silence.
@@ -243,6 +266,12 @@ impl Keepers {
         keeper.known.get(&key(&keeper.lookup))
     }
 
+    /// The registry may have begun without what its users have to register again: what the next list of each service
+    /// takes away is held this long, at least.
+    pub fn doubt_next(&mut self, hold: Duration) {
+        self.keepers.values_mut().for_each(|keeper| keeper.hold = hold);
+    }
+
     /// Takes the newest list of one service, whole.
     pub async fn offer(&mut self, service: &str, answer: Observed) {
         if let Some(keeper) = self.keepers.get_mut(service) {
@@ -250,7 +279,16 @@ impl Keepers {
         }
     }
 
-    /// Every list was read and handed over just now.
+    /// One service is not given out, though the registry lives: what was known of it stays, and is not confirmed until
+    /// its list is offered again.
+    pub async fn refused(&mut self, service: &str, problem: &str) {
+        if let Some(keeper) = self.keepers.get_mut(service) {
+            keeper.refused = true;
+            keeper.failed(problem).await;
+        }
+    }
+
+    /// Every list was read and handed over just now, or refused.
     pub async fn whole(&mut self) {
         let now = Instant::now();
         if self.failed.take().is_some() {
@@ -284,7 +322,12 @@ impl Keepers {
         let now = Instant::now();
         if self.whole.is_some() && self.confirmed.is_none_or(|at| now.duration_since(at) >= CONFIRM) {
             self.confirmed = Some(now);
-            self.reports.send(Report::Confirmed).await;
+            if !self.keepers.values().any(|keeper| keeper.refused) {
+                return self.reports.send(Report::Confirmed).await;
+            }
+            for keeper in self.keepers.values().filter(|keeper| !keeper.refused) {
+                keeper.confirm().await;
+            }
         }
     }
 

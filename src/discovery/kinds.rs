@@ -1,6 +1,6 @@
 //! The kinds of sources that there are: one row each.
 
-use super::{Build, Source, consul, etcd, file, redis};
+use super::{Build, Source, consul, etcd, file, nacos, redis, zookeeper};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +15,13 @@ struct Kind {
     read: fn(toml::Table, &Path) -> Result<Build, String>,
 }
 
-const KINDS: [Kind; 4] = [
+const KINDS: [Kind; 6] = [
     Kind { name: "consul", names_services: false, read: consul::read },
     Kind { name: "etcd", names_services: false, read: etcd::read },
     Kind { name: "file", names_services: true, read: file::read },
+    Kind { name: "nacos", names_services: false, read: nacos::read },
     Kind { name: "redis", names_services: false, read: redis::read },
+    Kind { name: "zookeeper", names_services: false, read: zookeeper::read },
 ];
 
 /// A source as the configuration declares it. Equal to another one that says the same.

@@ -6,8 +6,10 @@ pub mod credential;
 pub mod etcd;
 pub mod grpc;
 pub mod members;
+pub mod nacos;
 pub mod place;
 pub mod redis;
+pub mod zookeeper;
 
 /// Why a registry gave no answer that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -28,7 +28,7 @@ pub struct Wire {
     /// Where it begins.
     pub address: SocketAddr,
     state: watch::Sender<State>,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Wire {
@@ -39,18 +39,37 @@ impl Wire {
 
     /// The same, beginning at this address.
     pub async fn from(address: SocketAddr, server: SocketAddr) -> Self {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::over(vec![(TcpListener::bind(address).await.unwrap(), server)])
+    }
+
+    /// To a server with a second port that is so much higher, which is reached in the same way.
+    pub async fn pair(server: SocketAddr, higher: u16) -> Self {
+        loop {
+            let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let port = first.local_addr().unwrap().port().checked_add(higher).unwrap_or(0);
+            let second = SocketAddr::new(server.ip(), server.port() + higher);
+            // Somebody may have that one, or there may be none.
+            if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await
+                && port > 0
+            {
+                return Self::over(vec![(first, server), (listener, second)]);
+            }
+        }
+    }
+
+    fn over(ways: Vec<(TcpListener, SocketAddr)>) -> Self {
+        let address = ways[0].0.local_addr().unwrap();
         let (state, states) = watch::channel(State::Passing);
-        let task = tokio::spawn(async move {
+        let accept = async |listener: TcpListener, server, states: watch::Receiver<State>| {
             let mut connections = JoinSet::new();
             loop {
                 let (client, _) = listener.accept().await.unwrap();
                 connections.spawn(carry(client, server, states.clone()));
                 while connections.try_join_next().is_some() {}
             }
-        });
-        Wire { address, state, task }
+        };
+        let tasks = ways.into_iter().map(|(listener, server)| tokio::spawn(accept(listener, server, states.clone())));
+        Wire { address, state, tasks: tasks.collect() }
     }
 
     /// From now on.
@@ -61,7 +80,7 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -87,7 +87,16 @@ impl Process {
     }
 
     /// Looks until `ready` says so. Err: it ended first, with what it wrote.
-    pub async fn ready<F: Future<Output = bool>>(&mut self, mut ready: impl FnMut() -> F) -> Result<(), String> {
+    pub async fn ready<F: Future<Output = bool>>(&mut self, ready: impl FnMut() -> F) -> Result<(), String> {
+        self.ready_within(READY, ready).await
+    }
+
+    /// The same for one that takes longer to start.
+    pub async fn ready_within<F: Future<Output = bool>>(
+        &mut self,
+        within: Duration,
+        mut ready: impl FnMut() -> F,
+    ) -> Result<(), String> {
         let started = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -96,9 +105,9 @@ impl Process {
             if ready().await {
                 return Ok(());
             }
-            if started.elapsed() > READY {
+            if started.elapsed() > within {
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                panic!("not ready after {READY:?}: {log}");
+                panic!("not ready after {within:?}: {log}");
             }
             tokio::time::sleep(LOOK).await;
         }

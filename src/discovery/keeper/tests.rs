@@ -14,6 +14,8 @@ enum Step {
     Whole,
     Partly(&'static str),
     Alive,
+    Refuse,
+    Doubt(u64),
     After(u64),
     Fail(Kind, &'static str),
 }
@@ -32,6 +34,8 @@ impl Follow for Scripted {
                 Some(Step::Whole) => services.whole().await,
                 Some(Step::Partly(problem)) => services.partly(problem).await,
                 Some(Step::Alive) => services.alive().await,
+                Some(Step::Refuse) => services.refused("users", "not for you").await,
+                Some(Step::Doubt(s)) => services.doubt_next(Duration::from_secs(s)),
                 Some(Step::After(ms)) => sleep(Duration::from_millis(ms)).await,
                 Some(Step::Fail(kind, problem)) => return Err(Failure::new(kind, problem)),
             }
@@ -148,4 +152,36 @@ fn all_is_read_again_after_some_minutes() {
         let wait = keepers.again().duration_since(Instant::now());
         assert!((QUIET - Duration::from_secs(1)..=QUIET * 6 / 5).contains(&wait), "{wait:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_refused_is_told_once_and_not_confirmed() {
+    let later = || Step::After(2_000);
+    let steps =
+        [FOUR, Step::Whole, Step::Refuse, later(), Step::Alive, Step::Refuse, Step::Whole, FOUR, later(), Step::Alive];
+    assert_eq!(told(&reported(steps, 4).await), ["4", "users: not for you", "4", "confirmed"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_first_list_takes_away_can_be_held_longer() {
+    let none = || Step::List(&[]);
+    let steps = [
+        FOUR,
+        Step::Whole,
+        Step::Doubt(30),
+        none(),
+        // More is there again, and goes again: that is no reason to believe it sooner.
+        Step::List(&["10.0.0.1:1"]),
+        none(),
+        Step::After(10_000),
+        none(),
+        Step::After(20_000),
+        none(),
+        FOUR,
+        none(),
+        Step::After(5_000),
+        none(),
+    ];
+    let seen = reported(steps, 9).await;
+    assert_eq!(told(&seen), ["4", "4 held", "4 held", "4 held", "4 held", "0", "4", "4 held", "0"]);
 }
