@@ -20,6 +20,7 @@ servers:
 	@scripts/servers/consul >/dev/null
 	@scripts/servers/etcd >/dev/null
 	@scripts/servers/jaeger >/dev/null
+	@scripts/servers/knotd >/dev/null
 	@scripts/servers/chromium >/dev/null
 	@scripts/servers/h2spec >/dev/null
 	@scripts/servers/tls-peer >/dev/null

@@ -2,10 +2,11 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "for tests")]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -28,7 +29,7 @@ pub struct Wire {
     /// Where it begins.
     pub address: SocketAddr,
     state: watch::Sender<State>,
-    task: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Wire {
@@ -50,7 +51,19 @@ impl Wire {
                 while connections.try_join_next().is_some() {}
             }
         });
-        Wire { address, state, task }
+        Wire { address, state, tasks: vec![task] }
+    }
+
+    /// The same for a server that hears datagrams, too, on the same port.
+    pub async fn with_datagrams(server: SocketAddr) -> Self {
+        loop {
+            let mut wire = Self::to(server).await;
+            // Somebody else may have this port.
+            let Ok(socket) = UdpSocket::bind(wire.address).await else { continue };
+            let datagrams = tokio::spawn(carry_datagrams(Arc::new(socket), server, wire.state.subscribe()));
+            wire.tasks.push(datagrams);
+            return wire;
+        }
     }
 
     /// From now on.
@@ -61,7 +74,7 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -97,4 +110,33 @@ async fn one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut states: wa
     // What ends in the dark is not told before it is light again.
     let _ = states.wait_for(|state| *state != State::Dark).await;
     let _ = to.shutdown().await;
+}
+
+/// Each datagram is a question that is answered by one, from a socket of its own. In the dark, and where the way is broken,
+/// they are lost.
+async fn carry_datagrams(socket: Arc<UdpSocket>, server: SocketAddr, states: watch::Receiver<State>) {
+    let mut questions = JoinSet::new();
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let Ok((read, client)) = socket.recv_from(&mut bytes).await else { continue };
+        let (socket, states, question) = (Arc::clone(&socket), states.clone(), bytes[..read].to_vec());
+        questions.spawn(async move {
+            let lost = || matches!(*states.borrow(), State::Dark | State::Broken);
+            let out = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            if lost() || out.send_to(&question, server).await.is_err() {
+                return;
+            }
+            let mut answer = vec![0; 64 << 10];
+            let answered = tokio::time::timeout(Duration::from_secs(5), out.recv(&mut answer)).await;
+            let Ok(Ok(read)) = answered else { return };
+            let state = *states.borrow();
+            if let State::Slow(wait) = state {
+                tokio::time::sleep(wait).await;
+            }
+            if !lost() {
+                let _ = socket.send_to(&answer[..read], client).await;
+            }
+        });
+        while questions.try_join_next().is_some() {}
+    }
 }
