@@ -23,6 +23,7 @@ servers:
 	@scripts/servers/nacos >/dev/null
 	@scripts/servers/jaeger >/dev/null
 	@scripts/servers/redis >/dev/null
+	@scripts/servers/knotd >/dev/null
 	@scripts/servers/chromium >/dev/null
 	@scripts/servers/h2spec >/dev/null
 	@scripts/servers/tls-peer >/dev/null

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod consul;
+pub mod dns;
 pub mod etcd;
 pub mod file;
 pub mod guard;

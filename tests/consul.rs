@@ -74,6 +74,36 @@ async fn weight_meta_tags_and_addresses_come_through() {
 }
 
 #[tokio::test]
+async fn filter_node_meta_and_tagged_addresses_choose() {
+    let consul = Consul::with_node_meta("zone", "a").await;
+    for (id, port, version) in [("a", 9001, "v1"), ("b", 9002, "v2")] {
+        let mut tagged = service(id, port);
+        tagged["Meta"] = json!({"version": version});
+        tagged["TaggedAddresses"] = json!({"wan": {"Address": "198.51.100.7", "Port": port + 1000}});
+        consul.register(&tagged).await;
+    }
+    consul.register(&service("c", 9003)).await;
+    let seen = async |more: &str, count: usize| {
+        let mut watched = Watched::start(&table(&consul, more), vec![lookup("users")]);
+        watched.until(PATIENCE, |seen| seen.endpoints.len() == count && seen.held.is_none()).await
+    };
+    assert_eq!(ports(&seen("", 3).await), [9001, 9002, 9003]);
+    assert_eq!(ports(&seen("filter = 'Service.Meta.version == \"v2\"'", 1).await), [9002]);
+    assert_eq!(ports(&seen("node_meta = { zone = \"a\" }", 3).await), [9001, 9002, 9003]);
+    seen("node_meta = { zone = \"b\" }", 0).await;
+    let tagged = seen("tagged_address = \"wan\"", 2).await;
+    assert_eq!(ports(&tagged), [10_001, 10_002]);
+    assert!(tagged.endpoints.iter().all(|entry| entry.address.ip().to_string() == "198.51.100.7"));
+    // No request is sent where a plain address might be somebody else's.
+    assert_eq!((tagged.skipped, tagged.left_out[0].reason.as_str()), (1, "has no tagged address `wan`"));
+    // Consul fills these in by itself.
+    assert_eq!(ports(&seen("tagged_address = \"lan_ipv4\"", 3).await), [9001, 9002, 9003]);
+    let mut wrong = Watched::start(&table(&consul, "filter = \"Service.Port ==\""), vec![lookup("users")]);
+    let problem = wrong.problem(PATIENCE).await;
+    assert!(problem.contains("boolean expression"), "{problem}");
+}
+
+#[tokio::test]
 async fn a_critical_check_takes_an_endpoint_out_or_makes_it_unhealthy() {
     let consul = Consul::start().await;
     consul.register(&checked("a", 9001)).await;
@@ -119,7 +149,7 @@ async fn what_is_left_out_is_named_with_its_reason() {
         let services: Value = serde_json::from_str(&gateway.ask("/services")).unwrap();
         let users = services["services"][0].clone();
         let addresses = users["endpoints"].as_array().unwrap().iter().map(|endpoint| endpoint["address"].as_str());
-        let left_out = json!([{"entry": "named (db.local:9001)", "reason": "`db.local` is no IP address"}]);
+        let left_out = json!([{"entry": "named (db.local:9001)", "reason": "`db.local` is no IP address; `resolve_hosts = true` looks names up"}]);
         addresses.eq(ports.iter().map(|port| Some(*port))) && users["left_out"] == left_out && users["skipped"] == 1
     };
     // An answer of nothing but such entries is applied no more than any other bad one, but they are named all the same.

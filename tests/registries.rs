@@ -1,6 +1,10 @@
 //! Each source against the real registry: the suite that all pass, through a network that fails, and what is special to
 //! each. Prints how long changes take (`--nocapture`).
 
+#[path = "registries/consul.rs"]
+mod consul;
+#[path = "registries/dns.rs"]
+mod dns;
 #[path = "registries/etcd.rs"]
 mod etcd;
 #[path = "registries/gateway.rs"]

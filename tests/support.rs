@@ -5,6 +5,7 @@ pub mod etcd;
 pub mod fake_consul;
 pub mod gateway;
 pub mod nacos;
+pub mod knot;
 pub mod origin;
 pub mod program;
 pub mod raw;

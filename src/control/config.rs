@@ -178,7 +178,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
     };
     let sources = sources.into_iter().map(source).collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
     let service = |(name, settings): (Arc<str>, Settings)| {
-        let declared = declared(settings, &sources, gateway.max_attempts, folder);
+        let declared = declared(&name, settings, &sources, gateway.max_attempts, folder);
         declared.map(|declared| (Arc::clone(&name), declared)).map_err(|e| format!("services.{name}.{e}"))
     };
     let services = services.into_iter().map(service).collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
@@ -230,6 +230,7 @@ pub(super) fn shelf(policies: &Policies) -> Result<Shelf, String> {
 
 /// A service that was checked.
 fn declared(
+    name: &Arc<str>,
     settings: Settings,
     sources: &BTreeMap<Arc<str>, SourceSettings>,
     most_attempts: u32,
@@ -238,8 +239,9 @@ fn declared(
     if settings.source.is_empty() {
         return Err("source: is missing; name one of `[sources]`".into());
     }
-    if let Some(unknown) = settings.source.iter().find(|source| !sources.contains_key(*source)) {
-        return Err(format!("source: there is no `[sources.{unknown}]`"));
+    for named in settings.source.iter() {
+        let source = sources.get(named).ok_or_else(|| format!("source: there is no `[sources.{named}]`"))?;
+        source.check(&settings.lookup(name))?;
     }
     settings.check(most_attempts)?;
     let tls = settings.connector(folder)?;

@@ -1,6 +1,6 @@
 //! The kinds of sources that there are: one row each.
 
-use super::{Build, Source, consul, etcd, file, nacos, redis, zookeeper};
+use super::{Build, Lookup, Source, consul, dns, etcd, file, nacos, redis, zookeeper};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,8 +15,9 @@ struct Kind {
     read: fn(toml::Table, &Path) -> Result<Build, String>,
 }
 
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind { name: "consul", names_services: false, read: consul::read },
+    Kind { name: dns::KIND, names_services: false, read: dns::read },
     Kind { name: "etcd", names_services: false, read: etcd::read },
     Kind { name: "file", names_services: true, read: file::read },
     Kind { name: "nacos", names_services: false, read: nacos::read },
@@ -67,6 +68,15 @@ impl SourceSettings {
             .map(|(key, value)| (key.clone(), without_login(value)))
             .collect();
         crate::base::digest::short(format!("{} {said}", self.kind.name).as_bytes())
+    }
+
+    /// Can a service be looked up like this?
+    ///
+    /// # Errors
+    /// The service's key that is wrong, and what to write.
+    pub fn check(&self, lookup: &Lookup) -> Result<(), String> {
+        // Elsewhere, any text may be a name.
+        if self.kind.name == dns::KIND { dns::check(lookup) } else { Ok(()) }
     }
 
     /// May report services that nobody declared.

@@ -3,6 +3,7 @@
 
 pub mod consul;
 pub mod credential;
+pub mod dns;
 pub mod etcd;
 pub mod grpc;
 pub mod members;

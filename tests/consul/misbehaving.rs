@@ -147,6 +147,17 @@ async fn an_index_that_goes_back_starts_again() {
 }
 
 #[tokio::test]
+async fn namespace_and_partition_are_asked_for() {
+    let mut fake = Fake::start(good(10, 5)).await;
+    let more = "namespace = \"team\"\npartition = \"p1\"\nfilter = \"Service.Port > 80\"\nnode_meta = { zone = \"a\" }";
+    let mut watched = Watched::start(&table(&fake, more), vec![lookup("users")]);
+    watched.until(PATIENCE, |seen| seen.endpoints.len() == 5).await;
+    let asked = fake.asked(2).await;
+    let wanted = "passing=1&ns=team&partition=p1&filter=Service.Port+%3E+80&node-meta=zone%3Aa";
+    assert_eq!(asked[..2], [wanted.to_owned(), format!("{wanted}&index=10&wait=60000ms")]);
+}
+
+#[tokio::test]
 async fn answers_that_come_at_once_do_not_make_it_spin() {
     // Index 0, or none at all, would never block; nor does a proxy that knows nothing of indexes.
     for head in ["200 OK\r\nX-Consul-Index: 0", "200 OK", "200 OK\r\nX-Consul-Index: 7"] {

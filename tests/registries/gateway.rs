@@ -33,8 +33,10 @@ fn answers(gateway: &Program, status: &str) -> bool {
 pub async fn propagation<R: Registry>(registry: &R, name: &str, times: usize) {
     let origin: SocketAddr = echo().parse().unwrap();
     let config = format!(
-        "[sources.prod]\n{}\n[services.routed]\nsource = \"prod\"\nallow_empty = true\n[[routes]]\nservice = \"routed\"\n",
-        registry.table(registry.address())
+        "[sources.prod]\n{}\n[services.routed]\nsource = \"prod\"\nallow_empty = true\nregistered_as = \"{}\"\n[[routes]]\n\
+         service = \"routed\"\n",
+        registry.table(registry.address()),
+        registry.lookup("routed").registered_as
     );
     let gateway = gateway(&config);
     let mut took = Vec::new();

@@ -2,10 +2,11 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "for tests")]
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -72,6 +73,18 @@ impl Wire {
         Wire { address, state, tasks: tasks.collect() }
     }
 
+    /// The same for a server that hears datagrams, too, on the same port.
+    pub async fn with_datagrams(server: SocketAddr) -> Self {
+        loop {
+            let mut wire = Self::to(server).await;
+            // Somebody else may have this port.
+            let Ok(socket) = UdpSocket::bind(wire.address).await else { continue };
+            let datagrams = tokio::spawn(carry_datagrams(Arc::new(socket), server, wire.state.subscribe()));
+            wire.tasks.push(datagrams);
+            return wire;
+        }
+    }
+
     /// From now on.
     pub fn set(&self, state: State) {
         self.state.send_replace(state);
@@ -116,4 +129,33 @@ async fn one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut states: wa
     // What ends in the dark is not told before it is light again.
     let _ = states.wait_for(|state| *state != State::Dark).await;
     let _ = to.shutdown().await;
+}
+
+/// Each datagram is a question that is answered by one, from a socket of its own. In the dark, and where the way is broken,
+/// they are lost.
+async fn carry_datagrams(socket: Arc<UdpSocket>, server: SocketAddr, states: watch::Receiver<State>) {
+    let mut questions = JoinSet::new();
+    let mut bytes = vec![0; 64 << 10];
+    loop {
+        let Ok((read, client)) = socket.recv_from(&mut bytes).await else { continue };
+        let (socket, states, question) = (Arc::clone(&socket), states.clone(), bytes[..read].to_vec());
+        questions.spawn(async move {
+            let lost = || matches!(*states.borrow(), State::Dark | State::Broken);
+            let out = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            if lost() || out.send_to(&question, server).await.is_err() {
+                return;
+            }
+            let mut answer = vec![0; 64 << 10];
+            let answered = tokio::time::timeout(Duration::from_secs(5), out.recv(&mut answer)).await;
+            let Ok(Ok(read)) = answered else { return };
+            let state = *states.borrow();
+            if let State::Slow(wait) = state {
+                tokio::time::sleep(wait).await;
+            }
+            if !lost() {
+                let _ = socket.send_to(&answer[..read], client).await;
+            }
+        });
+        while questions.try_join_next().is_some() {}
+    }
 }

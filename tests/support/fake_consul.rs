@@ -93,8 +93,12 @@ async fn serve(
         head.push(stream.read_u8().await?);
     }
     let head = String::from_utf8_lossy(&head).into_owned();
-    let query = head.split_whitespace().nth(1).and_then(|target| target.split_once('?')).unwrap_or_default().1;
-    ask.send_modify(|asked| asked.push(query.to_owned()));
+    let target = head.split_whitespace().nth(1).unwrap_or_default();
+    let query = target.split_once('?').unwrap_or_default().1;
+    // That it is asked whether it lives is not a query.
+    if !target.ends_with("/v1/status/leader") {
+        ask.send_modify(|asked| asked.push(query.to_owned()));
+    }
     let number = |key: &str| {
         let value = query.split('&').find_map(|pair| pair.strip_prefix(key))?;
         value.trim_end_matches("ms").parse::<u64>().ok()

@@ -81,7 +81,8 @@ impl Process {
         self.signal(rustix::process::Signal::CONT);
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
         let id = rustix::process::Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
         rustix::process::kill_process(id, signal).unwrap();
     }
@@ -134,7 +135,8 @@ pub const MANAGEMENT: &str = "b1gs33cr-3t00-4000-8000-000000000001";
 pub struct Consul {
     /// Of its HTTP API.
     pub address: SocketAddr,
-    process: Process,
+    /// The agent.
+    pub process: Process,
     arguments: Vec<String>,
     program: PathBuf,
     folder: TempDir,
@@ -166,6 +168,12 @@ impl Consul {
     pub async fn with_connections(most: usize) -> Self {
         let limit = format!("limits {{ http_max_conns_per_client = {most} }}");
         Self::with(|_| vec!["-dev".to_owned(), "-hcl".to_owned(), limit], false).await
+    }
+
+    /// In memory only, on a node with this metadata.
+    pub async fn with_node_meta(key: &str, value: &str) -> Self {
+        let meta = format!("{key}:{value}");
+        Self::with(|_| vec!["-dev".to_owned(), "-node-meta".to_owned(), meta], false).await
     }
 
     /// Keeps its data on disk, so that it can be started again; ready after 2 s.

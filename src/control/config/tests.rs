@@ -32,3 +32,11 @@ fn a_duration_that_no_clock_can_add_is_refused_with_its_key() {
         assert!(told.contains(&format!("`{key}`: `{long}` is too long")) && told.contains("\"10years\""), "{told}");
     }
 }
+
+#[test]
+fn what_dns_cannot_look_up_is_refused_with_its_key() {
+    let text = "[sources.names]\nkind = \"dns\"\n[services.users]\nsource = \"names\"\n";
+    let told = parse(Path::new("/etc/wayside.toml"), text).unwrap_err();
+    assert!(told.starts_with("services.users.registered_as: `users` has no port; write `HOST:PORT`"), "{told}");
+    parse(Path::new("/etc/wayside.toml"), &format!("{text}registered_as = \"users.internal:80\"\n")).unwrap();
+}

@@ -2,16 +2,20 @@
 //! developer.hashicorp.com/consul/api-docs/health#list-service-instances.
 
 use super::answer;
+use super::hosts::Hosts;
 use super::{Settings, States};
 use crate::discovery::registry::consul::{Client, Query};
 use crate::discovery::registry::{Failure, Kind};
 use crate::discovery::{Lookup, Observed};
+use tokio::time::Instant;
 
 /// Asks one agent for services.
 #[derive(Debug)]
 pub(super) struct Health {
     pub(super) client: Client,
     pub(super) settings: Settings,
+    /// None: names are no addresses.
+    pub(super) hosts: Option<Hosts>,
 }
 
 /// A good answer.
@@ -20,6 +24,8 @@ pub(super) struct Reply {
     /// Consul's index; 0: there was none.
     pub(super) index: u64,
     pub(super) observed: Observed,
+    /// When names in it are to be looked up again; none: there are none.
+    pub(super) again: Option<Instant>,
 }
 
 impl Health {
@@ -36,8 +42,16 @@ impl Health {
             return Err(Failure { kind: Kind::BadAnswer, problem });
         }
         let reply = self.client.get(&Query { path: &path, parameters: &parameters, index }).await?;
-        let observed = answer::parse(&reply.body);
-        let mut observed = observed.map_err(|problem| reply.failure(Kind::BadAnswer, &problem))?;
+        let answer = answer::parse(&reply.body, self.settings.tagged_address.as_deref());
+        let answer = answer.map_err(|problem| reply.failure(Kind::BadAnswer, &problem))?;
+        let (resolved, again) = match &self.hosts {
+            None => (None, None),
+            Some(hosts) => {
+                let (resolved, again) = hosts.resolve(&answer.names()).await;
+                (Some(resolved), again)
+            }
+        };
+        let mut observed = answer.observed(resolved.as_ref());
         observed.revision = reply.index.to_string();
         if self.settings.states == States::NotCritical {
             observed.endpoints.retain(|entry| entry.healthy);
@@ -46,7 +60,7 @@ impl Health {
             let problem = "the answer is empty because the token may not read the service or its nodes";
             return Err(reply.failure(Kind::Denied, problem));
         }
-        Ok(Reply { index: reply.index, observed })
+        Ok(Reply { index: reply.index, observed, again })
     }
 
     /// What of a service is asked for.
@@ -54,7 +68,10 @@ impl Health {
         let settings = &self.settings;
         let passing = (settings.states == States::Passing).then_some(("passing", "1"));
         let datacenter = settings.datacenter.as_deref().map(|datacenter| ("dc", datacenter));
+        let named = [("ns", &settings.namespace), ("partition", &settings.partition), ("filter", &settings.filter)];
+        let named = named.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        let node = settings.node_meta.iter().map(|pair| ("node-meta", pair.as_str()));
         let tags = settings.tags.iter().chain(&lookup.tags).map(|tag| ("tag", tag.as_str()));
-        passing.into_iter().chain(datacenter).chain(tags).collect()
+        passing.into_iter().chain(datacenter).chain(named).chain(node).chain(tags).collect()
     }
 }

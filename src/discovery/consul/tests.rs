@@ -47,6 +47,10 @@ fn problems_are_told_without_secrets() {
         (format!("{good}passing = true\npassing_only = true"), "exclude each other"),
         (format!("{good}max_connections = 0"), "0 is not between 1 and 10000"),
         (format!("{good}wait = 5"), "expected a string"),
+        (format!("{good}namespace = \" \""), "`namespace` is empty"),
+        (format!("{good}node_meta = {{ 'a:b' = 'c' }}"), "`node_meta`: `a:b` is no key"),
+        (format!("{good}dns_server = '10.0.0.10'"), "`dns_server` is of use with `resolve_hosts = true` only"),
+        (format!("{good}resolve_hosts = true\ndns_server = 'dns'"), "`dns_server`: `dns` is not IP:PORT"),
     ];
     for (text, expected) in cases {
         let problem = parse(&text).unwrap_err();
@@ -85,4 +89,13 @@ async fn the_parameters_say_what_is_asked() {
     assert_eq!(passing.parameters(&lookup("users", &[])), [("passing", "1")]);
     let full = health("address = \"http://c\"\npassing = false\ndatacenter = \"d&1\"\ntags = [\"a\"]");
     assert_eq!(full.parameters(&lookup("users", &["b=c"])), [("dc", "d&1"), ("tag", "a"), ("tag", "b=c")]);
+    let text =
+        "namespace = 'team'\npartition = 'p1'\nfilter = 'Service.Port > 80'\nnode_meta = { zone = 'a', rack = '1' }";
+    let more = health(&format!("address = \"http://c\"\n{text}"));
+    let filter = ("filter", "Service.Port > 80");
+    let node = [("node-meta", "rack:1"), ("node-meta", "zone:a")];
+    assert_eq!(
+        more.parameters(&lookup("users", &["b"])),
+        [[("ns", "team"), ("partition", "p1")].as_slice(), &[filter], &node, &[("tag", "b")]].concat()
+    );
 }

@@ -274,8 +274,9 @@ pub async fn whole(mut response: reqwest::Response, limit: usize) -> Result<Vec<
 
 /// The innermost cause, which is what helps. The URL is left out: it may hold a password.
 fn failure(error: &reqwest::Error) -> Failure {
-    if error.is_timeout() && !error.is_connect() {
-        return Failure::new(Kind::Silent, "no answer in time");
+    if error.is_timeout() {
+        let what = if error.is_connect() { "cannot connect: no answer in time" } else { "no answer in time" };
+        return Failure::new(Kind::Silent, what);
     }
     let mut kind = Kind::Unreachable;
     let mut cause = error.source();

@@ -18,7 +18,7 @@ fn entry_with(service: Value) -> Value {
 }
 
 fn read(entries: &[Value]) -> Result<Observed, String> {
-    parse(&serde_json::to_vec(entries).unwrap())
+    parse(&serde_json::to_vec(entries).unwrap(), None).map(|answer| answer.observed(None))
 }
 
 fn one(entry: Value) -> Entry {
@@ -42,6 +42,42 @@ fn addresses() {
     let mut node = entry_with(json!({"Address": null}));
     node["Node"]["Address"] = json!("fd00::1");
     assert_eq!(one(node).address, "[fd00::1]:9001".parse().unwrap());
+}
+
+#[test]
+fn tagged_addresses() {
+    let tagged = |entry: &Value, tag: &str| {
+        let answer = parse(&serde_json::to_vec(&[entry]).unwrap(), Some(tag)).unwrap().observed(None);
+        answer.endpoints.first().map(|entry| entry.address.to_string()).ok_or_else(|| answer.left_out[0].reason.clone())
+    };
+    let of_service =
+        json!({"wan": {"Address": "198.51.100.7", "Port": 80}, "lan_ipv6": {"Address": "fd00::7", "Port": 0}});
+    let mut entry = entry_with(json!({"TaggedAddresses": of_service}));
+    entry["Node"]["TaggedAddresses"] = json!({"wan": "198.51.100.1", "lan": "10.0.0.9"});
+    assert_eq!(tagged(&entry, "wan").unwrap(), "198.51.100.7:80");
+    assert_eq!(tagged(&entry, "lan_ipv6").unwrap(), "[fd00::7]:9001");
+    // The node's are those of services without an address of their own.
+    assert_eq!(tagged(&entry, "lan"), Err("has no tagged address `lan`".to_owned()));
+    for (key, none) in [("Address", json!("")), ("TaggedAddresses", json!(null))] {
+        entry["Service"][key] = none;
+    }
+    assert_eq!(tagged(&entry, "lan").unwrap(), "10.0.0.9:9001");
+}
+
+#[test]
+fn names_are_resolved_where_that_is_wished() {
+    let entries =
+        ["db.internal", "nobody.internal", "late.internal", "10.0.0.2"].map(|at| entry_with(json!({"Address": at})));
+    let answer = parse(&serde_json::to_vec(&entries).unwrap(), None).unwrap();
+    assert_eq!(answer.names().into_iter().collect::<Vec<_>>(), ["db.internal", "late.internal", "nobody.internal"]);
+    let ips = ["10.0.0.7", "::1"].map(|ip| ip.parse().unwrap());
+    let problem = "`nobody.internal` has no address".to_owned();
+    let resolved = [("db.internal", Ok(ips.into())), ("nobody.internal", Err(problem.clone()))];
+    let observed = answer.observed(Some(&resolved.map(|(name, ips)| (name.to_owned(), ips)).into()));
+    let addresses: Vec<_> = observed.endpoints.iter().map(|entry| entry.address.to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.7:9001", "[::1]:9001", "10.0.0.2:9001"]);
+    assert_eq!(observed.left_out[0], LeftOut { entry: "i1 (nobody.internal:9001)".to_owned(), reason: problem });
+    assert_eq!(observed.left_out[1].reason, "`late.internal` was not looked up");
 }
 
 #[test]
@@ -125,7 +161,11 @@ fn a_bad_entry_is_counted_and_the_rest_stands() {
     }
     let named = |entry: Value| read(&[entry]).unwrap().left_out.remove(0);
     for (entry, name, reason) in [
-        (entry_with(json!({"Address": "db.internal"})), "i1 (db.internal:9001)", "`db.internal` is no IP address"),
+        (
+            entry_with(json!({"Address": "db.internal"})),
+            "i1 (db.internal:9001)",
+            "`db.internal` is no IP address; `resolve_hosts = true` looks names up",
+        ),
         (entry_with(json!({"Port": 0})), "i1 (10.0.0.2:0)", "port 0"),
         (entry_with(json!({"Address": "", "ID": null, "Port": 0})), "number 1 (10.0.0.1:0)", "port 0"),
         (json!({"Service": {"ID": "i2"}}), "i2", "missing field `Port`"),
@@ -163,11 +203,11 @@ fn an_address_twice_is_one_endpoint_and_healthy_if_either_is() {
 #[test]
 fn garbage_is_an_error() {
     for text in ["", "null", "{}", "[", "[{]", "<html>", "\"[]\"", "[] []", "\u{feff}[]"] {
-        assert!(parse(text.as_bytes()).is_err(), "{text:?}");
+        assert!(parse(text.as_bytes(), None).is_err(), "{text:?}");
     }
-    assert!(parse(&[b'['; 100_000]).is_err());
-    assert!(parse(b"[\xff]").is_err());
-    assert_eq!(parse(b" [ ] ").unwrap(), Observed::default());
+    assert!(parse(&[b'['; 100_000], None).is_err());
+    assert!(parse(b"[\xff]", None).is_err());
+    assert_eq!(parse(b" [ ] ", None).unwrap().observed(None), Observed::default());
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -192,7 +232,7 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = parse(&bytes);
+        let _ = parse(&bytes, Some("wan")).map(|answer| answer.observed(None));
     }
 
     #[test]
@@ -208,7 +248,7 @@ proptest! {
 
     #[test]
     fn no_service_makes_it_panic(service in prop::collection::btree_map(
-        prop::sample::select(vec!["Address", "Port", "Tags", "Meta", "Weights"]), any_json(), 0..5)) {
+        prop::sample::select(vec!["Address", "Port", "Tags", "Meta", "Weights", "TaggedAddresses"]), any_json(), 0..5)) {
         let _ = read(&[entry_with(json!(service))]);
     }
 }

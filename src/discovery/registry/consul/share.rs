@@ -5,8 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// How long a query waits for a change where others wait for their turn.
+/// How long a query waits for a change where others wait for their turn, at most and at least: less would ask more of the
+/// agent than a change is worth.
 const SHORT: Duration = Duration::from_millis(500);
+const SHORTEST: Duration = Duration::from_millis(100);
+/// How long nobody shall be without a query: what changes then is seen when its turn comes, within a second.
+const UNSEEN: Duration = Duration::from_millis(600);
 
 /// The connections that there may be, and who wants one.
 #[derive(Debug)]
@@ -39,9 +43,14 @@ impl Share {
     }
 
     /// How long a query waits for a change: as long as is wished while there is a connection for each service, else a
-    /// moment. A change that comes while others have their turn is seen at once in the next one.
+    /// moment, which is the shorter the more others wait. A change that comes while others have their turn is seen at once
+    /// in the next one.
     pub(super) fn wait(&self, wish: Duration) -> Duration {
-        if self.watched.load(Relaxed) > self.most { wish.min(SHORT) } else { wish }
+        let rounds = self.watched.load(Relaxed).saturating_sub(self.most) as f64 / self.most as f64;
+        if rounds <= 0.0 {
+            return wish;
+        }
+        wish.min(UNSEEN.div_f64(rounds.max(1.0)).clamp(SHORTEST, SHORT))
     }
 }
 
@@ -58,6 +67,10 @@ mod tests {
         assert!(share.watch(3));
         assert_eq!(share.wait(minute), SHORT);
         assert_eq!(share.wait(Duration::ZERO), Duration::ZERO);
+        for (services, ms) in [(4, 500), (8, 200), (10, 150), (100, 100)] {
+            share.watch(services);
+            assert_eq!(share.wait(minute), Duration::from_millis(ms), "{services}");
+        }
         let first = share.turn().await;
         assert!(!share.is_shared());
         let second = share.turn().await;
