@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod check;
+mod credentials;
 pub mod demo;
 mod fleet;
 mod out;
@@ -8,7 +9,6 @@ pub mod policy;
 mod push;
 mod register;
 mod run;
-mod store;
 
 use crate::base::lines;
 use crate::policy::compile;

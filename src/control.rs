@@ -256,6 +256,7 @@ impl Control {
         let kept = new.keep_until_restart(&self.world.config);
         let built = self.sources.build(&new)?;
         self.policies.switch(&new)?;
+        self.world.stores = self.policies.engine.as_ref().map(|engine| engine.stores().clone()).unwrap_or_default();
         for key in kept {
             tracing::warn!(key, "changed in the configuration file; this takes effect when the gateway is restarted");
         }
@@ -355,6 +356,9 @@ impl PolicyWatch {
 
     /// Watches the directory that `config` declares. The policies of another one stay until its first list.
     fn switch(&mut self, config: &Config) -> Result<(), String> {
+        if let Some(engine) = &self.engine {
+            engine.stores().declare(&config.stores);
+        }
         if self.declared == config.policies {
             return Ok(());
         }
@@ -367,7 +371,9 @@ impl PolicyWatch {
             _ => {
                 let settings = EngineSettings::for_workers(config.gateway.workers);
                 let settings = EngineSettings { versions: declared.max_versions.get(), ..settings };
-                Engine::new(settings).map_err(|e| e.to_string())?
+                let engine = Engine::new(settings).map_err(|e| e.to_string())?;
+                engine.stores().declare(&config.stores);
+                engine
             }
         };
         *self = PolicyWatch::follow(declared, engine)?;

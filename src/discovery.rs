@@ -16,6 +16,7 @@ pub mod registration;
 pub mod registry;
 pub mod shelf;
 pub mod zookeeper;
+pub mod store;
 
 pub use kinds::SourceSettings;
 use left_out::LeftOut;

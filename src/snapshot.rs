@@ -3,6 +3,7 @@
 
 pub mod vitals;
 
+use crate::discovery::store::Stores;
 use crate::http::settings;
 use crate::policy::Scopes;
 use crate::service::Service;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub routes: Routes,
     /// In file-name order; asked one after the other.
     pub policies: Scopes,
+    /// Where their state is shared.
+    pub stores: Stores,
 }
 
 /// Reads what was published last. Cheap to clone.

@@ -17,6 +17,8 @@ mod nacos;
 mod register;
 #[path = "registries/shelves.rs"]
 mod shelves;
+#[path = "registries/stores.rs"]
+mod stores;
 #[path = "registries/suite.rs"]
 mod suite;
 #[path = "registries/wire.rs"]

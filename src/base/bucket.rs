@@ -34,6 +34,11 @@ impl Bucket {
         Bucket { tokens: rate.burst.into(), at_ms: now_ms }
     }
 
+    /// One with so many tokens, fewer than none where more were given away than there were.
+    pub(crate) fn of(tokens: f64, now_ms: u64) -> Self {
+        Bucket { tokens, at_ms: now_ms }
+    }
+
     pub(crate) fn take(&mut self, tokens: u32, rate: Rate, now_ms: u64) -> Taken {
         // Exchanges start on several workers, so times may come a little out of order.
         let passed = now_ms.saturating_sub(self.at_ms);

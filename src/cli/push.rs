@@ -1,7 +1,7 @@
 //! `wayside push`: a folder of configuration and policies goes to a store, for many gateways, all at once.
 
+use super::credentials::Credentials;
 use super::out;
-use super::store::Credentials;
 use crate::control::config::Config;
 use crate::discovery::registry::place::Place;
 use crate::discovery::shelf::{Pushed, Shelf, push};

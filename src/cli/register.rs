@@ -1,7 +1,7 @@
 //! `wayside register`: runs a service, and keeps it in a registry while it serves.
 
+use super::credentials::Credentials;
 use super::out;
-use super::store::Credentials;
 use crate::discovery::Metadata;
 use crate::discovery::registration::{Instance, Place, Registration};
 use anyhow::{Context, bail};

@@ -1,6 +1,6 @@
 //! `wayside run`: the gateway, by a configuration on disk or on a shelf.
 
-use super::store::Credentials;
+use super::credentials::Credentials;
 use crate::base::{digest, lines};
 use crate::control::config::Config;
 use crate::discovery::shelf::{Mirror, Shelf};

@@ -5,6 +5,7 @@ use crate::base::files;
 use crate::base::place::toml_problem;
 use crate::discovery::registry::place::Place;
 use crate::discovery::shelf::Shelf;
+use crate::discovery::store;
 use crate::discovery::{Lookup, SourceSettings};
 use crate::http::settings::{Gateway, Policies, Telemetry};
 use crate::http::tls::client::Connector;
@@ -33,6 +34,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// `[sources.NAME]`.
     pub sources: BTreeMap<Arc<str>, SourceSettings>,
+    /// `[stores.NAME]`.
+    pub stores: BTreeMap<Arc<str>, store::Settings>,
     /// `[services.NAME]`.
     pub services: BTreeMap<Arc<str>, Declared>,
     /// `[[routes]]`, in file order.
@@ -80,6 +83,8 @@ struct Written {
     telemetry: Telemetry,
     #[serde(default)]
     sources: BTreeMap<Arc<str>, toml::Table>,
+    #[serde(default)]
+    stores: BTreeMap<Arc<str>, toml::Table>,
     #[serde(default)]
     services: BTreeMap<Arc<str>, Settings>,
     #[serde(default)]
@@ -169,7 +174,7 @@ impl Config {
 fn parse(file: &Path, text: &str) -> Result<Config, String> {
     let written: Written = toml::from_str(text).map_err(|e| toml_problem(text, &e))?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let Written { gateway, policies, telemetry, sources, services, routes } = written;
+    let Written { gateway, policies, telemetry, sources, stores, services, routes } = written;
     gateway.check().map_err(|e| format!("gateway.{e}"))?;
     telemetry.check().map_err(|e| format!("telemetry.{e}"))?;
     let source = |(name, table)| match SourceSettings::parse(table, folder) {
@@ -177,6 +182,11 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
         Err(problem) => Err(format!("sources.{name}: {problem}")),
     };
     let sources = sources.into_iter().map(source).collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
+    let store = |(name, table)| match store::Settings::parse(table, folder) {
+        Ok(settings) => Ok((name, settings)),
+        Err(problem) => Err(format!("stores.{name}: {problem}")),
+    };
+    let stores = stores.into_iter().map(store).collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
     let service = |(name, settings): (Arc<str>, Settings)| {
         let declared = declared(&name, settings, &sources, gateway.max_attempts, folder);
         declared.map(|declared| (Arc::clone(&name), declared)).map_err(|e| format!("services.{name}.{e}"))
@@ -213,6 +223,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
         policies,
         telemetry,
         sources,
+        stores,
         services,
         routes,
     })

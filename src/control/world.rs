@@ -6,6 +6,7 @@ mod merge;
 use crate::control::config::{Config, Declared, DeclaredRoute};
 use crate::control::last_known::Kept;
 use crate::discovery::left_out::LeftOut;
+use crate::discovery::store::Stores;
 use crate::discovery::{Observed, Report};
 use crate::policy::Scopes;
 use crate::service::catalog::Catalog;
@@ -29,6 +30,8 @@ pub(super) struct World {
     pub(super) config_error: Option<String>,
     /// What is in the policies' directory.
     pub(super) policies: Scopes,
+    /// Where their state is shared.
+    pub(super) stores: Stores,
     /// By service. An endpoint stays itself while its service lists its address.
     known: BTreeMap<Arc<str>, Known>,
     /// Of services with more than one source.
@@ -53,6 +56,7 @@ impl World {
             config,
             config_error: None,
             policies: Scopes::default(),
+            stores: Stores::default(),
             known: BTreeMap::new(),
             merges: BTreeMap::new(),
             services: HashMap::new(),
@@ -319,6 +323,7 @@ impl World {
             catalog: Arc::clone(&self.catalog),
             routes: self.routes.clone(),
             policies: self.policies.clone(),
+            stores: self.stores.clone(),
         }
     }
 

@@ -17,6 +17,7 @@
 
 mod consul;
 mod etcd;
+mod redis;
 
 use super::backoff::Backoff;
 use super::keeper::longest_wait;
@@ -184,6 +185,10 @@ fn registrar(place: &Place, instance: Instance) -> Result<Box<dyn Registrar>, St
     match place.kind() {
         "consul" => consul::Consul::registrar(place.with_agent()?, instance),
         "etcd" => etcd::Etcd::registrar(place.with_members()?, place.path_or("/services/"), instance),
+        "redis" => {
+            let (table, prefix) = place.with_url()?;
+            redis::Redis::registrar(table, &prefix, instance)
+        }
         kind => Err(format!("nothing can be registered in `{kind}`")),
     }
 }

@@ -8,6 +8,7 @@ use super::refusal::Error;
 use super::rooms::{Linkers, Space, compiler};
 use super::settings::EngineSettings;
 use super::version::{Identity, Version};
+use crate::discovery::store::Stores;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use wasmtime::component::Component;
 #[derive(Clone)]
 pub struct Engine {
     hall: Arc<Hall>,
+    stores: Stores,
 }
 
 impl Engine {
@@ -26,7 +28,7 @@ impl Engine {
     /// # Errors
     /// The system has no room or no threads for it.
     pub fn new(settings: EngineSettings) -> anyhow::Result<Self> {
-        Ok(Engine { hall: Arc::new(Hall::open(settings.at_least_one())?) })
+        Ok(Engine { hall: Arc::new(Hall::open(settings.at_least_one())?), stores: Stores::default() })
     }
 
     /// What compiled code depends on beside its component: this program's and wasmtime's versions, the settings, the
@@ -116,6 +118,11 @@ impl Engine {
     #[cfg(test)]
     pub(super) fn is_at_rest(&self) -> bool {
         self.hall.pulse.is_asleep()
+    }
+
+    /// Where policies' state can be shared.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
     }
 
     /// What it makes room for.

@@ -19,6 +19,10 @@ pub struct Sidecar {
     pub on_fault: OnFault,
     /// What one call and one instance may use up.
     pub limits: Limits,
+    /// The store through which its state is shared; none: it is this gateway's own.
+    pub store: Option<Arc<str>>,
+    /// While the store fails, no bucket grants anything, and no value is there.
+    pub closed: bool,
     /// Equal for equal content, however it is written.
     canonical: String,
 }
@@ -36,6 +40,29 @@ struct Raw {
     on_fault: OnFault,
     #[serde(default)]
     limits: RawLimits,
+    /// The store through which its state is shared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<Arc<str>>,
+    /// While that fails, no bucket grants anything, and no value is there.
+    #[serde(default, skip_serializing_if = "OnStoreFailure::is_open")]
+    on_store_failure: OnStoreFailure,
+}
+
+/// What a policy sees of a store that fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum OnStoreFailure {
+    /// What this gateway knows.
+    #[default]
+    Open,
+    /// Buckets that grant nothing, and no values.
+    Closed,
+}
+
+impl OnStoreFailure {
+    fn is_open(&self) -> bool {
+        *self == OnStoreFailure::Open
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -78,7 +105,11 @@ pub fn parse(text: &str) -> Result<Sidecar, String> {
     let matcher = raw.matcher.check().map_err(|e| format!("match: {e}"))?;
     let limits = raw.limits.check()?;
     let canonical = serde_json::to_string(&raw).map_err(|e| e.to_string())?;
-    Ok(Sidecar { matcher, config: raw.config, on_fault: raw.on_fault, limits, canonical })
+    let closed = !raw.on_store_failure.is_open();
+    if closed && raw.state.is_none() {
+        return Err("on_store_failure: needs `state`, which names a store".to_owned());
+    }
+    Ok(Sidecar { matcher, store: raw.state, closed, config: raw.config, on_fault: raw.on_fault, limits, canonical })
 }
 
 impl Sidecar {

@@ -1,5 +1,9 @@
 //! State: the small facts of one policy name, behind the WIT interface `state`. They outlive requests, instances and
-//! versions, and all workers share them.
+//! versions, and all workers share them; other gateways do where they are shared through a store.
+
+mod shared;
+
+pub(super) use shared::Sharing;
 
 pub use crate::base::bucket::{Rate, Taken};
 
@@ -35,6 +39,20 @@ struct Facts {
     counter: Option<(i64, Expiry)>,
     bucket: Option<Bucket>,
     value: Option<(Box<str>, Expiry)>,
+    shared: Shared,
+}
+
+/// What a copy of shared facts knows of how it stands to the store.
+#[derive(Debug, Default)]
+struct Shared {
+    /// Added here, of which the store has not told yet.
+    unsettled: i64,
+    /// Tokens given here, the same.
+    owed: f64,
+    /// Writes of the value here.
+    writes: u32,
+    /// When the value was asked for last, in ms since 1970.
+    read_ms: u64,
 }
 
 /// When something ends, in ms since 1970.
@@ -143,6 +161,80 @@ impl State {
             shard.facts.pop(key);
             shard.bytes -= key.len() + OVERHEAD;
         }
+    }
+
+    /// Adds to the copy of a counter; the store is yet to tell what it comes to.
+    fn add_unsettled(&self, key: &str, delta: i32, ttl_ms: u32, now_ms: u64) -> i64 {
+        self.with(key, |facts| {
+            let (value, expiry) = match facts.counter {
+                Some((value, expiry)) if !expiry.over(now_ms) => (value, expiry),
+                _ => (0, Expiry::after(now_ms, ttl_ms)),
+            };
+            let value = value.saturating_add(delta.into());
+            facts.counter = Some((value, expiry));
+            facts.shared.unsettled = facts.shared.unsettled.saturating_add(delta.into());
+            value
+        })
+    }
+
+    /// The store tells of an addition: the counter, and how long it lives (0: for ever). None: it does not.
+    fn settle_counter(&self, key: &str, delta: i64, said: Option<(i64, u32)>, now_ms: u64) {
+        self.with(key, |facts| {
+            facts.shared.unsettled = facts.shared.unsettled.saturating_sub(delta);
+            if let Some((value, ttl_ms)) = said {
+                let value = value.saturating_add(facts.shared.unsettled);
+                facts.counter = Some((value, Expiry::after(now_ms, ttl_ms)));
+            }
+        });
+    }
+
+    /// Takes tokens from the copy of a bucket; the store is yet to tell what is left.
+    fn take_unsettled(&self, key: &str, tokens: u32, rate: Rate, now_ms: u64) -> Taken {
+        self.with(key, |facts| {
+            let taken = facts.bucket.get_or_insert_with(|| Bucket::full(rate, now_ms)).take(tokens, rate, now_ms);
+            if taken.granted {
+                facts.shared.owed += f64::from(tokens);
+            }
+            taken
+        })
+    }
+
+    /// The store tells of taking `tokens`: what is left. None: it does not.
+    fn settle_bucket(&self, key: &str, tokens: u32, left: Option<f64>, now_ms: u64) {
+        self.with(key, |facts| {
+            facts.shared.owed = (facts.shared.owed - f64::from(tokens)).max(0.0);
+            if let Some(left) = left {
+                facts.bucket = Some(Bucket::of(left - facts.shared.owed, now_ms));
+            }
+        });
+    }
+
+    /// Whether the value is to be asked for, since that was not done for so long; and how often it was written here.
+    fn asks(&self, key: &str, fresh_ms: u64, now_ms: u64) -> Option<u32> {
+        self.with(key, |facts| {
+            let due = facts.shared.read_ms.saturating_add(fresh_ms) <= now_ms;
+            due.then(|| {
+                facts.shared.read_ms = now_ms;
+                facts.shared.writes
+            })
+        })
+    }
+
+    /// The value is written here, so that what was asked for before is no news. Gives the count.
+    fn writes(&self, key: &str) -> u32 {
+        self.with(key, |facts| {
+            facts.shared.writes = facts.shared.writes.wrapping_add(1);
+            facts.shared.writes
+        })
+    }
+
+    /// The store tells the value, and how long it lives (0: for ever), as it was after so many writes here.
+    fn settle_value(&self, key: &str, value: Option<(String, u32)>, writes: u32, now_ms: u64) {
+        self.with(key, |facts| {
+            if facts.shared.writes == writes {
+                facts.value = value.map(|(value, ttl_ms)| (value.into(), Expiry::after(now_ms, ttl_ms)));
+            }
+        });
     }
 
     /// Changes the facts of a key, which is born if need be, and keeps the quota.

@@ -5,6 +5,7 @@
 use crate::suite::{PATIENCE, ports};
 use crate::support::etcd::Etcd;
 use crate::support::program::until;
+use crate::support::redis::Redis;
 use crate::support::servers::{Consul, free_ports};
 use crate::support::watched::{Watched, lookup};
 use rustix::process::{Pid, Signal, kill_process};
@@ -99,6 +100,30 @@ async fn in_consul() {
     let table = format!("kind = \"consul\"\naddress = \"{}\"", consul.url());
     let registry = format!("consul://{}", consul.address);
     a_life(&registry, &table, |seen| seen.held.is_some() || healthy(seen).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_redis() {
+    let redis = Redis::start().await;
+    let table = format!("kind = \"redis\"\naddress = \"redis://{}\"", redis.address);
+    let draining = |seen: &Observed| seen.endpoints.iter().any(|entry| !entry.healthy);
+    a_life(&format!("redis://{}", redis.address), &table, draining).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_forgets_is_told_again_and_a_crash_ends_by_ttl() {
+    let [port] = free_ports();
+    let redis = Redis::start().await;
+    let mut watched = watch(&format!("kind = \"redis\"\naddress = \"redis://{}\"", redis.address));
+    let running = Running::start(&format!("redis://{}", redis.address), port, &[], &service(port, "0"));
+    watched.until(PATIENCE, |seen| healthy(seen) == [port]).await;
+    redis.run(&["FLUSHALL"]).await;
+    watched.until(PATIENCE, |seen| seen.held.is_some()).await;
+    watched.until(PATIENCE, |seen| healthy(seen) == [port] && seen.held.is_none()).await;
+    let child = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.0.id())).unwrap();
+    running.signal(Signal::KILL);
+    kill_process(Pid::from_raw(child.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+    watched.until(PATIENCE, |seen| seen.endpoints.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,6 +38,11 @@ export!(Policy);
 
 /// Builds a policy as its user would, once for each name; answers bear the name as `x-policy`.
 pub fn policies<const N: usize>(names: [&str; N]) -> [Vec<u8>; N] {
+    built(names.map(|name| POLICY.replace("NAME", name)))
+}
+
+/// Builds a policy as its user would, once for each source.
+pub fn built<const N: usize>(sources: [String; N]) -> [Vec<u8>; N] {
     let folder = tempfile::tempdir().unwrap();
     let wayside = |arguments: &[&str]| {
         let output =
@@ -45,8 +50,8 @@ pub fn policies<const N: usize>(names: [&str; N]) -> [Vec<u8>; N] {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     wayside(&["policy", "new", "shop"]);
-    names.map(|name| {
-        std::fs::write(folder.path().join("shop/src/lib.rs"), POLICY.replace("NAME", name)).unwrap();
+    sources.map(|source| {
+        std::fs::write(folder.path().join("shop/src/lib.rs"), source).unwrap();
         wayside(&["policy", "build", "shop", "--out", "shop.wasm"]);
         std::fs::read(folder.path().join("shop.wasm")).unwrap()
     })

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A registry, as one types it: `consul://HOST:PORT`, `etcd://HOST:PORT,HOST:PORT/PREFIX`. What has to be proven to it comes
+/// A registry, as one types it: `consul://HOST:PORT`, `etcd://HOST:PORT,HOST:PORT/PREFIX`,
+/// `redis://HOST:PORT/DATABASE?prefix=PREFIX`. What has to be proven to it comes
 /// apart, so that it stands in no list of processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
@@ -23,7 +24,7 @@ pub struct Place {
     ca: Option<PathBuf>,
 }
 
-const KINDS: [&str; 2] = ["consul", "etcd"];
+const KINDS: [&str; 3] = ["consul", "etcd", "redis"];
 
 impl FromStr for Place {
     type Err = String;
@@ -112,6 +113,22 @@ impl Place {
     /// `consul`, `etcd`, …
     pub fn kind(&self) -> &str {
         &self.kind
+    }
+
+    /// The settings of a Redis, whose path is a database, and the prefix of its keys (`?prefix=…`).
+    ///
+    /// # Errors
+    /// A file's path.
+    pub fn with_url(&self) -> Result<(toml::Table, String), String> {
+        let mut table = self.table()?;
+        let scheme = if table.contains_key("tls") { "rediss" } else { "redis" };
+        let url = |member: &String| format!("{scheme}://{member}{}", self.path);
+        table.insert("address".to_owned(), self.members.iter().map(url).collect::<Vec<_>>().into());
+        for (key, value) in self.parameters.iter().filter(|(key, _)| key == "sentinel") {
+            table.insert(key.clone(), value.clone().into());
+        }
+        let prefix = self.parameters.iter().find(|(key, _)| key == "prefix").map(|(_, value)| value.as_str());
+        Ok((table, prefix.unwrap_or("services:").to_owned()))
     }
 
     /// Where in the registry, else there.

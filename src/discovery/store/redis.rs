@@ -2,7 +2,6 @@
 
 use super::{Job, Numbers, Op, Said, Settings};
 use crate::base::seldom::Seldom;
-use crate::base::time::process_ms;
 use crate::discovery::registry::redis::{Client, Keyed};
 use redis::{Cmd, Value};
 use std::sync::Arc;
@@ -99,7 +98,7 @@ impl Worker {
     }
 
     fn tell(&self, problem: &str) {
-        if self.told.is_due(process_ms()) {
+        if self.told.may().is_some() {
             tracing::warn!(problem, "a store does not answer; each gateway counts for itself meanwhile");
         }
     }

@@ -7,6 +7,7 @@ use crate::policy::aside::aside;
 use crate::policy::compile::{Cache, Error};
 use crate::policy::engine::Engine;
 use crate::policy::live::PolicyLive;
+use crate::policy::state::Sharing;
 use crate::policy::version::{Identity, Version};
 use std::fmt;
 use std::future::Future;
@@ -69,6 +70,14 @@ async fn load(cache: &Cache, engine: Engine, found: &Found, live: Arc<PolicyLive
     }
     let compiled = cache.compiled(&bytes, &read_digest).await?;
     let identity = Identity { name: found.name.clone(), version: found.key.clone(), component: component_digest };
+    let sharing = sidecar.store.map(|store| {
+        if engine.stores().get(&store).is_none() {
+            tracing::warn!(policy = %found.name, %store, "there is no such `[stores]`; the state is this gateway's own");
+        }
+        let (stores, policy) = (engine.stores().clone(), Arc::clone(&found.name));
+        Sharing { stores, store, policy, closed: sidecar.closed }
+    });
+    live.share(sharing);
     let load = move || engine.load(&compiled, identity, sidecar.config, sidecar.limits, live);
     let version = aside(load).await.map_err(|e| Error::system("loading the component", &e))??;
     if let Ok(folder) = cache.folder() {

@@ -12,7 +12,7 @@ const VALUE: usize = 1024;
 impl Host for Context {
     fn add(&mut self, counter: String, delta: i32, ttl_ms: u32) -> i64 {
         let Some(now_ms) = self.keyed("state.add", &counter) else { return 0 };
-        self.live.state.add(&counter, delta, ttl_ms, now_ms)
+        self.live.add(&counter, delta, ttl_ms, now_ms)
     }
 
     fn take(&mut self, bucket: String, tokens: u32, per_second: f64, burst: u32) -> Taken {
@@ -22,19 +22,19 @@ impl Host for Context {
             self.bad(format!("`state.take`: a rate of {per_second}"));
             return nothing;
         }
-        let taken = self.live.state.take(&bucket, tokens, Rate { per_second, burst }, now_ms);
+        let taken = self.live.take(&bucket, tokens, Rate { per_second, burst }, now_ms);
         Taken { granted: taken.granted, left: taken.left, wait_ms: taken.wait_ms }
     }
 
     fn get(&mut self, key: String) -> Option<String> {
         let now_ms = self.keyed("state.get", &key)?;
-        self.live.state.get(&key, now_ms)
+        self.live.get(&key, now_ms)
     }
 
     fn set(&mut self, key: String, value: String, ttl_ms: u32) {
         let Some(now_ms) = self.keyed("state.set", &key) else { return };
         if self.short("state.set", &value) {
-            self.live.state.set(&key, &value, ttl_ms, now_ms);
+            self.live.set(&key, &value, ttl_ms, now_ms);
         }
     }
 
@@ -43,12 +43,12 @@ impl Host for Context {
         if !self.short("state.get-or-set", &value) {
             return String::new();
         }
-        self.live.state.get_or_set(&key, &value, ttl_ms, now_ms)
+        self.live.get_or_set(&key, &value, ttl_ms, now_ms)
     }
 
     fn remove(&mut self, key: String) {
         if self.keyed("state.remove", &key).is_some() {
-            self.live.state.remove(&key);
+            self.live.remove(&key);
         }
     }
 }

@@ -71,6 +71,7 @@ pub(in crate::telemetry) fn page(
     text.single("process_start_time_seconds", "gauge", help, started.as_secs_f64());
     text.family("wayside_build_info", "gauge", "Which version this is.");
     text.sample("wayside_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    stores(&mut text, snapshot);
     guests(&mut text, live(snapshot).map(|version| (&*version.name, &version.live.metrics)));
     text.finish()
 }
@@ -216,6 +217,37 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
     let name = "wayside_snapshot_digest";
     text.family(name, "gauge", "1, with the digest of all that is declared and observed: gateways of one fleet agree.");
     text.sample(name, &[("digest", &snapshot.digest)], 1);
+}
+
+/// What stores did for policies' state.
+fn stores(text: &mut Text, snapshot: &Snapshot) {
+    let stores = snapshot.stores.all();
+    if stores.is_empty() {
+        return;
+    }
+    let name = "wayside_store_up";
+    text.family(name, "gauge", "1: the store answers in time.");
+    for (store, state) in &stores {
+        text.sample(name, &[("store", store)], u8::from(!state.failing()));
+    }
+    let name = "wayside_store_operations_total";
+    text.family(name, "counter", "Things that policies did with shared state, by what came of them.");
+    for (store, state) in &stores {
+        let numbers = &state.numbers;
+        let outcomes = [("answered", &numbers.answered), ("failed", &numbers.failed), ("dropped", &numbers.dropped)];
+        for (outcome, count) in outcomes {
+            text.sample(name, &[("store", store), ("outcome", outcome)], count.load(Relaxed));
+        }
+    }
+    let name = "wayside_store_seconds_total";
+    text.family(
+        name,
+        "counter",
+        "Time until the store answered, or was no longer waited for; no request waits for it.",
+    );
+    for (store, state) in &stores {
+        text.sample(name, &[("store", store)], state.numbers.waited_us.load(Relaxed) as f64 / 1e6);
+    }
 }
 
 /// Series of one name, by their labels.

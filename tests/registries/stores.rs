@@ -1,0 +1,148 @@
+//! State that two gateways share through a real Redis, and what becomes of requests when that is killed.
+#![allow(clippy::unwrap_used, reason = "for tests")]
+
+use crate::support::program::{Program, until};
+use crate::support::redis::{Redis, words};
+use crate::support::shop::{built, drop_in};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Counts, takes and remembers, and answers with what it knows.
+const POLICY: &str = r#"
+wit_bindgen::generate!({ path: "wit" });
+use exports::wayside::policy::routing::{Decision, Guest, Response};
+use wayside::policy::{request, state};
+struct Policy;
+impl Guest for Policy {
+    fn init(_: String) -> Result<(), String> {
+        Ok(())
+    }
+    fn decide() -> Result<Decision, String> {
+        let path = request::path();
+        let body = match path.as_str() {
+            "/count" => state::add("n", 1, 0).to_string(),
+            "/read" => state::add("n", 0, 0).to_string(),
+            "/take" => state::take("b", 1, 0.0, 20).granted.to_string(),
+            "/get" => state::get("v").unwrap_or("none".into()),
+            "/first" => state::get_or_set("first", &request::header("x-name").unwrap_or_default(), 0),
+            "/set" => { state::set("v", "said", 0); "set".into() }
+            _ => return Ok(Decision::Next),
+        };
+        Ok(Decision::Respond(Response { status: 200, headers: vec![], body }))
+    }
+}
+export!(Policy);
+"#;
+
+fn policy() -> &'static [u8] {
+    static POLICIES: OnceLock<[Vec<u8>; 1]> = OnceLock::new();
+    &POLICIES.get_or_init(|| built([POLICY.to_owned()]))[0]
+}
+
+fn gateway(redis: &Redis, sidecar: &str) -> Program {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("policies")).unwrap();
+    drop_in(&folder.path().join("policies/counts.wasm"), policy());
+    drop_in(&folder.path().join("policies/counts.toml"), format!("state = \"shared\"\n{sidecar}").as_bytes());
+    // On a machine that is busy with other tests, 5 ms may be over.
+    let config = format!(
+        "[policies]\ndirectory = \"policies\"\n[stores.shared]\nkind = \"redis\"\naddress = \"redis://{}\"\ndeadline = \"2s\"\n",
+        redis.address
+    );
+    Program::start(folder, &config, &[])
+}
+
+fn ask(gateway: &Program, path: &str) -> String {
+    ask_as(gateway, path, "nobody")
+}
+
+fn ask_as(gateway: &Program, path: &str, name: &str) -> String {
+    let answer = gateway.get(path, &[("x-name", name)]);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+fn connected(gateway: &Program) {
+    until("the store is connected", || gateway.metric("wayside_store_up{store=\"shared\"}") == Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_buckets_and_values_are_those_of_all_gateways() {
+    let redis = Redis::start().await;
+    let (one, two) = tokio::task::block_in_place(|| (gateway(&redis, ""), gateway(&redis, "")));
+    tokio::task::block_in_place(|| {
+        [&one, &two].iter().for_each(|gateway| connected(gateway));
+        for _ in 0..50 {
+            ask(&one, "/count");
+            ask(&two, "/count");
+        }
+        // What each of them did is in the store, and soon in the other's copy.
+        until("one knows all", || ask(&one, "/read") == "100");
+        until("two knows all", || ask(&two, "/read") == "100");
+        // Twenty tokens for both; what was given before they knew of each other is a few at most.
+        let granted = |gateway: &Program| usize::from(ask(gateway, "/take") == "true");
+        let given: usize = (0..60).map(|_| granted(&one) + granted(&two)).sum();
+        assert!((20..=24).contains(&given), "{given}");
+        assert_eq!(ask(&two, "/get"), "none");
+        ask(&one, "/set");
+        assert_eq!(ask(&one, "/get"), "said");
+        until("two sees it", || ask(&two, "/get") == "said");
+        ask_as(&one, "/first", "one");
+        until("the first one is first everywhere", || ask_as(&two, "/first", "two") == "one");
+        assert_eq!(ask_as(&one, "/first", "one"), "one");
+    });
+    let sum: i64 = redis.ask(&words(&["GET", "wayside:c:counts:n"])).await;
+    assert_eq!(sum, 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_killed_costs_no_request() {
+    let mut redis = Redis::start().await;
+    let gateways =
+        ["", "on_store_failure = \"closed\"\n"].map(|sidecar| tokio::task::block_in_place(|| gateway(&redis, sidecar)));
+    let [open, closed] = &gateways;
+    tokio::task::block_in_place(|| {
+        gateways.iter().for_each(connected);
+        ask(open, "/count");
+        until("it is counted", || ask(open, "/read") == "1");
+    });
+    redis.process.kill();
+    tokio::task::block_in_place(|| {
+        // Each of these is answered, and at once.
+        for number in 2..=50 {
+            assert_eq!(ask(open, "/count"), number.to_string());
+            assert_eq!(ask(open, "/take"), if number <= 21 { "true" } else { "false" });
+        }
+        until("it is known to fail", || {
+            ask(closed, "/count");
+            closed.metric("wayside_store_up{store=\"shared\"}") == Some(0.0)
+        });
+        assert_eq!((ask(closed, "/take").as_str(), ask(closed, "/get").as_str()), ("false", "none"));
+        assert!(open.metric("wayside_store_operations_total{store=\"shared\",outcome=\"failed\"}") > Some(0.0));
+    });
+    redis.start_again().await;
+    tokio::task::block_in_place(|| {
+        gateways.iter().for_each(connected);
+        until("it grants again", || ask(closed, "/take") == "true");
+    });
+}
+
+#[test]
+fn a_store_that_cannot_be_is_refused_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |stores: &str| {
+        let file = folder.path().join("wayside.toml");
+        std::fs::write(&file, format!("[gateway]\n[stores.shared]\n{stores}")).unwrap();
+        let checked =
+            Command::new(env!("CARGO_BIN_EXE_wayside")).args(["check", "--config"]).arg(file).output().unwrap();
+        String::from_utf8(checked.stderr).unwrap()
+    };
+    for (stores, problem) in [
+        ("kind = \"memcached\"", "stores.shared: `kind`: expected `redis`"),
+        ("kind = \"redis\"", "stores.shared: missing field `address`"),
+        ("kind = \"redis\"\naddress = \"redis://127.0.0.1:1\"\ndeadline = \"0s\"", "`deadline`: must be more than 0"),
+    ] {
+        let told = check(stores);
+        assert!(told.contains(problem), "{stores}: {told}");
+    }
+}
