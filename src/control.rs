@@ -54,8 +54,8 @@ struct Control {
     files: Files,
     /// For the next start.
     last_known: LastKnown,
-    /// Something was reported since it was written, and when that was.
-    unwritten: bool,
+    /// Services that were reported since it was written, and when that was.
+    unwritten: HashSet<Arc<str>>,
     written: Instant,
     confirmed: Instant,
     hangup: Signal,
@@ -151,7 +151,7 @@ pub async fn start(config: Config, publisher: Publisher, vitals: Arc<Vitals>) ->
         reports,
         files: Files::new(&config),
         last_known: LastKnown::new(config.gateway.state_directory.clone()),
-        unwritten: false,
+        unwritten: HashSet::new(),
         written: Instant::now(),
         confirmed: Instant::now(),
         hangup: signal(SignalKind::hangup())?,
@@ -211,8 +211,12 @@ impl Control {
                     Report::All(_) => self.waiting.retain(|(awaited, _)| *awaited != source),
                     Report::Confirmed | Report::Failed(..) => {}
                 }
+                let service = match &report {
+                    Report::Service(service, _) => Some(Arc::clone(service)),
+                    _ => None,
+                };
                 if self.world.report(&source, report) {
-                    self.unwritten = true;
+                    self.unwritten.extend(service);
                     self.publish();
                 }
             }
@@ -285,13 +289,14 @@ impl Control {
     fn keep(&mut self) {
         let now = Instant::now();
         let confirm = now.duration_since(self.confirmed) >= last_known::CONFIRM;
-        if confirm || (self.unwritten && now.duration_since(self.written) >= last_known::WRITE) {
-            self.unwritten = false;
+        if confirm {
+            (self.confirmed, self.written) = (now, now);
+            self.unwritten.clear();
+            self.last_known.write(self.world.kept(None), true);
+        } else if !self.unwritten.is_empty() && now.duration_since(self.written) >= last_known::WRITE {
             self.written = now;
-            if confirm {
-                self.confirmed = now;
-            }
-            self.last_known.write(self.world.kept(), confirm);
+            let services = std::mem::take(&mut self.unwritten);
+            self.last_known.write(self.world.kept(Some(&services)), false);
         }
     }
 

@@ -86,9 +86,9 @@ impl LastKnown {
         all
     }
 
-    /// Writes what is another one than on disk, beside; says of all when they were confirmed if `confirm`. Files of what is
-    /// no longer there go.
-    pub(super) fn write(&mut self, kept: Vec<Kept>, confirm: bool) {
+    /// Writes what is another one than on disk, beside. `all`: this is all that there is; then it is also written when each was
+    /// confirmed, and files of what is no longer there go.
+    pub(super) fn write(&mut self, kept: Vec<Kept>, all: bool) {
         if self.writing.as_ref().is_some_and(|writing| !writing.is_finished()) {
             return;
         }
@@ -105,11 +105,12 @@ impl LastKnown {
             if !is_there {
                 self.on_disk.insert(file.clone(), Arc::clone(&kept.observed));
             }
-            if confirm || !is_there {
+            if all || !is_there {
                 jobs.push((file, kept, !is_there));
             }
         }
-        let gone: Vec<PathBuf> = self.on_disk.keys().filter(|file| !files.contains(*file)).cloned().collect();
+        let is_gone = |file: &&PathBuf| all && !files.contains(*file);
+        let gone: Vec<PathBuf> = self.on_disk.keys().filter(is_gone).cloned().collect();
         gone.iter().for_each(|file| drop(self.on_disk.remove(file)));
         if jobs.is_empty() && gone.is_empty() {
             return;
@@ -177,8 +178,8 @@ mod tests {
         Kept { source: "prod".into(), settings: "s".to_owned(), lookup, observed: Arc::new(observed), confirmed }
     }
 
-    async fn write(last: &mut LastKnown, all: &[Kept], confirm: bool) {
-        last.write(all.to_vec(), confirm);
+    async fn write(last: &mut LastKnown, kept: &[Kept], all: bool) {
+        last.write(kept.to_vec(), all);
         if let Some(writing) = last.writing.take() {
             writing.await.unwrap();
         }
@@ -207,7 +208,7 @@ mod tests {
         // Confirmed later; one is another, one is gone.
         let later = then + Duration::from_secs(60);
         let before = std::mem::replace(&mut all, vec![kept("users", 3, later)]);
-        write(&mut last, &all, false).await;
+        write(&mut last, &all, true).await;
         assert!(!last.file("prod", "orders").exists());
         let read_now = |all: &[Kept]| {
             let lookups = all.iter().map(|kept| (Arc::clone(&kept.source), "s".to_owned(), kept.lookup.clone()));

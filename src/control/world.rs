@@ -227,19 +227,22 @@ impl World {
         live.confirmed_ms.store(now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)), Relaxed);
     }
 
-    /// What each registry said last of each service, to be kept for the next process.
-    pub(super) fn kept(&self) -> Vec<Kept> {
+    /// What each registry said last, of these services or of all, to be kept for the next process.
+    pub(super) fn kept(&self, services: Option<&HashSet<Arc<str>>>) -> Vec<Kept> {
+        let registries = self.config.sources.iter().filter(|(_, settings)| !settings.names_services());
+        let registries: HashMap<&Arc<str>, String> =
+            registries.map(|(source, settings)| (source, settings.identity())).collect();
+        let (now, process_ms) = (SystemTime::now(), crate::base::time::process_ms());
         let mut all = Vec::new();
-        for (service, declared) in &self.config.services {
+        let declared = self.config.services.iter();
+        for (service, declared) in declared.filter(|(name, _)| services.is_none_or(|some| some.contains(*name))) {
             let Some(live) = self.services.get(service) else { continue };
-            let now = i64::try_from(crate::base::time::process_ms()).unwrap_or(i64::MAX);
-            let age = u64::try_from(now.saturating_sub(live.confirmed_ms.load(Relaxed))).unwrap_or(0);
-            let confirmed = SystemTime::now().checked_sub(Duration::from_millis(age)).unwrap_or(SystemTime::UNIX_EPOCH);
+            let then = live.confirmed_ms.load(Relaxed);
+            let age = i64::try_from(process_ms).unwrap_or(i64::MAX).saturating_sub(then);
+            let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
+            let confirmed = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
             for source in &*declared.settings.source {
-                let Some(settings) = self.config.sources.get(source).filter(|settings| !settings.names_services())
-                else {
-                    continue;
-                };
+                let Some(settings) = registries.get(source) else { continue };
                 let said = match self.merges.get(service) {
                     Some(merge) => merge.said(source),
                     None => {
@@ -247,7 +250,7 @@ impl World {
                     }
                 };
                 if let Some(observed) = said {
-                    let (lookup, settings) = (declared.settings.lookup(service), settings.identity());
+                    let (lookup, settings) = (declared.settings.lookup(service), settings.clone());
                     let (source, observed) = (Arc::clone(source), Arc::clone(observed));
                     all.push(Kept { source, settings, lookup, observed, confirmed });
                 }

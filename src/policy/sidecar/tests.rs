@@ -88,6 +88,8 @@ fn raws() -> impl Strategy<Value = Raw> {
         config,
         on_fault,
         limits,
+        state: None,
+        on_store_failure: OnStoreFailure::Open,
     })
 }
 
