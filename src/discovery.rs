@@ -10,13 +10,13 @@ pub mod keeper;
 pub mod kinds;
 pub mod left_out;
 pub mod listing;
-pub mod redis;
 pub mod nacos;
+pub mod redis;
 pub mod registration;
 pub mod registry;
 pub mod shelf;
-pub mod zookeeper;
 pub mod store;
+pub mod zookeeper;
 
 pub use kinds::SourceSettings;
 use left_out::LeftOut;
