@@ -17,7 +17,9 @@
 
 mod consul;
 mod etcd;
+mod nacos;
 mod redis;
+mod zookeeper;
 
 use super::backoff::Backoff;
 use super::keeper::longest_wait;
@@ -188,6 +190,12 @@ fn registrar(place: &Place, instance: Instance) -> Result<Box<dyn Registrar>, St
         "redis" => {
             let (table, prefix) = place.with_url()?;
             redis::Redis::registrar(table, &prefix, instance)
+        }
+        "zookeeper" => zookeeper::ZooKeeper::registrar(place.with_members()?, &place.path_or("/services"), instance),
+        "nacos" => {
+            let (namespace, group) = (place.parameter("namespace"), place.parameter("group"));
+            let (namespace, group) = (namespace.unwrap_or("public"), group.unwrap_or("DEFAULT_GROUP"));
+            nacos::Nacos::registrar(place.with_members()?, namespace, group, instance)
         }
         kind => Err(format!("nothing can be registered in `{kind}`")),
     }

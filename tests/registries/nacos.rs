@@ -66,13 +66,21 @@ fn watch(nacos: &Nacos, service: &str) -> Watched {
     Watched::start(&table(nacos.address, ""), vec![lookup(service)])
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn all_that_every_source_does_and_what_is_special_to_nacos() {
     let mut nacos = Nacos::start().await;
     what_instances_say(&nacos).await;
     namespaces_groups_and_clusters(&nacos).await;
     the_wrong_password(&nacos).await;
     changes_come_within_a_second(&nacos).await;
+    // The connection is the lease; one that drains is disabled, and so no longer listed.
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password").display().to_string();
+    std::fs::write(&password, "nacos").unwrap();
+    let login = ["--username", "nacos", "--password-file", &password];
+    let source = table(nacos.address, "").replace("confirm_after = \"1s\"\n", "");
+    let draining = |seen: &Observed| seen.held.is_some() || !seen.endpoints.iter().any(|entry| entry.healthy);
+    crate::register::a_life(&format!("nacos://{}", nacos.address), &source, &login, draining).await;
     suite::all(&mut nacos).await;
     a_restart_that_forgets(&mut nacos).await;
 }

@@ -1,6 +1,6 @@
 //! `wayside register`: a service is in its registry while it serves, and not a moment longer than its TTL when nobody is
 //! left to say so.
-#![allow(clippy::unwrap_used, reason = "for tests")]
+#![allow(unreachable_pub, clippy::unwrap_used, reason = "for tests")]
 
 use crate::suite::{PATIENCE, ports};
 use crate::support::etcd::Etcd;
@@ -8,8 +8,10 @@ use crate::support::program::until;
 use crate::support::redis::Redis;
 use crate::support::servers::{Consul, free_ports};
 use crate::support::watched::{Watched, lookup};
+use crate::support::zookeeper::ZooKeeper;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 use wayside::discovery::Observed;
 
 /// A service that serves at this port, in a shell that does this on SIGTERM.
@@ -72,10 +74,11 @@ fn healthy(observed: &Observed) -> Vec<u16> {
 }
 
 /// The whole life of an instance, in any registry: `draining` is how it looks then.
-async fn a_life(registry: &str, table: &str, draining: fn(&Observed) -> bool) {
+pub async fn a_life(registry: &str, table: &str, login: &[&str], draining: fn(&Observed) -> bool) {
     let [port] = free_ports();
     let mut watched = watch(table);
     let more = ["--weight", "2", "--meta", "zone=a", "--tag", "v2", "--health", "/health", "--drain", "1s"];
+    let more = [&more[..], login].concat();
     let running = Running::start(registry, port, &more, &service(port, "7"));
     let seen = watched.until(PATIENCE, |seen| healthy(seen) == [port]).await;
     let entry = &seen.endpoints[0];
@@ -91,7 +94,8 @@ async fn a_life(registry: &str, table: &str, draining: fn(&Observed) -> bool) {
 async fn in_etcd() {
     let etcd = Etcd::start().await;
     let table = format!("kind = \"etcd\"\naddress = \"{}\"", etcd.address);
-    a_life(&format!("etcd://{}", etcd.address), &table, |seen| seen.endpoints.iter().any(|entry| !entry.healthy)).await;
+    a_life(&format!("etcd://{}", etcd.address), &table, &[], |seen| seen.endpoints.iter().any(|entry| !entry.healthy))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,7 +103,42 @@ async fn in_consul() {
     let consul = Consul::start().await;
     let table = format!("kind = \"consul\"\naddress = \"{}\"", consul.url());
     let registry = format!("consul://{}", consul.address);
-    a_life(&registry, &table, |seen| seen.held.is_some() || healthy(seen).is_empty()).await;
+    a_life(&registry, &table, &[], |seen| seen.held.is_some() || healthy(seen).is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_zookeeper() {
+    let zookeeper = ZooKeeper::start().await;
+    let table = format!("kind = \"zookeeper\"\npath = \"/services\"\naddress = \"{}\"", zookeeper.address);
+    let draining = |seen: &Observed| seen.endpoints.iter().any(|entry| !entry.healthy);
+    a_life(&format!("zookeeper://{}", zookeeper.address), &table, &[], draining).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_zookeeper_that_is_killed_keeps_the_session_and_a_crash_ends_it() {
+    let [port] = free_ports();
+    let mut zookeeper = ZooKeeper::start().await;
+    let mut watched =
+        watch(&format!("kind = \"zookeeper\"\npath = \"/services\"\naddress = \"{}\"", zookeeper.address));
+    let running = Running::start(&format!("zookeeper://{}", zookeeper.address), port, &[], &service(port, "0"));
+    watched.until(PATIENCE, |seen| healthy(seen) == [port]).await;
+    watched.fewest = None;
+    zookeeper.process.kill();
+    zookeeper.start_again().await;
+    // It is there and stays, longer than the session that it had before would have lasted.
+    let restarted = Instant::now();
+    let mut weight = 1;
+    while restarted.elapsed() < Duration::from_secs(6) {
+        weight += 1;
+        zookeeper.put("/services/users/127.0.0.1:1", format!("{{\"weight\":{weight}}}").as_bytes()).await;
+        let seen = watched.until(PATIENCE, |seen| seen.endpoints.iter().any(|entry| entry.weight == weight)).await;
+        assert!(healthy(&seen).contains(&port), "{seen:?}");
+    }
+    assert!(watched.fewest >= Some(1), "{:?}", watched.fewest);
+    let child = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.0.id())).unwrap();
+    running.signal(Signal::KILL);
+    kill_process(Pid::from_raw(child.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+    watched.until(PATIENCE, |seen| !healthy(seen).contains(&port)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +146,7 @@ async fn in_redis() {
     let redis = Redis::start().await;
     let table = format!("kind = \"redis\"\naddress = \"redis://{}\"", redis.address);
     let draining = |seen: &Observed| seen.endpoints.iter().any(|entry| !entry.healthy);
-    a_life(&format!("redis://{}", redis.address), &table, draining).await;
+    a_life(&format!("redis://{}", redis.address), &table, &[], draining).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,22 +8,28 @@
 )]
 
 use super::servers::{Process, free_ports, program};
-use rustix::process::Signal;
+use hickory_resolver::proto::op::Message;
+use hickory_resolver::proto::rr::RData;
+use rustix::process::{Pid, Signal, kill_process};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 /// Somebody else may take a port between our look and the server's bind.
 const STARTS: usize = 3;
 /// For one answer.
 const ANSWER: Duration = Duration::from_millis(500);
-const SERVFAIL: u8 = 2;
-const REFUSED: u8 = 5;
+const SERVFAIL: u16 = 2;
+const REFUSED: u16 = 5;
+/// How often it is looked whether it serves what it should.
+const REMIND: Duration = Duration::from_millis(100);
 
 /// A DNS server for `test.`.
 #[derive(Debug)]
@@ -34,7 +40,15 @@ pub struct Knot {
     pub process: Process,
     program: PathBuf,
     folder: TempDir,
+    wanted: Arc<Wanted>,
+    reminder: JoinHandle<()>,
+}
+
+/// What it shall serve, and who it is.
+#[derive(Debug)]
+struct Wanted {
     serial: AtomicU32,
+    process: AtomicU32,
 }
 
 impl Knot {
@@ -49,8 +63,10 @@ impl Knot {
             configure(folder.path(), port, true);
             write(folder.path(), 1, records);
             let process = run(&program, folder.path());
-            let (program, serial) = (program.clone(), AtomicU32::new(1));
-            let mut knot = Knot { address, process, program, folder, serial };
+            let wanted = Arc::new(Wanted { serial: AtomicU32::new(1), process: AtomicU32::new(process.id()) });
+            let zone = folder.path().join("test.zone");
+            let reminder = tokio::spawn(remind(address, zone, Arc::clone(&wanted)));
+            let mut knot = Knot { address, process, program: program.clone(), folder, wanted, reminder };
             match knot.ready().await {
                 Ok(()) => return knot,
                 Err(why) => problem = why,
@@ -72,7 +88,7 @@ impl Knot {
 
     /// When it starts the next time, it serves these.
     pub fn serve_at_start(&self, records: &str) {
-        write(self.folder.path(), self.serial.fetch_add(1, Relaxed) + 1, records);
+        write(self.folder.path(), self.wanted.serial.fetch_add(1, Relaxed) + 1, records);
     }
 
     /// From now on it refuses to answer, as one that does not know the zone (false), or answers again.
@@ -87,11 +103,11 @@ impl Knot {
         // It keeps a zone that it has.
         self.process.kill();
         std::fs::remove_file(self.folder.path().join("test.zone")).unwrap();
-        self.process = run(&self.program, self.folder.path());
+        self.run();
         self.answers_with(SERVFAIL).await;
     }
 
-    async fn answers_with(&mut self, wanted: u8) {
+    async fn answers_with(&mut self, wanted: u16) {
         let address = self.address;
         self.process.ready(|| async move { code(address).await == Some(wanted) }).await.unwrap();
     }
@@ -99,8 +115,33 @@ impl Knot {
     /// Starts it again on the same port with the zone as it was.
     pub async fn start_again(&mut self) {
         self.process.kill();
-        self.process = run(&self.program, self.folder.path());
+        self.run();
         self.ready().await.unwrap();
+    }
+
+    fn run(&mut self) {
+        self.process = run(&self.program, self.folder.path());
+        self.wanted.process.store(self.process.id(), Relaxed);
+    }
+}
+
+impl Drop for Knot {
+    fn drop(&mut self) {
+        self.reminder.abort();
+    }
+}
+
+/// A file that is replaced while it is read may count as read: Knot is told again, until it serves it.
+async fn remind(address: SocketAddr, zone: PathBuf, wanted: Arc<Wanted>) {
+    loop {
+        tokio::time::sleep(REMIND).await;
+        let behind = serial(address).await.is_some_and(|serial| serial != wanted.serial.load(Relaxed));
+        if behind && let Ok(file) = std::fs::File::options().append(true).open(&zone) {
+            let _ = file.set_modified(SystemTime::now());
+            if let Some(process) = i32::try_from(wanted.process.load(Relaxed)).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(process, Signal::HUP);
+            }
+        }
     }
 }
 
@@ -132,11 +173,23 @@ fn write(folder: &Path, serial: u32, records: &str) {
 }
 
 /// With which code it answers, if it does.
-async fn code(address: SocketAddr) -> Option<u8> {
-    let question = b"\x07\x07\0\0\0\x01\0\0\0\0\0\0\x02ns\x04test\0\0\x01\0\x01";
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let _ = socket.send_to(question, address).await;
+async fn code(address: SocketAddr) -> Option<u16> {
+    Some(ask(address).await?.metadata.response_code.into())
+}
+
+/// Which zone it serves, if it serves one.
+async fn serial(address: SocketAddr) -> Option<u32> {
+    ask(address).await?.answers.iter().find_map(|record| match &record.data {
+        RData::SOA(soa) => Some(soa.serial),
+        _ => None,
+    })
+}
+
+async fn ask(address: SocketAddr) -> Option<Message> {
+    let question = b"\x07\x07\0\0\0\x01\0\0\0\0\0\0\x04test\0\0\x06\0\x01";
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?;
+    socket.send_to(question, address).await.ok()?;
     let mut answer = [0; 512];
-    let answered = timeout(ANSWER, socket.recv_from(&mut answer)).await;
-    matches!(answered, Ok(Ok((12.., _)))).then_some(answer[3] & 0x0f)
+    let (read, _) = timeout(ANSWER, socket.recv_from(&mut answer)).await.ok()?.ok()?;
+    Message::from_vec(&answer[..read]).ok()
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 /// A registry, as one types it: `consul://HOST:PORT`, `etcd://HOST:PORT,HOST:PORT/PREFIX`,
-/// `redis://HOST:PORT/DATABASE?prefix=PREFIX`. What has to be proven to it comes
+/// `redis://HOST:PORT/DATABASE?prefix=PREFIX`, `zookeeper://HOST:PORT/PATH`, `nacos://HOST:PORT?namespace=…&group=…`. What has to be proven to it comes
 /// apart, so that it stands in no list of processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Place {
@@ -13,7 +13,7 @@ pub struct Place {
     /// What follows the members, with its first slash; may be empty.
     pub path: String,
     /// What follows a question mark.
-    pub parameters: Vec<(String, String)>,
+    parameters: Vec<(String, String)>,
     /// Who registers.
     username: Option<String>,
     /// Holds what proves it.
@@ -24,7 +24,7 @@ pub struct Place {
     ca: Option<PathBuf>,
 }
 
-const KINDS: [&str; 3] = ["consul", "etcd", "redis"];
+const KINDS: [&str; 5] = ["consul", "etcd", "nacos", "redis", "zookeeper"];
 
 impl FromStr for Place {
     type Err = String;
@@ -115,6 +115,11 @@ impl Place {
         &self.kind
     }
 
+    /// The value of `?NAME=…`.
+    pub fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// The settings of a Redis, whose path is a database, and the prefix of its keys (`?prefix=…`).
     ///
     /// # Errors
@@ -124,11 +129,10 @@ impl Place {
         let scheme = if table.contains_key("tls") { "rediss" } else { "redis" };
         let url = |member: &String| format!("{scheme}://{member}{}", self.path);
         table.insert("address".to_owned(), self.members.iter().map(url).collect::<Vec<_>>().into());
-        for (key, value) in self.parameters.iter().filter(|(key, _)| key == "sentinel") {
-            table.insert(key.clone(), value.clone().into());
+        if let Some(master) = self.parameter("sentinel") {
+            table.insert("sentinel".to_owned(), master.into());
         }
-        let prefix = self.parameters.iter().find(|(key, _)| key == "prefix").map(|(_, value)| value.as_str());
-        Ok((table, prefix.unwrap_or("services:").to_owned()))
+        Ok((table, self.parameter("prefix").unwrap_or("services:").to_owned()))
     }
 
     /// Where in the registry, else there.
