@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use world::World;
 
@@ -70,8 +70,8 @@ struct PolicyWatch {
     engine: Option<Engine>,
     declared: Option<Policies>,
     lists: Option<mpsc::Receiver<Vec<Arc<Scope>>>>,
-    /// What copies them from a shelf.
-    _copying: Option<Ends>,
+    /// What copies them from a shelf; it ends with this.
+    _copying: JoinSet<()>,
     /// The first list is still to come.
     waiting: bool,
 }
@@ -79,29 +79,18 @@ struct PolicyWatch {
 impl PolicyWatch {
     /// Follows this directory.
     fn follow(declared: &Policies, engine: Engine) -> Result<Self, String> {
-        let mirror = match &declared.from {
-            None => None,
-            Some(_) => Some(Mirror::new(config::shelf(declared)?, &declared.directory)?),
-        };
-        let (lists, copying) = match mirror {
-            Some(mirror) => {
+        let mut copying = JoinSet::new();
+        let lists = match &declared.from {
+            None => Directory::follow(&declared.directory, &declared.cache, engine.clone())?,
+            Some(_) => {
+                let mirror = Mirror::new(config::shelf(declared)?, &declared.directory)?;
                 let (to, lists) = mpsc::channel(1);
-                let copied = copied(mirror, declared.clone(), engine.clone(), to);
-                (lists, Some(Ends(tokio::spawn(copied).abort_handle())))
+                copying.spawn(copied(mirror, declared.clone(), engine.clone(), to));
+                lists
             }
-            None => (Directory::follow(&declared.directory, &declared.cache, engine.clone())?, None),
         };
         let (engine, declared, lists) = (Some(engine), Some(declared.clone()), Some(lists));
         Ok(PolicyWatch { engine, declared, lists, _copying: copying, waiting: true })
-    }
-}
-
-/// A task that ends with this.
-struct Ends(AbortHandle);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 
@@ -206,14 +195,16 @@ impl Control {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Reported(source, report) => {
-                match &report {
-                    Report::Service(service, _) => drop(self.waiting.remove(&(source.clone(), Some(service.clone())))),
-                    Report::All(_) => self.waiting.retain(|(awaited, _)| *awaited != source),
-                    Report::Confirmed | Report::Failed(..) => {}
-                }
                 let service = match &report {
-                    Report::Service(service, _) => Some(Arc::clone(service)),
-                    _ => None,
+                    Report::Service(service, _) => {
+                        self.waiting.remove(&(source.clone(), Some(service.clone())));
+                        Some(Arc::clone(service))
+                    }
+                    Report::All(_) => {
+                        self.waiting.retain(|(awaited, _)| *awaited != source);
+                        None
+                    }
+                    Report::Confirmed | Report::Failed(..) => None,
                 };
                 if self.world.report(&source, report) {
                     self.unwritten.extend(service);

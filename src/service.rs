@@ -54,7 +54,25 @@ pub struct ServiceLive {
     pub partial: AtomicBool,
     /// When the source last confirmed the list, in ms since the process started (see `time::process_ms`);
     /// before it, where the last process knew it.
-    pub confirmed_ms: AtomicI64,
+    confirmed_ms: AtomicI64,
+}
+
+impl ServiceLive {
+    /// The source confirmed the list so long ago, perhaps to the process before this one.
+    pub fn confirmed(&self, ago: Duration) {
+        let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        self.confirmed_ms.store(now_ms().saturating_sub(ago), Relaxed);
+    }
+
+    /// Time since then.
+    pub fn age(&self) -> Duration {
+        let age = now_ms().saturating_sub(self.confirmed_ms.load(Relaxed));
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
+    }
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(crate::base::time::process_ms()).unwrap_or(i64::MAX)
 }
 
 impl Service {
@@ -70,9 +88,7 @@ impl Service {
 
     /// Time since the source last confirmed the list.
     pub fn age(&self) -> Duration {
-        let now = i64::try_from(crate::base::time::process_ms()).unwrap_or(i64::MAX);
-        let age = now.saturating_sub(self.live.confirmed_ms.load(Relaxed));
-        Duration::from_millis(u64::try_from(age).unwrap_or(0))
+        self.live.age()
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::out;
 use crate::admin::api::{Parts, Published};
+use crate::discovery::registry::body::read;
 use crate::http::tls;
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// For one answer.
@@ -56,7 +56,8 @@ async fn ask_all<'a>(http: &reqwest::Client, urls: &'a [String]) -> Vec<(&'a str
     let mut done = 0;
     while let Some(answer) = asked.join_next().await {
         done += 1;
-        progress(done, urls.len());
+        let all = urls.len();
+        out::progress(format_args!("{done} of {all} gateways have answered"), done == all);
         if let Ok((place, answer)) = answer
             && let Some((_, before)) = answers.get_mut(place)
         {
@@ -66,23 +67,17 @@ async fn ask_all<'a>(http: &reqwest::Client, urls: &'a [String]) -> Vec<(&'a str
     answers
 }
 
-/// One line that is written over, where somebody looks.
-fn progress(done: usize, all: usize) {
-    let mut error = std::io::stderr().lock();
-    if error.is_terminal() {
-        let _ = write!(error, "\r{done} of {all} gateways have answered{}", if done == all { "\n" } else { "" });
-        let _ = error.flush();
-    }
-}
-
 async fn ask(http: &reqwest::Client, url: &str) -> anyhow::Result<Published> {
     let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    let response = http.get(format!("{}/snapshot", url.trim_end_matches('/'))).send().await.context("no answer")?;
+    let mut response = http.get(format!("{}/snapshot", url.trim_end_matches('/'))).send().await.context("no answer")?;
     let status = response.status();
     if !status.is_success() {
         bail!("answered {status}");
     }
-    let body = crate::discovery::registry::consul::whole(response, LARGEST).await.context("no whole answer")?;
+    let (body, whole) = read(&mut response, LARGEST).await.context("no whole answer")?;
+    if !whole {
+        bail!("no whole answer: the answer is larger than {LARGEST} bytes");
+    }
     serde_json::from_slice(&body).context("is no gateway's admin address, or an older gateway's")
 }
 

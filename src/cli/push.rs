@@ -7,7 +7,6 @@ use crate::discovery::registry::place::Place;
 use crate::discovery::shelf::{Pushed, Shelf, push};
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// Nothing lies deeper.
@@ -44,7 +43,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
     }
     let shelf = Shelf::at(&args.credentials.at(args.place)).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let pushed = runtime.block_on(push(&shelf, &files, progress));
+    let pushed = runtime.block_on(push(&shelf, &files, |written, all| {
+        out::progress(format_args!("{} of {} KiB", written >> 10, all >> 10), written == all);
+    }));
     match pushed.map_err(|failure| anyhow::anyhow!("{}", failure.problem))? {
         Pushed { same: true, files, .. } => out::say(format_args!("nothing to do: all {files} files are there")),
         Pushed { written, files, .. } => {
@@ -52,15 +53,6 @@ pub(super) fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// One line that is written over, where somebody looks.
-fn progress(written: u64, all: u64) {
-    let mut error = std::io::stderr().lock();
-    if error.is_terminal() {
-        let _ = write!(error, "\r{} of {} KiB{}", written >> 10, all >> 10, if written == all { "\n" } else { "" });
-        let _ = error.flush();
-    }
 }
 
 fn collect(folder: &Path, under: &str, depth: usize, files: &mut BTreeMap<String, Vec<u8>>) -> anyhow::Result<()> {

@@ -222,9 +222,7 @@ impl World {
         self.parts(&source, Some(&service), true);
         let live = self.services.entry(service).or_default();
         live.stale.store(true, Relaxed);
-        let age = confirmed.elapsed().unwrap_or_default();
-        let now = i64::try_from(crate::base::time::process_ms()).unwrap_or(i64::MAX);
-        live.confirmed_ms.store(now.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)), Relaxed);
+        live.confirmed(confirmed.elapsed().unwrap_or_default());
     }
 
     /// What each registry said last, of these services or of all, to be kept for the next process.
@@ -232,15 +230,12 @@ impl World {
         let registries = self.config.sources.iter().filter(|(_, settings)| !settings.names_services());
         let registries: HashMap<&Arc<str>, String> =
             registries.map(|(source, settings)| (source, settings.identity())).collect();
-        let (now, process_ms) = (SystemTime::now(), crate::base::time::process_ms());
+        let now = SystemTime::now();
         let mut all = Vec::new();
         let declared = self.config.services.iter();
         for (service, declared) in declared.filter(|(name, _)| services.is_none_or(|some| some.contains(*name))) {
             let Some(live) = self.services.get(service) else { continue };
-            let then = live.confirmed_ms.load(Relaxed);
-            let age = i64::try_from(process_ms).unwrap_or(i64::MAX).saturating_sub(then);
-            let age = Duration::from_millis(u64::try_from(age).unwrap_or(0));
-            let confirmed = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+            let confirmed = now.checked_sub(live.age()).unwrap_or(SystemTime::UNIX_EPOCH);
             for source in &*declared.settings.source {
                 let Some(settings) = registries.get(source) else { continue };
                 let said = match self.merges.get(service) {
@@ -384,8 +379,7 @@ impl World {
 
 fn confirm(live: &Arc<ServiceLive>) {
     live.stale.store(false, Relaxed);
-    let now = i64::try_from(crate::base::time::process_ms()).unwrap_or(i64::MAX);
-    live.confirmed_ms.store(now, Relaxed);
+    live.confirmed(Duration::ZERO);
 }
 
 #[cfg(test)]

@@ -80,12 +80,8 @@ struct Raw {
     passing: Option<bool>,
     #[serde(default)]
     tags: Vec<String>,
-    #[serde(default = "confirm_after", with = "crate::base::duration")]
+    #[serde(default = "crate::discovery::guard::confirm_after", with = "crate::base::duration")]
     confirm_after: Duration,
-}
-
-fn confirm_after() -> Duration {
-    Duration::from_secs(5)
 }
 
 impl Settings {

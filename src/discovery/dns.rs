@@ -54,7 +54,7 @@ struct Raw {
     min_ttl: Duration,
     #[serde(default = "max_ttl", with = "crate::base::duration")]
     max_ttl: Duration,
-    #[serde(default = "confirm_after", with = "crate::base::duration")]
+    #[serde(default = "crate::discovery::guard::confirm_after", with = "crate::base::duration")]
     confirm_after: Duration,
 }
 
@@ -64,10 +64,6 @@ fn min_ttl() -> Duration {
 fn max_ttl() -> Duration {
     Duration::from_secs(30)
 }
-fn confirm_after() -> Duration {
-    Duration::from_secs(5)
-}
-
 impl Settings {
     /// Reads a table.
     ///
@@ -86,9 +82,6 @@ impl Settings {
         Ok(Settings { client, family, all_priorities, min_ttl, max_ttl, confirm_after })
     }
 }
-
-/// As `kind` names it.
-pub(super) const KIND: &str = "dns";
 
 /// Can a service be looked up like this?
 ///

@@ -22,17 +22,13 @@ use tokio::time::timeout_at;
 struct Settings {
     #[serde(default = "prefix")]
     prefix: String,
-    #[serde(default = "confirm_after", with = "crate::base::duration")]
+    #[serde(default = "crate::discovery::guard::confirm_after", with = "crate::base::duration")]
     confirm_after: Duration,
 }
 
 fn prefix() -> String {
     "/services/".to_owned()
 }
-fn confirm_after() -> Duration {
-    Duration::from_secs(5)
-}
-
 /// Reads a table of this kind.
 pub(super) fn read(table: toml::Table, folder: &Path) -> Result<Build, String> {
     let (members, settings): (members::Settings, Settings) = keys::share(table)?;

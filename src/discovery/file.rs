@@ -21,12 +21,8 @@ pub struct Settings {
     /// The file; relative to the configuration's folder.
     pub path: PathBuf,
     /// How long after a doubtful reading it is read again.
-    #[serde(default = "confirm_after", with = "duration")]
+    #[serde(default = "crate::discovery::guard::confirm_after", with = "duration")]
     pub confirm_after: Duration,
-}
-
-fn confirm_after() -> Duration {
-    Duration::from_secs(5)
 }
 
 /// Watches one file.

@@ -12,6 +12,11 @@ use tokio::time::Instant;
 /// From this many endpoints on, the loss of more than half is doubted.
 const MANY: usize = 4;
 
+/// How long after a doubtful answer it is read again, where a source's table does not say.
+pub(super) fn confirm_after() -> Duration {
+    Duration::from_secs(5)
+}
+
 /// What counts for one service, and what is held back.
 #[derive(Debug)]
 pub struct Guard {

@@ -13,17 +13,24 @@ struct Kind {
     names_services: bool,
     /// Reads what else its table says; relative paths are relative to the folder. Gives what builds the source.
     read: fn(toml::Table, &Path) -> Result<Build, String>,
+    /// Can a service be looked up like this? An error names the service's key.
+    check: fn(&Lookup) -> Result<(), String>,
 }
 
 const KINDS: [Kind; 7] = [
-    Kind { name: "consul", names_services: false, read: consul::read },
-    Kind { name: dns::KIND, names_services: false, read: dns::read },
-    Kind { name: "etcd", names_services: false, read: etcd::read },
-    Kind { name: "file", names_services: true, read: file::read },
-    Kind { name: "nacos", names_services: false, read: nacos::read },
-    Kind { name: "redis", names_services: false, read: redis::read },
-    Kind { name: "zookeeper", names_services: false, read: zookeeper::read },
+    Kind { name: "consul", names_services: false, read: consul::read, check: any },
+    Kind { name: "dns", names_services: false, read: dns::read, check: dns::check },
+    Kind { name: "etcd", names_services: false, read: etcd::read, check: any },
+    Kind { name: "file", names_services: true, read: file::read, check: any },
+    Kind { name: "nacos", names_services: false, read: nacos::read, check: any },
+    Kind { name: "redis", names_services: false, read: redis::read, check: any },
+    Kind { name: "zookeeper", names_services: false, read: zookeeper::read, check: any },
 ];
+
+/// Any text may be a service's name.
+fn any(_: &Lookup) -> Result<(), String> {
+    Ok(())
+}
 
 /// A source as the configuration declares it. Equal to another one that says the same.
 #[derive(Clone)]
@@ -75,8 +82,7 @@ impl SourceSettings {
     /// # Errors
     /// The service's key that is wrong, and what to write.
     pub fn check(&self, lookup: &Lookup) -> Result<(), String> {
-        // Elsewhere, any text may be a name.
-        if self.kind.name == dns::KIND { dns::check(lookup) } else { Ok(()) }
+        (self.kind.check)(lookup)
     }
 
     /// May report services that nobody declared.

@@ -37,7 +37,7 @@ struct Settings {
     #[serde(default)]
     clusters: Vec<String>,
     /// How long after a doubtful list it is read again.
-    #[serde(default = "confirm_after", with = "crate::base::duration")]
+    #[serde(default = "crate::discovery::guard::confirm_after", with = "crate::base::duration")]
     confirm_after: Duration,
 }
 
@@ -47,10 +47,6 @@ fn namespace() -> String {
 fn group() -> String {
     "DEFAULT_GROUP".to_owned()
 }
-fn confirm_after() -> Duration {
-    Duration::from_secs(5)
-}
-
 /// Follows services through one member at a time.
 #[derive(Debug)]
 struct Nacos {

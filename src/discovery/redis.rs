@@ -43,9 +43,9 @@ pub struct Settings {
 struct Raw {
     #[serde(default = "prefix")]
     prefix: String,
-    #[serde(default = "five_seconds", with = "crate::base::duration")]
+    #[serde(default = "interval", with = "crate::base::duration")]
     interval: Duration,
-    #[serde(default = "five_seconds", with = "crate::base::duration")]
+    #[serde(default = "crate::discovery::guard::confirm_after", with = "crate::base::duration")]
     confirm_after: Duration,
 }
 
@@ -53,7 +53,7 @@ fn prefix() -> String {
     "services:".to_owned()
 }
 
-fn five_seconds() -> Duration {
+fn interval() -> Duration {
     Duration::from_secs(5)
 }
 

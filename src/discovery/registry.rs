@@ -1,6 +1,7 @@
 //! Clients of registries. Each talks and authenticates, and knows no endpoint: what to ask a registry, and what an
 //! answer means, is the job of who asks.
 
+pub mod body;
 pub mod consul;
 pub mod credential;
 pub mod dns;

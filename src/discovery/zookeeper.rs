@@ -31,12 +31,8 @@ struct Settings {
     /// The node whose children are the services.
     path: Root,
     /// How long after a doubtful list it is read again.
-    #[serde(default = "confirm_after", with = "crate::base::duration")]
+    #[serde(default = "crate::discovery::guard::confirm_after", with = "crate::base::duration")]
     confirm_after: Duration,
-}
-
-fn confirm_after() -> Duration {
-    Duration::from_secs(5)
 }
 
 /// A node's path, without a slash at its end: the root itself is empty.

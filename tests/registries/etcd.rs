@@ -25,8 +25,7 @@ impl Registry for Etcd {
     }
 
     async fn put(&self, service: &str, entry: &Entry) {
-        let Entry { address, weight, healthy, metadata } = entry;
-        let value = json!({"weight": weight, "healthy": healthy, "metadata": metadata}).to_string();
+        let (address, value) = (entry.address, suite::value(entry));
         Etcd::put(self, format!("/services/{service}/{address}").as_bytes(), value.as_bytes(), "0").await;
     }
 

@@ -16,7 +16,6 @@ use crate::support::program::Program;
 use crate::support::redis::{Redis, until, words};
 use crate::support::servers::Process;
 use crate::support::watched::{Watched, lookup};
-use serde_json::json;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use wayside::discovery::registry::redis::{Client, Keyed, Settings};
@@ -47,8 +46,7 @@ impl Registry for Redis {
     }
 
     async fn put(&self, service: &str, entry: &Entry) {
-        let Entry { address, weight, healthy, metadata } = entry;
-        let value = json!({"weight": weight, "healthy": healthy, "metadata": metadata}).to_string();
+        let (address, value) = (entry.address, suite::value(entry));
         self.run(&["SET", &format!("services:{service}:{address}"), &value]).await;
     }
 

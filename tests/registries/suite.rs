@@ -5,6 +5,7 @@
 use crate::support::servers::Process;
 use crate::support::watched::{Watched, lookup};
 use crate::wire::{State, Wire};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -50,6 +51,12 @@ pub trait Registry {
 /// An endpoint of this port, as one that says nothing else.
 pub fn entry(port: u16) -> Entry {
     Entry { address: (Ipv4Addr::LOCALHOST, port).into(), weight: 1, healthy: true, metadata: BTreeMap::new() }
+}
+
+/// The JSON value that says this of an endpoint whose key names its address.
+pub fn value(entry: &Entry) -> String {
+    let Entry { address: _, weight, healthy, metadata } = entry;
+    json!({"weight": weight, "healthy": healthy, "metadata": metadata}).to_string()
 }
 
 /// The ports of what is known, sorted.

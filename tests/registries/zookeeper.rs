@@ -6,7 +6,6 @@ use crate::support::servers::Process;
 use crate::support::watched::{Watched, lookup};
 use crate::support::zookeeper::ZooKeeper;
 use crate::wire::{State, Wire};
-use serde_json::json;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use wayside::base::secret::Secret;
@@ -29,8 +28,7 @@ impl Registry for ZooKeeper {
     }
 
     async fn put(&self, service: &str, entry: &Entry) {
-        let Entry { address, weight, healthy, metadata } = entry;
-        let value = json!({"weight": weight, "healthy": healthy, "metadata": metadata}).to_string();
+        let (address, value) = (entry.address, suite::value(entry));
         ZooKeeper::put(self, &format!("/services/{service}/{address}"), value.as_bytes()).await;
     }
 

@@ -3,7 +3,7 @@
 //! It follows developer.hashicorp.com/consul/api-docs/agent/service and …/agent/check.
 
 use super::{Instance, Outcome, Registrar, Work};
-use crate::base::place::value_problem;
+use crate::discovery;
 use crate::discovery::registry::consul::{Client, Query, Settings};
 use crate::discovery::registry::{Failure, Kind};
 use serde_json::json;
@@ -22,7 +22,7 @@ pub(super) struct Consul {
 
 impl Consul {
     pub(super) fn registrar(table: toml::Table, instance: Instance) -> Result<Box<dyn Registrar>, String> {
-        let settings: Settings = table.try_into().map_err(|error| value_problem(&error))?;
+        let settings: Settings = discovery::settings(table)?;
         Ok(Box::new(Consul { client: Client::new(settings)?, instance, said: None }))
     }
 

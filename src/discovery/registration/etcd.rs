@@ -1,7 +1,7 @@
 //! Registration in etcd: a key with a lease, which is kept alive. The answer to that says whether it still is one.
 
 use super::{Instance, Outcome, Registrar, Work};
-use crate::base::place::value_problem;
+use crate::discovery;
 use crate::discovery::registry::Failure;
 use crate::discovery::registry::etcd::messages::{Operation, PutRequest};
 use crate::discovery::registry::etcd::{Client, Session};
@@ -23,7 +23,7 @@ impl Etcd {
         prefix: String,
         instance: Instance,
     ) -> Result<Box<dyn Registrar>, String> {
-        let members: members::Settings = table.try_into().map_err(|error| value_problem(&error))?;
+        let members: members::Settings = discovery::settings(table)?;
         let key = format!("{prefix}{}/{}", instance.service, instance.address).into_bytes();
         Ok(Box::new(Etcd { client: Client::new(members), key, instance, session: None, lease: None }))
     }

@@ -2,7 +2,7 @@
 //! registers it anew, and what is asked on it now and then shows whether it is still the same.
 
 use super::{Instance, Outcome, Registrar, Work};
-use crate::base::place::value_problem;
+use crate::discovery;
 use crate::discovery::registry::Failure;
 use crate::discovery::registry::members;
 use crate::discovery::registry::nacos::{Client, Session};
@@ -31,7 +31,7 @@ impl Nacos {
         group: &str,
         instance: Instance,
     ) -> Result<Box<dyn Registrar>, String> {
-        let settings: members::Settings = table.try_into().map_err(|error| value_problem(&error))?;
+        let settings: members::Settings = discovery::settings(table)?;
         let client = Client::new(settings, namespace)?;
         let (namespace, group) = (namespace.to_owned(), group.to_owned());
         Ok(Box::new(Nacos { client, namespace, group, instance, session: None, said: None }))

@@ -2,7 +2,7 @@
 //! there.
 
 use super::{Instance, Outcome, Registrar, Work};
-use crate::base::place::value_problem;
+use crate::discovery;
 use crate::discovery::registry::redis::{Client, Keyed, Settings};
 
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl Redis {
         prefix: &str,
         instance: Instance,
     ) -> Result<Box<dyn Registrar>, String> {
-        let settings: Settings = table.try_into().map_err(|error| value_problem(&error))?;
+        let settings: Settings = discovery::settings(table)?;
         let key = format!("{prefix}{}:{}", instance.service, instance.address).into_bytes();
         Ok(Box::new(Redis { keyed: Keyed::new(Client::new(settings)), key, instance }))
     }

@@ -3,7 +3,7 @@
 //! name is the one of a session of ours that is about to expire, and is replaced.
 
 use super::{Instance, Outcome, Registrar, Work};
-use crate::base::place::value_problem;
+use crate::discovery;
 use crate::discovery::registry::members::{self, Members};
 use crate::discovery::registry::zookeeper::message::{Answer, Refusal, Request, Stat, Watch};
 use crate::discovery::registry::zookeeper::{Session, Ticket};
@@ -22,7 +22,7 @@ pub(super) struct ZooKeeper {
 
 impl ZooKeeper {
     pub(super) fn registrar(table: toml::Table, path: &str, instance: Instance) -> Result<Box<dyn Registrar>, String> {
-        let settings: members::Settings = table.try_into().map_err(|error| value_problem(&error))?;
+        let settings: members::Settings = discovery::settings(table)?;
         let path = format!("{}/{}/{}", path.trim_end_matches('/'), instance.service, instance.address);
         let members = Members::new(settings);
         Ok(Box::new(ZooKeeper { members, path, instance, session: None, ticket: None, said: None }))

@@ -8,6 +8,7 @@ mod share;
 pub use index::Index;
 pub use settings::{Address, Settings};
 
+use super::body::read;
 use super::{Failure, Kind};
 use crate::base::secret::Secret;
 use crate::http::tls;
@@ -122,8 +123,7 @@ impl Client {
     /// What went wrong, of which kind, in one line that names the agent.
     pub async fn get(&self, query: &Query<'_>) -> Result<Reply, Failure> {
         let _turn = self.share.turn().await;
-        let reply = self.send(query, None).await?;
-        if reply.found { Ok(reply) } else { Err(reply.failure(Kind::BadAnswer, "answered 404")) }
+        self.send(query, None, false).await
     }
 
     /// The same where nothing may be there.
@@ -131,7 +131,7 @@ impl Client {
     /// # Errors
     /// What went wrong, of which kind, in one line that names the agent.
     pub async fn find(&self, query: &Query<'_>) -> Result<Reply, Failure> {
-        self.send(query, None).await
+        self.send(query, None, true).await
     }
 
     /// Tells it something.
@@ -139,8 +139,7 @@ impl Client {
     /// # Errors
     /// What went wrong, of which kind, in one line that names the agent.
     pub async fn put(&self, path: &[&str], parameters: &[(&str, &str)], body: Vec<u8>) -> Result<Reply, Failure> {
-        let reply = self.send(&Query { path, parameters, index: 0 }, Some((Method::PUT, body))).await?;
-        if reply.found { Ok(reply) } else { Err(reply.failure(Kind::BadAnswer, "answered 404")) }
+        self.send(&Query { path, parameters, index: 0 }, Some((Method::PUT, body)), false).await
     }
 
     /// Takes something away.
@@ -148,16 +147,17 @@ impl Client {
     /// # Errors
     /// What went wrong, of which kind, in one line that names the agent.
     pub async fn delete(&self, path: &[&str], parameters: &[(&str, &str)]) -> Result<(), Failure> {
-        self.send(&Query { path, parameters, index: 0 }, Some((Method::DELETE, Vec::new()))).await.map(drop)
+        self.send(&Query { path, parameters, index: 0 }, Some((Method::DELETE, Vec::new())), true).await.map(drop)
     }
 
-    async fn send(&self, query: &Query<'_>, tell: Option<(Method, Vec<u8>)>) -> Result<Reply, Failure> {
+    /// `absent`: that nothing is there is an answer.
+    async fn send(&self, query: &Query<'_>, tell: Option<(Method, Vec<u8>)>, absent: bool) -> Result<Reply, Failure> {
         let token = match &self.settings.token {
             None => None,
             Some(token) => Some(token.read().await.map_err(|problem| Failure::new(Kind::Denied, problem))?),
         };
         let voice = Voice { address: self.settings.address.to_string(), token };
-        match self.ask(query, tell, voice.token.as_ref()).await {
+        match self.ask(query, tell, absent, voice.token.as_ref()).await {
             Ok((status, headers, body)) => {
                 let index = headers.get("x-consul-index").and_then(|value| value.to_str().ok()?.parse().ok());
                 let found = status == StatusCode::OK;
@@ -171,6 +171,7 @@ impl Client {
         &self,
         query: &Query<'_>,
         tell: Option<(Method, Vec<u8>)>,
+        absent: bool,
         token: Option<&Secret>,
     ) -> Result<(StatusCode, HeaderMap, Vec<u8>), Failure> {
         // Consul adds up to a sixteenth to spread its clients.
@@ -196,7 +197,7 @@ impl Client {
             failure => failure,
         })?;
         let status = response.status();
-        if status != StatusCode::OK && status != StatusCode::NOT_FOUND {
+        if status != StatusCode::OK && !(absent && status == StatusCode::NOT_FOUND) {
             return Err(refused(&mut response).await);
         }
         let headers = response.headers().clone();
@@ -243,32 +244,6 @@ async fn refused(response: &mut reqwest::Response) -> Failure {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::new(Kind::Denied, problem),
         status if status.is_server_error() => Failure::new(Kind::Unreachable, problem),
         _ => Failure::new(Kind::BadAnswer, problem),
-    }
-}
-
-/// At most `limit` bytes of the body, and whether that is all of it.
-async fn read(response: &mut reqwest::Response, limit: usize) -> Result<(Vec<u8>, bool), reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        let room = limit - body.len();
-        if chunk.len() > room {
-            body.extend_from_slice(&chunk[..room]);
-            return Ok((body, false));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok((body, true))
-}
-
-/// All of a body.
-///
-/// # Errors
-/// It is larger than `limit`, in bytes, or the exchange failed.
-pub async fn whole(mut response: reqwest::Response, limit: usize) -> Result<Vec<u8>, Failure> {
-    match read(&mut response, limit).await {
-        Ok((body, true)) => Ok(body),
-        Ok((_, false)) => Err(Failure::new(Kind::BadAnswer, format!("the answer is larger than {limit} bytes"))),
-        Err(error) => Err(failure(&error)),
     }
 }
 

@@ -142,14 +142,13 @@ impl Session {
     /// A token ends after some minutes in which it was not used, so a call may have to log in once more.
     async fn call<Q, A>(&mut self, path: &'static str, message: Q) -> Result<A, Failure>
     where
-        Q: prost::Message + Default + 'static,
+        Q: prost::Message + Clone + Default + 'static,
         A: prost::Message + Default + 'static,
     {
-        let again = self.login.is_some().then(|| message.encode_to_vec());
+        let again = self.login.is_some().then(|| message.clone());
         match (self.connection.call(path, message, ANSWER).await, again) {
-            (Err(refused), Some(bytes)) if refused.status.code() == Code::Unauthenticated => {
+            (Err(refused), Some(message)) if refused.status.code() == Code::Unauthenticated => {
                 self.log_in().await?;
-                let message = Q::decode(bytes.as_slice()).map_err(|_| refused.failure(None))?;
                 Ok(self.connection.call(path, message, ANSWER).await?)
             }
             (answer, _) => Ok(answer?),

@@ -1,7 +1,7 @@
 //! A shelf in Consul's key-value store: developer.hashicorp.com/consul/api-docs/kv.
 
 use super::{Seen, blob, missing};
-use crate::base::place::value_problem;
+use crate::discovery;
 use crate::discovery::registry::consul::{Client, Query, Settings};
 use crate::discovery::registry::{Failure, Kind};
 use base64::Engine;
@@ -25,7 +25,7 @@ struct Entry {
 
 impl Consul {
     pub(super) fn new(table: toml::Table, prefix: &str) -> Result<Self, String> {
-        let settings: Settings = table.try_into().map_err(|error| value_problem(&error))?;
+        let settings: Settings = discovery::settings(table)?;
         Ok(Consul { client: Client::new(settings)?, prefix: prefix.to_owned() })
     }
 

@@ -1,7 +1,7 @@
 //! A shelf in etcd.
 
 use super::{Seen, blob, missing};
-use crate::base::place::value_problem;
+use crate::discovery;
 use crate::discovery::registry::etcd::messages::{Compare, Operation, PutRequest};
 use crate::discovery::registry::etcd::{Client, Prefix, Session, Told};
 use crate::discovery::registry::members;
@@ -24,7 +24,7 @@ pub(super) struct Etcd {
 
 impl Etcd {
     pub(super) fn new(table: toml::Table, path: &str) -> Result<Self, String> {
-        let settings: members::Settings = table.try_into().map_err(|error| value_problem(&error))?;
+        let settings: members::Settings = discovery::settings(table)?;
         let prefix = format!("{}/", path.trim_end_matches('/'));
         Ok(Etcd { client: Client::new(settings), prefix, session: Mutex::default() })
     }
