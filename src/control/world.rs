@@ -34,6 +34,8 @@ pub(super) struct World {
     pub(super) stores: Stores,
     /// By service. An endpoint stays itself while its service lists its address.
     known: BTreeMap<Arc<str>, Known>,
+    /// Of the digests of all of them. Each has its service's name in it, so their order is no part of it.
+    sum: u64,
     /// Of services with more than one source.
     merges: BTreeMap<Arc<str>, Merge>,
     services: HashMap<Arc<str>, Arc<ServiceLive>>,
@@ -58,6 +60,7 @@ impl World {
             policies: Scopes::default(),
             stores: Stores::default(),
             known: BTreeMap::new(),
+            sum: 0,
             merges: BTreeMap::new(),
             services: HashMap::new(),
             changed: HashSet::new(),
@@ -85,6 +88,7 @@ impl World {
             let failover = config.services.get(service).is_some_and(|declared| declared.settings.failover);
             known.seen_from(config.gateway.zone.as_ref(), failover);
         }
+        self.sum = self.known.values().fold(0, |sum, known| sum.wrapping_add(known.digest));
         self.regroup();
         self.all_changed();
     }
@@ -155,7 +159,10 @@ impl World {
                     |service: &Arc<str>, known: &Known| known.source == *source && !services.contains_key(service);
                 let gone: Vec<_> = self.known.extract_if(.., |service, known| gone(service, known)).collect();
                 let mut changed = !gone.is_empty();
-                self.changed.extend(gone.into_iter().map(|(service, _)| service));
+                for (service, known) in gone {
+                    self.sum = self.sum.wrapping_sub(known.digest);
+                    self.changed.insert(service);
+                }
                 // A declared service that it does not name has no endpoints, which is an answer, too.
                 let declared =
                     self.config.services.iter().filter(|(_, declared)| declared.settings.source.contains(source));
@@ -232,8 +239,11 @@ impl World {
             registries.map(|(source, settings)| (source, settings.identity())).collect();
         let now = SystemTime::now();
         let mut all = Vec::new();
-        let declared = self.config.services.iter();
-        for (service, declared) in declared.filter(|(name, _)| services.is_none_or(|some| some.contains(*name))) {
+        let names: Box<dyn Iterator<Item = &Arc<str>>> = match services {
+            Some(some) => Box::new(some.iter()),
+            None => Box::new(self.config.services.keys()),
+        };
+        for (service, declared) in names.filter_map(|name| self.config.services.get_key_value(name)) {
             let Some(live) = self.services.get(service) else { continue };
             let confirmed = now.checked_sub(live.age()).unwrap_or(SystemTime::UNIX_EPOCH);
             for source in &*declared.settings.source {
@@ -286,7 +296,10 @@ impl World {
             tracing::warn!(%service, %source, entry, reason, "an entry is left out");
         }
         self.changed.insert(Arc::clone(service));
-        self.known.insert(Arc::clone(service), known);
+        self.sum = self.sum.wrapping_add(known.digest);
+        if let Some(before) = self.known.insert(Arc::clone(service), known) {
+            self.sum = self.sum.wrapping_sub(before.digest);
+        }
         true
     }
 
@@ -366,9 +379,7 @@ impl World {
     /// All that was declared and observed, but for what only time changes, or what each gateway sees on its own way.
     fn digest(&self) -> String {
         let mut text = format!("configuration {}\n", self.config.digest);
-        // Each has its service's name in it, so their order is no part of it.
-        let observed = self.known.values().fold(0u64, |sum, known| sum.wrapping_add(known.digest));
-        let _ = writeln!(text, "services {} {observed:016x}", self.known.len());
+        let _ = writeln!(text, "services {} {:016x}", self.known.len(), self.sum);
         for scope in self.policies.iter() {
             let version = scope.standing.live().map_or("none", |version| &version.id);
             let _ = writeln!(text, "policy {} {version}", scope.name);

@@ -4,6 +4,7 @@ mod guest;
 
 use super::*;
 use crate::base::digest;
+use crate::discovery::Observed;
 use crate::http::request::{Head, Peer};
 use crate::service::catalog::Catalog;
 use crate::service::decision::{Called, FaultKind, Forward, Outcome};
@@ -69,7 +70,7 @@ fn catalog() -> Arc<Catalog> {
             name: "users".into(),
             settings: Arc::new(crate::service::Settings::of("test")),
             endpoints: (1..=5).map(endpoint).collect(),
-            reported: Arc::default(),
+            reported: Arc::new(Observed { revision: "r7".into(), held: Some("too few".into()), ..Observed::default() }),
             digest: 0,
             tls: None,
             live: Arc::new(ServiceLive::default()),

@@ -11,6 +11,7 @@ use opentelemetry::{InstrumentationScope, KeyValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 use std::borrow::Cow;
 use std::sync::LazyLock;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 /// Methods that the conventions know; others are `_OTHER`, so that nobody can make up span names.
@@ -144,6 +145,14 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
     set("http.response.body.size", count(record.response_bytes));
     if let Some(service) = &record.service {
         set("wayside.service", text(&service.name));
+        set("wayside.service.revision", text(&service.reported.revision));
+        set("wayside.service.age_ms", count(u64::try_from(service.age().as_millis()).unwrap_or(u64::MAX)));
+        let doubts = [
+            ("wayside.service.stale", service.live.stale.load(Relaxed)),
+            ("wayside.service.partial", service.live.partial.load(Relaxed)),
+            ("wayside.service.held", service.reported.held.is_some()),
+        ];
+        doubts.into_iter().filter(|(_, is)| *is).for_each(|(key, _)| set(key, true.into()));
     }
     // The policy that decided is the one that was asked last.
     if let Some(call) = record.calls.last() {

@@ -88,8 +88,10 @@ fn an_exchange_has_a_server_span_a_policy_span_and_a_client_span_for_each_attemp
             ("wayside.policy", "canary"),
             ("wayside.decision", "forward"),
             ("wayside.reason", "asked for"),
+            ("wayside.service.revision", "r7"),
         ],
     );
+    assert_eq!(tag(server, "wayside.service.stale"), None);
     assert_eq!(tag(server, "error.type"), None);
 
     let trace = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736_u128;

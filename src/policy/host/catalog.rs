@@ -1,7 +1,7 @@
 //! `catalog`: services and endpoints as the request's snapshot has them, loads as they are now.
 
 use crate::base::chance::Chance;
-use crate::policy::bindings::wayside::policy::catalog::{Description, Endpoint, Host, ServiceInfo};
+use crate::policy::bindings::wayside::policy::catalog::{Description, Endpoint, Host, Knowledge, ServiceInfo};
 use crate::policy::context::Context;
 use crate::service::{self, has_all};
 use std::net::SocketAddr;
@@ -62,6 +62,15 @@ impl Host for Context {
             healthy: endpoint.usable(),
             ejected: false,
             age_ms: ms(endpoint.live.born.elapsed()),
+        })
+    }
+
+    fn knowledge_of(&mut self, service: String) -> Option<Knowledge> {
+        let service = self.question("catalog.knowledge-of")?.catalog.service(&service)?;
+        Some(Knowledge {
+            revision: service.reported.revision.clone(),
+            partial: service.live.partial.load(Relaxed),
+            held: service.reported.held.is_some(),
         })
     }
 }

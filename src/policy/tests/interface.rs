@@ -168,6 +168,23 @@ fn an_endpoint_can_be_found_and_described() {
 }
 
 #[test]
+fn what_is_doubtful_about_a_list_can_be_read() {
+    let mut guest =
+        Guest::new().import("catalog", "knowledge-of", "(param i32 i32 i32)").import("log", "info", "(param i32 i32)");
+    let (users, held) = (guest.text("users"), guest.text("held"));
+    // An option of a record: a string, and two flags.
+    let guest = guest.decide(&format!(
+        "(call $catalog.knowledge-of {users} (i32.const 64))
+         (if (i32.and (i32.load8_u offset=13 (i32.const 64)) (i32.eqz (i32.load8_u offset=12 (i32.const 64))))
+            (then (call $log.info {held})))
+         (call $log.info (i32.load offset=4 (i32.const 64)) (i32.load offset=8 (i32.const 64)))
+         (call $next)"
+    ));
+    let logs = ask(&load(guest)).logs;
+    assert_eq!(logs.iter().map(|line| line.message.as_str()).collect::<Vec<_>>(), ["held", "r7"]);
+}
+
+#[test]
 fn state_is_shared_by_all_instances_and_outlives_a_version() {
     let counting = || {
         let mut guest = Guest::new().import("state", "add", "(param i32 i32 i32 i32) (result i64)");
