@@ -1,6 +1,7 @@
 //! The `etcd` source against a real etcd.
 
 use crate::suite::{self, PATIENCE, Registry, entry, ports};
+use crate::support::certificates::Authority;
 use crate::support::etcd::Etcd;
 use crate::support::servers::Process;
 use crate::support::watched::{Watched, lookup};
@@ -142,8 +143,7 @@ async fn a_token_that_ended_and_a_password_that_changed_are_no_trouble() {
     let keys = format!("username = \"gw\"\npassword_file = {file:?}");
     let mut watched = Watched::start(&table(wire.address, &keys), vec![lookup("users")]);
     watched.until(PATIENCE, |seen| ports(seen) == [9001]).await;
-    let root = etcd.call("auth/authenticate", &json!({"name": "root", "password": "pw"})).await;
-    etcd.token = Some(root["token"].as_str().unwrap().to_owned());
+    etcd.log_in("root", "pw").await;
     etcd.call("auth/user/changepw", &json!({"name": "gw", "password": "new"})).await;
     wire.set(State::Broken);
     watched.problem(PATIENCE).await;
@@ -191,4 +191,46 @@ async fn the_next_member_is_asked_where_one_is_gone() {
     let mut watched = Watched::start(&table, vec![lookup("users")]);
     watched.until(PATIENCE, |seen| ports(seen) == [9001]).await;
     assert_eq!(entry(9001).address.port(), 9001);
+}
+
+#[tokio::test]
+async fn over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.issue(&["localhost"], folder.path(), "server");
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, authority.pem()).unwrap();
+    let [chain, key] = ["server.pem", "server.key"].map(|name| folder.path().join(name).display().to_string());
+    let etcd = Etcd::with(&["--cert-file", &chain, "--key-file", &key], true).await;
+    etcd.put(b"/services/users/127.0.0.1:9001", b"", "0").await;
+    let tls = format!("tls = {{ ca = {ca:?}, server_name = \"localhost\" }}");
+    let mut watched = Watched::start(&table(etcd.secure, &tls), vec![lookup("users")]);
+    watched.until(PATIENCE, |seen| ports(seen) == [9001]).await;
+    etcd.put(b"/services/users/127.0.0.1:9002", b"", "0").await;
+    watched.until(PATIENCE, |seen| ports(seen) == [9001, 9002]).await;
+    // Nobody vouches for another name, and nobody speaks TLS at the other address.
+    let other = tls.replace("localhost", "other.example");
+    let problem = Watched::start(&table(etcd.secure, &other), vec![lookup("users")]).problem(PATIENCE).await;
+    assert!(problem.contains("TLS handshake"), "{problem}");
+    let problem = Watched::start(&table(etcd.address, &tls), vec![lookup("users")]).problem(PATIENCE).await;
+    assert!(problem.contains("TLS handshake"), "{problem}");
+}
+
+#[tokio::test]
+async fn of_three_members_one_after_the_other_dies() {
+    let mut members = Etcd::three().await;
+    members[0].put(b"/services/users/127.0.0.1:9001", b"", "0").await;
+    let all = members.iter().map(|member| format!("{:?}", member.address.to_string())).collect::<Vec<_>>().join(", ");
+    let table = format!("kind = \"etcd\"\naddress = [{all}]\nconfirm_after = \"1s\"");
+    let mut watched = Watched::start(&table, vec![lookup("users")]);
+    watched.until(PATIENCE, |seen| ports(seen) == [9001]).await;
+    watched.fewest = None;
+    for (number, port) in [(0, 9002), (1, 9003), (2, 9004)] {
+        members[number].process.kill();
+        // While the others choose a leader, they take nothing.
+        members[(number + 1) % 3].put_again(format!("/services/users/127.0.0.1:{port}").as_bytes(), PATIENCE).await;
+        watched.until(PATIENCE, |seen| ports(seen) == (9001..=port).collect::<Vec<_>>()).await;
+        members[number].start_again().await;
+    }
+    assert!(watched.fewest >= Some(1), "{:?}", watched.fewest);
 }

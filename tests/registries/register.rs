@@ -3,12 +3,16 @@
 #![allow(unreachable_pub, clippy::unwrap_used, reason = "for tests")]
 
 use crate::suite::{PATIENCE, ports};
+use crate::support::certificates::Authority;
 use crate::support::etcd::Etcd;
 use crate::support::program::until;
 use crate::support::redis::Redis;
 use crate::support::servers::{Consul, free_ports};
 use crate::support::watched::{Watched, lookup};
 use crate::support::zookeeper::ZooKeeper;
+use crate::wire::{State, Wire};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rustix::process::{Pid, Signal, kill_process};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -32,9 +36,13 @@ struct Running(Child);
 
 impl Running {
     fn start(registry: &str, port: u16, more: &[&str], command: &[String]) -> Self {
+        Self::at(&format!("127.0.0.1:{port}"), registry, more, command)
+    }
+
+    fn at(address: &str, registry: &str, more: &[&str], command: &[String]) -> Self {
         let mut registered = Command::new(env!("CARGO_BIN_EXE_wayside"));
         registered.args(["register", "--registry", registry, "--service", "users", "--ttl", "3s"]);
-        registered.args(["--address", &format!("127.0.0.1:{port}")]).args(more);
+        registered.args(["--address", address]).args(more);
         if !command.is_empty() {
             registered.arg("--").args(command);
         }
@@ -202,6 +210,53 @@ async fn an_agent_that_forgets_is_told_again() {
         assert_eq!(tokio::task::block_in_place(|| running.code()), Some(130));
         watched.until(PATIENCE, |seen| seen.endpoints.is_empty()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_tls_at_the_address_that_faces_the_registry_with_a_password_that_changes() {
+    let [port] = free_ports();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    authority.issue(&["127.0.0.1"], folder.path(), "server");
+    let [ca, password] = ["ca.pem", "password"].map(|name| folder.path().join(name));
+    std::fs::write(&ca, authority.pem()).unwrap();
+    std::fs::write(&password, "pw\n").unwrap();
+    let [chain, key] = ["server.pem", "server.key"].map(|name| folder.path().join(name).display().to_string());
+    let tls = ["--cert-file", &chain, "--key-file", &key, "--bcrypt-cost", "4", "--auth-token-ttl", "1"];
+    let mut etcd = Etcd::with(&tls, true).await;
+    etcd.guard("/services/").await;
+    let wire = Wire::to(etcd.secure).await;
+    let mut watched = watch(&format!(
+        "kind = \"etcd\"\naddress = \"{}\"\nusername = \"root\"\npassword_file = {password:?}",
+        etcd.address
+    ));
+    let [ca, password_file] = [&ca, &password].map(|path| path.display().to_string());
+    let more = ["--ca", &ca, "--username", "root", "--password-file", &password_file];
+    let address = format!("auto:{port}");
+    let running = Running::at(&address, &format!("etcd://{}", wire.address), &more, &service(port, "0"));
+    watched.until(PATIENCE, |seen| healthy(seen) == [port]).await;
+    etcd.log_in("root", "pw").await;
+    etcd.call("auth/user/changepw", &serde_json::json!({"name": "root", "password": "new"})).await;
+    std::fs::write(&password, "new\n").unwrap();
+    etcd.log_in("root", "new").await;
+    wire.set(State::Broken);
+    wire.set(State::Passing);
+    // The registry forgets it, and whoever tells it again has to log in anew.
+    etcd.delete(&format!("/services/users/127.0.0.1:{port}"), false).await;
+    let from = Instant::now();
+    while !there(&mut etcd, port).await {
+        assert!(from.elapsed() < PATIENCE, "it is not told again");
+    }
+    running.signal(Signal::TERM);
+    assert_eq!(tokio::task::block_in_place(|| running.code()), Some(0));
+    watched.until(PATIENCE, |seen| seen.endpoints.is_empty()).await;
+}
+
+/// Is it in the registry? Asked with a login of its own, since tokens end soon.
+async fn there(etcd: &mut Etcd, port: u16) -> bool {
+    etcd.log_in("root", "new").await;
+    let key = STANDARD.encode(format!("/services/users/127.0.0.1:{port}"));
+    etcd.call("kv/range", &serde_json::json!({ "key": key })).await.get("kvs").is_some()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,12 @@
 //! State that two gateways share through a real Redis, and what becomes of requests when that is killed.
 #![allow(clippy::unwrap_used, reason = "for tests")]
 
-use crate::support::program::{Program, until};
+use crate::support::program::{Program, get, until};
 use crate::support::redis::{Redis, words};
 use crate::support::shop::{built, drop_in};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Counts, takes and remembers, and answers with what it knows.
 const POLICY: &str = r#"
@@ -135,6 +136,41 @@ async fn a_store_that_is_killed_costs_no_request() {
         gateways.iter().for_each(connected);
         until("it grants again", || ask(closed, "/take") == "true");
     });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_dies_and_comes_back_under_load_loses_no_request() {
+    let mut redis = Redis::start().await;
+    let gateway = tokio::task::block_in_place(|| gateway(&redis, ""));
+    tokio::task::block_in_place(|| connected(&gateway));
+    let (over, asked, address) = (AtomicBool::new(false), AtomicU64::new(0), &gateway.address);
+    let load = || {
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !over.load(Relaxed) {
+                        for path in ["/count", "/take", "/set", "/get"] {
+                            let answer = get(address, path, &[]);
+                            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                            asked.fetch_add(1, Relaxed);
+                        }
+                    }
+                });
+            }
+            let more = |than: u64| until("more were answered", || asked.load(Relaxed) >= than);
+            more(200);
+            for _ in 0..3 {
+                redis.process.kill();
+                until("it is known to fail", || gateway.metric("wayside_store_up{store=\"shared\"}") == Some(0.0));
+                more(asked.load(Relaxed) + 200);
+                tokio::runtime::Handle::current().block_on(redis.start_again());
+                connected(&gateway);
+                more(asked.load(Relaxed) + 200);
+            }
+            over.store(true, Relaxed);
+        })
+    };
+    tokio::task::block_in_place(load);
 }
 
 #[test]

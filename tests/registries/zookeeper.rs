@@ -54,6 +54,11 @@ impl Registry for ZooKeeper {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_is_routed_at_once() {
+    crate::gateway::propagation(&ZooKeeper::start().await, "zookeeper", 50).await;
+}
+
 #[tokio::test]
 async fn all_that_every_source_does() {
     suite::all(&mut ZooKeeper::start().await).await;
@@ -283,4 +288,23 @@ async fn what_is_no_zookeeper_is_told() {
     assert!(refused.contains("cannot connect"), "{refused}");
     let failure = Session::open(&format!("127.0.0.1:{port}"), None, Duration::from_secs(3), None).await.unwrap_err();
     assert_eq!(failure.kind, Kind::Unreachable);
+}
+
+#[tokio::test]
+async fn of_three_members_one_after_the_other_dies() {
+    let mut members = ZooKeeper::three().await;
+    members[0].put("/services/users/127.0.0.1:9001", b"").await;
+    let all = members.iter().map(|member| format!("{:?}", member.address.to_string())).collect::<Vec<_>>().join(", ");
+    let first = format!("{:?}", members[0].address.to_string());
+    let table = table(members[0].address, "").replace(&first, &format!("[{all}]"));
+    let mut watched = Watched::start(&table, vec![lookup("users")]);
+    watched.until(PATIENCE, |seen| ports(seen) == [9001]).await;
+    watched.fewest = None;
+    for (number, port) in [(0, 9002), (1, 9003), (2, 9004)] {
+        members[number].process.kill();
+        members[(number + 1) % 3].put(&format!("/services/users/127.0.0.1:{port}"), b"").await;
+        watched.until(PATIENCE, |seen| ports(seen) == (9001..=port).collect::<Vec<_>>()).await;
+        members[number].start_again().await;
+    }
+    assert!(watched.fewest >= Some(1), "{:?}", watched.fewest);
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// One member, with its data in a folder of its own.
@@ -21,6 +22,8 @@ use tempfile::TempDir;
 pub struct Etcd {
     /// Where clients connect.
     pub address: SocketAddr,
+    /// Where they connect with TLS, if they can.
+    pub secure: SocketAddr,
     /// The server.
     pub process: Process,
     health: String,
@@ -38,35 +41,61 @@ impl Etcd {
         Self::with(&[], false).await
     }
 
-    /// With more arguments. `tls`: they make it speak TLS.
+    /// With more arguments. `tls`: they make it speak TLS, at a second address.
     pub async fn with(more: &[&str], tls: bool) -> Self {
-        let program = program("etcd");
         let mut problem = String::new();
         for _ in 0..3 {
-            let folder = tempfile::tempdir().unwrap();
-            let [client, peer, metrics] = free_ports();
-            let scheme = if tls { "https" } else { "http" };
-            let arguments = format!(
-                "--name t1 --data-dir {} --listen-client-urls {scheme}://127.0.0.1:{client} --advertise-client-urls \
-                 {scheme}://127.0.0.1:{client} --listen-peer-urls http://127.0.0.1:{peer} --initial-advertise-peer-urls \
-                 http://127.0.0.1:{peer} --initial-cluster t1=http://127.0.0.1:{peer} --listen-metrics-urls \
-                 http://127.0.0.1:{metrics} --logger zap --log-level error --heartbeat-interval 50 --election-timeout 500",
-                folder.path().join("data").display()
-            );
-            let arguments: Vec<String> =
-                arguments.split_whitespace().chain(more.iter().copied()).map(str::to_owned).collect();
-            let log = folder.path().join("log");
-            let process = Process::start(Command::new(&program).args(&arguments), &log);
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, client));
-            let health = format!("http://127.0.0.1:{metrics}/health");
-            let (program, http) = (program.clone(), http());
-            let mut etcd = Etcd { address, process, health, arguments, program, folder, http, token: None };
+            let ports = free_ports();
+            let mut etcd = Self::member(0, ports, &[ports], more, tls);
             match etcd.ready().await {
                 Ok(()) => return etcd,
                 Err(why) => problem = why,
             }
         }
         panic!("etcd: {problem}");
+    }
+
+    /// Three members of one cluster.
+    pub async fn three() -> [Self; 3] {
+        let mut problem = String::new();
+        for _ in 0..3 {
+            let ports: [u16; 12] = free_ports();
+            let all = [0, 4, 8].map(|at| [ports[at], ports[at + 1], ports[at + 2], ports[at + 3]]);
+            let mut members = [0, 1, 2].map(|number| Self::member(number, all[number], &all, &[], false));
+            problem.clear();
+            for member in &mut members {
+                member.ready().await.unwrap_or_else(|why| problem = why);
+            }
+            if problem.is_empty() {
+                return members;
+            }
+        }
+        panic!("etcd: {problem}");
+    }
+
+    /// Ports: of clients, of clients with TLS, of other members, of what it tells of itself.
+    fn member(number: usize, ports: [u16; 4], all: &[[u16; 4]], more: &[&str], tls: bool) -> Self {
+        let (program, folder) = (program("etcd"), tempfile::tempdir().unwrap());
+        let [client, secure, peer, metrics] = ports;
+        let mut clients = format!("http://127.0.0.1:{client}");
+        if tls {
+            clients.push_str(&format!(",https://127.0.0.1:{secure}"));
+        }
+        let one = |(number, [_, _, peer, _]): (usize, &[u16; 4])| format!("t{number}=http://127.0.0.1:{peer}");
+        let cluster = all.iter().enumerate().map(one).collect::<Vec<_>>().join(",");
+        let arguments = format!(
+            "--name t{number} --data-dir {} --listen-client-urls {clients} --advertise-client-urls {clients} \
+             --listen-peer-urls http://127.0.0.1:{peer} --initial-advertise-peer-urls http://127.0.0.1:{peer} \
+             --initial-cluster {cluster} --listen-metrics-urls http://127.0.0.1:{metrics} --logger zap --log-level error \
+             --heartbeat-interval 50 --election-timeout 500",
+            folder.path().join("data").display()
+        );
+        let arguments: Vec<String> =
+            arguments.split_whitespace().chain(more.iter().copied()).map(str::to_owned).collect();
+        let process = Process::start(Command::new(&program).args(&arguments), &folder.path().join("log"));
+        let [address, secure] = [client, secure].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let health = format!("http://127.0.0.1:{metrics}/health");
+        Etcd { address, secure, process, health, arguments, program, folder, http: http(), token: None }
     }
 
     async fn ready(&mut self) -> Result<(), String> {
@@ -110,6 +139,21 @@ impl Etcd {
         self.call("kv/put", &body).await;
     }
 
+    /// Puts an empty value under a key, until it is taken.
+    pub async fn put_again(&self, key: &[u8], within: Duration) {
+        let body = json!({"key": STANDARD.encode(key)}).to_string();
+        let taken = async || {
+            let request = self.http.post(format!("http://{}/v3/kv/put", self.address)).body(body.clone());
+            request.send().await.is_ok_and(|response| response.status().is_success())
+        };
+        let all = async {
+            while !taken().await {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(within, all).await.unwrap();
+    }
+
     /// Deletes all keys with this prefix.
     pub async fn delete(&self, key: &str, prefix: bool) {
         let mut body = json!({"key": STANDARD.encode(key)});
@@ -133,7 +177,13 @@ impl Etcd {
         let permission = json!({"permType": "READ", "key": STANDARD.encode(prefix), "range_end": STANDARD.encode(end)});
         self.call("auth/role/grant", &json!({"name": "reader", "perm": permission})).await;
         self.call("auth/enable", &json!({})).await;
-        let token = self.call("auth/authenticate", &json!({"name": "root", "password": "pw"})).await;
+        self.log_in("root", "pw").await;
+    }
+
+    /// From now on this user asks.
+    pub async fn log_in(&mut self, name: &str, password: &str) {
+        self.token = None;
+        let token = self.call("auth/authenticate", &json!({"name": name, "password": password})).await;
         self.token = Some(token["token"].as_str().unwrap().to_owned());
     }
 }

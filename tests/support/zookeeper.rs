@@ -25,6 +25,9 @@ use wayside::discovery::registry::zookeeper::jute::Writer;
 pub const EXISTS: i32 = -110;
 /// See [`EXISTS`].
 pub const NO_NODE: i32 = -101;
+/// An election lasts some seconds, in which nobody is served.
+const TRIES: u32 = 400;
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// One server, with its data in a folder of its own.
 #[derive(Debug)]
@@ -63,29 +66,55 @@ impl ZooKeeper {
     }
 
     async fn with(more: impl Fn(u16) -> String) -> Self {
-        let program = program("zookeeper");
         let mut problem = String::new();
         for _ in 0..3 {
-            let folder = tempfile::tempdir().unwrap();
             let [port, secure] = free_ports();
-            let config = format!(
-                "tickTime=500\nminSessionTimeout=1000\nmaxSessionTimeout=60000\ndataDir={}\nclientPort={port}\n\
-                 clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n\
-                 forceSync=no\n{}",
-                folder.path().join("data").display(),
-                more(secure)
-            );
-            std::fs::write(folder.path().join("zoo.cfg"), config).unwrap();
-            let process = run(&program, folder.path());
-            let [address, secure] = [port, secure].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-            let program = program.clone();
-            let mut server = ZooKeeper { address, secure, process, program, folder, client: Mutex::new(None) };
+            let mut server = Self::member(1, port, secure, &more(secure));
             match server.ready().await {
                 Ok(()) => return server,
                 Err(why) => problem = why,
             }
         }
         panic!("zookeeper: {problem}");
+    }
+
+    /// Three members of one ensemble.
+    pub async fn three() -> [Self; 3] {
+        let mut problem = String::new();
+        for _ in 0..3 {
+            let ports: [u16; 9] = free_ports();
+            let member = |number: usize| {
+                let at = number * 3;
+                format!("server.{}=127.0.0.1:{}:{}", number + 1, ports[at + 1], ports[at + 2])
+            };
+            let all = format!("initLimit=10\nsyncLimit=4\n{}\n", [0, 1, 2].map(member).join("\n"));
+            let mut members = [0, 1, 2].map(|number| Self::member(number + 1, ports[number * 3], 0, &all));
+            problem.clear();
+            for member in &mut members {
+                member.ready().await.unwrap_or_else(|why| problem = why);
+            }
+            if problem.is_empty() {
+                return members;
+            }
+        }
+        panic!("zookeeper: {problem}");
+    }
+
+    fn member(number: usize, port: u16, secure: u16, more: &str) -> Self {
+        let (program, folder) = (program("zookeeper"), tempfile::tempdir().unwrap());
+        let data = folder.path().join("data");
+        let config = format!(
+            "tickTime=500\nminSessionTimeout=1000\nmaxSessionTimeout=60000\ndataDir={}\nclientPort={port}\n\
+             clientPortAddress=127.0.0.1\nadmin.enableServer=false\n4lw.commands.whitelist=*\nmaxClientCnxns=0\n\
+             forceSync=no\n{more}",
+            data.display()
+        );
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("myid"), number.to_string()).unwrap();
+        std::fs::write(folder.path().join("zoo.cfg"), config).unwrap();
+        let process = run(&program, folder.path());
+        let [address, secure] = [port, secure].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        ZooKeeper { address, secure, process, program, folder, client: Mutex::new(None) }
     }
 
     async fn ready(&mut self) -> Result<(), String> {
@@ -166,7 +195,7 @@ impl ZooKeeper {
     async fn ask(&self, operation: i32, body: Writer) -> i32 {
         let mut client = self.client.lock().await;
         let body = body.frame();
-        for _ in 0..3 {
+        for _ in 0..TRIES {
             if client.is_none() {
                 *client = connect(self.address, 0, &[0; 16]).await.ok();
             }
@@ -176,6 +205,7 @@ impl ZooKeeper {
                 return code;
             }
             *client = None;
+            tokio::time::sleep(PAUSE).await;
         }
         panic!("zookeeper does not answer");
     }

@@ -3,7 +3,7 @@
 use super::{Instance, Outcome, Registrar, Work};
 use crate::discovery;
 use crate::discovery::registry::Failure;
-use crate::discovery::registry::etcd::messages::{Operation, PutRequest};
+use crate::discovery::registry::etcd::messages::{Compare, Operation, PutRequest};
 use crate::discovery::registry::etcd::{Client, Session};
 use crate::discovery::registry::members;
 
@@ -33,18 +33,26 @@ impl Etcd {
             Some((lease, said)) if session.keep(lease).await? => Some((lease, said)),
             _ => None,
         };
-        let (lease, outcome) = match kept {
-            Some((_, said)) if said == healthy => return Ok(Outcome::Kept),
-            Some((lease, _)) => (lease, Outcome::Kept),
+        let (lease, outcome, only_if) = match kept {
+            // Somebody may have taken the key away though its lease lasts.
+            Some((lease, said)) if said == healthy => (lease, Outcome::Kept, vec![self.nothing_there()]),
+            Some((lease, _)) => (lease, Outcome::Kept, vec![]),
             None => {
                 let seconds = i64::try_from(self.instance.ttl.as_secs().max(1)).unwrap_or(i64::MAX);
-                (session.grant(seconds).await?, Outcome::Registered)
+                (session.grant(seconds).await?, Outcome::Registered, vec![])
             }
         };
+        let asked = !only_if.is_empty();
         let put = PutRequest { key: self.key.clone(), value: self.instance.value(healthy), lease };
-        session.transact(vec![], vec![Operation::Put(put)]).await?;
+        let put = session.transact(only_if, vec![Operation::Put(put)]).await?;
+        let outcome = if asked && put.succeeded { Outcome::Registered } else { outcome };
         self.lease = Some((lease, healthy));
         Ok(outcome)
+    }
+
+    /// The key is not there: what never was has been changed in revision 0.
+    fn nothing_there(&self) -> Compare {
+        Compare { result: 0, target: Compare::MOD, key: self.key.clone(), mod_revision: Some(0) }
     }
 }
 
