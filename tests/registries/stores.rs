@@ -138,6 +138,15 @@ async fn a_store_that_is_killed_costs_no_request() {
     });
 }
 
+/// Whatever happens, the load ends with it.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_dies_and_comes_back_under_load_loses_no_request() {
     let mut redis = Redis::start().await;
@@ -157,6 +166,7 @@ async fn a_store_that_dies_and_comes_back_under_load_loses_no_request() {
                     }
                 });
             }
+            let _ends = Ends(&over);
             let more = |than: u64| until("more were answered", || asked.load(Relaxed) >= than);
             more(200);
             for _ in 0..3 {
@@ -167,8 +177,7 @@ async fn a_store_that_dies_and_comes_back_under_load_loses_no_request() {
                 connected(&gateway);
                 more(asked.load(Relaxed) + 200);
             }
-            over.store(true, Relaxed);
-        })
+        });
     };
     tokio::task::block_in_place(load);
 }
