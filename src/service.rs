@@ -5,7 +5,7 @@ pub mod catalog;
 pub mod decision;
 mod endpoint;
 pub mod endpoints;
-mod health;
+pub mod health;
 pub mod plan;
 pub mod pool;
 pub mod record;

@@ -11,6 +11,7 @@ mod gateway;
 mod grpc;
 mod guests;
 mod h2spec;
+mod health;
 mod http1;
 mod http2;
 mod http2_upstream;

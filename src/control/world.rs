@@ -11,6 +11,7 @@ use crate::discovery::{Observed, Report};
 use crate::policy::Scopes;
 use crate::service::catalog::Catalog;
 use crate::service::decision::Forward;
+use crate::service::health::settings::Initial;
 use crate::service::route::{Index, Route, Routes};
 use crate::service::{Endpoint, Service, ServiceLive, Settings};
 use crate::snapshot::Snapshot;
@@ -286,9 +287,12 @@ impl World {
     /// This counts for a service from now on. True: it is something else than before.
     fn know(&mut self, service: &Arc<str>, source: &Arc<str>, observed: Observed) -> bool {
         let before = self.known.get(service);
-        let failover = self.config.services.get(service).is_some_and(|declared| declared.settings.failover);
+        let settings = self.config.services.get(service).map(|declared| &*declared.settings);
+        let failover = settings.is_some_and(|settings| settings.failover);
+        let health = settings.and_then(|settings| settings.health.as_ref());
+        let unchecked = health.is_some_and(|health| health.initial == Initial::Unhealthy);
         let zone = self.config.gateway.zone.as_ref();
-        let maker = Maker { service, zone, failover, given: &mut self.given };
+        let maker = Maker { service, zone, failover, unchecked, given: &mut self.given };
         let told = before.filter(|known| known.source == *source).map(|known| Arc::clone(&known.observed));
         let Some(known) = Known::after(before, source, observed, maker) else { return false };
         let told = told.as_ref().map_or(&[][..], |told| &told.left_out);

@@ -70,6 +70,13 @@ impl Default for Live {
     }
 }
 
+impl Live {
+    /// Of one that is not healthy before a check says so.
+    pub fn unchecked() -> Self {
+        Live { healthy: AtomicBool::new(false), ..Live::default() }
+    }
+}
+
 /// Failed connects in a row that count as an unhealthy check.
 const FAILED_CONNECTS: u32 = 3;
 

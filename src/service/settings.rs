@@ -1,6 +1,7 @@
 //! What `[services.NAME]` of the configuration says. Each key is a field here, with its default and its bounds, and
 //! nowhere else.
 
+use super::health::settings::{HealthCheck, Kind};
 use super::plan::Strategy;
 use crate::base::duration;
 use crate::discovery::Lookup;
@@ -116,7 +117,12 @@ impl Settings {
         if self.connect_timeout.is_zero() {
             return Err("connect_timeout: must be more than 0".into());
         }
-        self.health.as_ref().map_or(Ok(()), |health| health.check().map_err(|problem| format!("health{problem}")))
+        let Some(health) = &self.health else { return Ok(()) };
+        health.check().map_err(|problem| format!("health{problem}"))?;
+        if health.kind == Kind::Grpc && self.tls.is_some() && !self.http2() {
+            return Err("health.kind: `grpc` speaks HTTP/2, which over TLS needs `protocol = \"h2\"`".into());
+        }
+        Ok(())
     }
 
     /// What its source looks for, where the gateway calls it this.
@@ -223,51 +229,4 @@ fn host<'de, D: Deserializer<'de>>(from: D) -> Result<Option<HeaderValue>, D::Er
     let good = HeaderValue::from_str(&text).ok().filter(|_| is_authority(text.as_bytes()));
     let wrong = || de::Error::custom(format!("`{text}` is no host, like `shop.example` or `shop.example:8080`"));
     good.map(Some).ok_or_else(wrong)
-}
-
-/// An active HTTP health check: `GET path`, 2xx or 3xx is good.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HealthCheck {
-    /// Path and query to ask for. Must be there.
-    pub path: String,
-    /// From the end of one check to the start of the next, ± 10 %.
-    #[serde(with = "duration")]
-    pub interval: Duration,
-    /// For the whole check.
-    #[serde(with = "duration")]
-    pub timeout: Duration,
-    /// This many bad checks in a row make it unhealthy.
-    pub unhealthy_after: u32,
-    /// This many good checks in a row make it healthy again.
-    pub healthy_after: u32,
-}
-
-impl Default for HealthCheck {
-    fn default() -> Self {
-        HealthCheck {
-            path: String::new(),
-            interval: Duration::from_secs(2),
-            timeout: Duration::from_millis(500),
-            unhealthy_after: 3,
-            healthy_after: 2,
-        }
-    }
-}
-
-impl HealthCheck {
-    fn check(&self) -> Result<(), String> {
-        if !self.path.starts_with('/') || self.path.parse::<http::uri::PathAndQuery>().is_err() {
-            return Err(format!(".path: `{}` must start with `/` and be a path", self.path));
-        }
-        for (key, duration) in [("interval", self.interval), ("timeout", self.timeout)] {
-            if duration < Duration::from_millis(10) {
-                return Err(format!(".{key}: must be at least 10ms"));
-            }
-        }
-        if self.unhealthy_after == 0 || self.healthy_after == 0 {
-            return Err(": `unhealthy_after` and `healthy_after` must be at least 1".into());
-        }
-        Ok(())
-    }
 }

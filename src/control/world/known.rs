@@ -31,6 +31,8 @@ pub(super) struct Maker<'a> {
     pub(super) zone: Option<&'a Arc<str>>,
     /// Its metadata's `priority` counts.
     pub(super) failover: bool,
+    /// Whoever comes takes no traffic before a check was good.
+    pub(super) unchecked: bool,
     /// The numbers given so far; none is given twice.
     pub(super) given: &'a mut u32,
 }
@@ -120,7 +122,8 @@ impl Maker<'_> {
             Some(before) => (before.id, Arc::clone(&before.live)),
             None => {
                 *self.given += 1;
-                (*self.given, Arc::new(Live::default()))
+                let live = if self.unchecked { Live::unchecked() } else { Live::default() };
+                (*self.given, Arc::new(live))
             }
         };
         Arc::new(Endpoint {
