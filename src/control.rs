@@ -7,12 +7,14 @@ mod last_known;
 mod sources;
 mod world;
 
+use crate::base::chance::Chance;
 use crate::control::config::Config;
 use crate::discovery::Report;
 use crate::discovery::shelf::Mirror;
 use crate::http::settings::Policies;
 use crate::policy::{Engine, EngineSettings, Scope, Scopes, directory::Directory};
 use crate::service::Checks;
+use crate::service::health::ejecting;
 use crate::snapshot::vitals::{BEAT, Vitals};
 use crate::snapshot::{Publisher, Snapshot};
 use files::Files;
@@ -38,6 +40,9 @@ const RETIRED: usize = 64;
 /// After a watch of the policies has ended, which it never should, another one begins.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Endpoints are compared with each other each second.
+const COMPARED_EACH_MS: u64 = 1000;
+
 /// The one that publishes.
 struct Control {
     publisher: Publisher,
@@ -58,6 +63,9 @@ struct Control {
     unwritten: HashSet<Arc<str>>,
     written: Instant,
     confirmed: Instant,
+    /// When endpoints were compared last, in ms since the process started.
+    compared_ms: u64,
+    chance: Chance,
     hangup: Signal,
     tick: tokio::time::Interval,
     /// What must be answered for before the gateway is ready: a source's declared services, or all that it names.
@@ -143,6 +151,8 @@ pub async fn start(config: Config, publisher: Publisher, vitals: Arc<Vitals>) ->
         unwritten: HashSet::new(),
         written: Instant::now(),
         confirmed: Instant::now(),
+        compared_ms: 0,
+        chance: Chance::seeded(),
         hangup: signal(SignalKind::hangup())?,
         tick: tokio::time::interval(BEAT),
         waiting: config.awaited(),
@@ -306,15 +316,21 @@ impl Control {
     }
 
     /// Where no check would find out, endpoints that failing connects made unhealthy get another chance: one more
-    /// failure puts them aside again.
-    fn try_again(&self) {
+    /// failure puts them aside again. So do those that were put aside for their answers, when their time has come.
+    fn try_again(&mut self) {
         let now = crate::base::time::process_ms();
-        for endpoint in self.world.unhealthy() {
+        for (service, endpoint) in self.world.unhealthy() {
+            ejecting::comes_back(&service, &endpoint, now);
             let due = endpoint.live.retry_at_ms.load(Relaxed) <= now;
-            if due && !self.checks.covers(endpoint.id) {
+            if due && !endpoint.live.is_reachable() && !self.checks.covers(endpoint.id) {
                 endpoint.live.on_probation();
             }
         }
+        if now >= self.compared_ms + COMPARED_EACH_MS {
+            self.compared_ms = now;
+            self.world.services().for_each(|service| ejecting::compare(service, now, &mut self.chance));
+        }
+        self.world.tidy(now);
     }
 }
 

@@ -12,7 +12,7 @@ pub mod record;
 pub mod route;
 pub mod settings;
 
-pub use endpoint::{Endpoint, InFlight, Live};
+pub use endpoint::{Endpoint, Group, InFlight, Left, Live};
 pub use endpoints::Endpoints;
 pub use health::Checks;
 pub use settings::Settings;
@@ -20,6 +20,7 @@ pub use settings::Settings;
 use crate::discovery::Metadata;
 use crate::discovery::Observed;
 use crate::http::tls::client::Connector;
+use health::outlier::Ejections;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -55,6 +56,12 @@ pub struct ServiceLive {
     /// When the source last confirmed the list, in ms since the process started (see `time::process_ms`);
     /// before it, where the last process knew it.
     confirmed_ms: AtomicI64,
+    /// What its endpoints share.
+    pub group: Arc<Group>,
+    /// Endpoints that left it a while ago.
+    pub left: Left,
+    /// How often endpoints were put aside for their answers.
+    pub ejections: Ejections,
 }
 
 impl ServiceLive {

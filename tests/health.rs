@@ -6,9 +6,14 @@ use crate::support::gateway::Gateway;
 use crate::support::program::{Program, echo, until};
 use crate::support::servers::{self, Process};
 use rustix::process::Signal;
-use std::net::{TcpListener, TcpStream};
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 /// How many endpoints of the service are healthy.
 fn healthy(gateway: &Program) -> Option<f64> {
@@ -67,4 +72,150 @@ fn what_nobody_has_found_well_takes_no_traffic_where_that_is_asked_for() {
         std::fs::write(&file, config.replace(&health, "")).unwrap();
         until("it takes traffic", || gateway.get("/", &[]).starts_with("HTTP/1.1 200"));
     }
+}
+
+/// An origin that answers with this status, and how often it was asked.
+struct Origin {
+    address: SocketAddr,
+    status: Arc<AtomicU16>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Origin {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, status) = (listener.local_addr().unwrap(), Arc::new(AtomicU16::new(200)));
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (says, counts) = (Arc::clone(&status), Arc::clone(&asked));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (says, counts) = (Arc::clone(&says), Arc::clone(&counts));
+                std::thread::spawn(move || {
+                    let mut stream = BufReader::new(stream.unwrap());
+                    let mut head = String::new();
+                    while stream.read_line(&mut head).unwrap_or(0) > 2 {}
+                    if head.starts_with("GET /health ") {
+                        let _ = stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
+                        return;
+                    }
+                    counts.fetch_add(1, Relaxed);
+                    while head.starts_with("GET /hold ") && says.load(Relaxed) == 0 {
+                        std::thread::sleep(Duration::from_millis(5));
+                    }
+                    let answer = format!(
+                        "HTTP/1.1 {} Said\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                        says.load(Relaxed)
+                    );
+                    let _ = stream.get_mut().write_all(answer.as_bytes());
+                });
+            }
+        });
+        Origin { address, status, asked }
+    }
+
+    fn says(&self, status: u16) {
+        self.status.store(status, Relaxed);
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Relaxed)
+    }
+}
+
+/// The states of the service's endpoints, in their order, as `/services` shows them.
+fn states(gateway: &Program, list: &str) -> Vec<Value> {
+    let shown: Value = serde_json::from_str(&gateway.ask("/services")).unwrap();
+    let service = shown["services"].as_array().unwrap().iter().find(|service| service["name"] == "shop").unwrap();
+    service[list].as_array().cloned().unwrap_or_default()
+}
+
+fn state(gateway: &Program, at: usize) -> String {
+    states(gateway, "endpoints")[at]["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_endpoint_that_answers_with_failures_is_ejected_told_and_comes_back() {
+    let origins = [Origin::start(), Origin::start(), Origin::start()];
+    // Its checks pass all the while, and take nothing back.
+    let gateway = Gateway::with()
+        .endpoints(origins.iter().map(|origin| origin.address))
+        .service("strategy = \"round-robin\"\nhealth = { path = \"/health\", interval = \"10ms\" }")
+        .service("slow_start = \"5s\"\noutlier = { consecutive = 3, base = \"500ms\", max = \"1s\" }")
+        .start();
+    origins[1].says(500);
+    until("it is ejected", || {
+        gateway.get("/", &[]);
+        state(&gateway, 1) == "ejected"
+    });
+    let shown = &states(&gateway, "endpoints")[1];
+    assert!(shown["ejected_until"].is_string() && shown["healthy"] == false, "{shown}");
+    assert_eq!(gateway.metric(r#"wayside_endpoint_ejections_total{service="shop",cause="consecutive"}"#), Some(1.0));
+    origins[1].says(200);
+    until("it is back, and starts slowly", || {
+        let shown = &states(&gateway, "endpoints")[1];
+        shown["state"] == "healthy"
+            && shown["ejected_until"].is_null()
+            && shown["ramp"].as_u64().is_some_and(|r| r < 100)
+    });
+    assert_eq!(gateway.metric(r#"wayside_endpoints_ejected{service="shop"}"#), Some(0.0));
+    gateway.logged("ejected");
+    // The first failure is enough now.
+    origins[1].says(502);
+    let asked = origins[1].asked();
+    until("it is ejected again", || {
+        gateway.get("/", &[]);
+        state(&gateway, 1) == "ejected"
+    });
+    assert_eq!(origins[1].asked(), asked + 1);
+}
+
+#[test]
+fn too_few_that_are_well_make_a_panic_that_everybody_is_told_of() {
+    let origins = [Origin::start(), Origin::start()];
+    let gateway = Gateway::with()
+        .telemetry("access_log = \"json\"")
+        .endpoints(origins.iter().map(|origin| origin.address))
+        .service(
+            "panic = 60\nhealth = { path = \"/health\", expect = [500], interval = \"10ms\", unhealthy_after = 1 }",
+        )
+        .start();
+    until("nobody is well", || healthy(&gateway) == Some(0.0));
+    assert!(gateway.get("/", &[]).starts_with("HTTP/1.1 200"));
+    assert_eq!(gateway.metric(r#"wayside_panic{service="shop"}"#), Some(1.0));
+    let shown: Value = serde_json::from_str(&gateway.ask("/services")).unwrap();
+    assert_eq!(shown["services"][0]["panic"], true);
+    assert_eq!(state(&gateway, 0), "unhealthy");
+    let (lines, _) = gateway.stop();
+    assert!(lines.iter().any(|line| line.contains("\"panic\":true")), "{lines:?}");
+}
+
+#[test]
+fn whoever_left_is_shown_as_draining_until_its_requests_are_over() {
+    let origins = [Origin::start(), Origin::start()];
+    let gateway = Gateway::with()
+        .endpoints(origins.iter().map(|origin| origin.address))
+        .service("strategy = \"round-robin\"")
+        .start();
+    origins.iter().for_each(|origin| origin.says(0));
+    let asking: Vec<_> = (0..2)
+        .map(|_| {
+            let address = gateway.address.clone();
+            std::thread::spawn(move || crate::support::program::get(&address, "/hold", &[]))
+        })
+        .collect();
+    until("both are asked", || origins.iter().all(|origin| origin.asked() == 1));
+    let file = gateway.folder().join("services.toml");
+    let stays = format!("[[services.shop.endpoints]]\naddress = \"{}\"\n", origins[0].address);
+    std::fs::write(&file, stays).unwrap();
+    until("one is draining", || !states(&gateway, "draining").is_empty());
+    let shown = states(&gateway, "draining");
+    assert_eq!((shown.len(), &shown[0]["state"], &shown[0]["in_flight"]), (1, &"draining".into(), &1.into()));
+    assert_eq!(shown[0]["address"], origins[1].address.to_string());
+    assert_eq!(states(&gateway, "endpoints").len(), 1);
+    assert_eq!(gateway.metric(r#"wayside_endpoints_draining{service="shop"}"#), Some(1.0));
+    origins.iter().for_each(|origin| origin.says(200));
+    for answer in asking {
+        assert!(answer.join().unwrap().starts_with("HTTP/1.1 200"));
+    }
+    until("nobody is draining", || states(&gateway, "draining").is_empty());
 }

@@ -3,12 +3,13 @@
 use crate::discovery::Metadata;
 use crate::discovery::left_out::LeftOut;
 use crate::policy::{Scope, Standing};
-use crate::service::Service;
+use crate::service::{Endpoint, Service};
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
 
 /// An answer that is no good news: a stable code for programs, a reason for people.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,8 +96,14 @@ pub struct ServiceState {
     /// One of several sources is failing, or has not answered yet.
     #[serde(default)]
     pub partial: bool,
+    /// So few endpoints are usable that all of them are used.
+    #[serde(default)]
+    pub panic: bool,
     /// In the source's order.
     pub endpoints: Vec<EndpointState>,
+    /// Endpoints that left it, and have not finished yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<EndpointState>,
 }
 
 /// One endpoint.
@@ -106,8 +113,18 @@ pub struct EndpointState {
     pub address: String,
     /// Share of traffic.
     pub weight: u32,
-    /// By its source and by our own checks.
+    /// By its source, by our own checks and by its answers.
     pub healthy: bool,
+    /// `healthy`; `unhealthy`, by its source, by our own checks or because connects failed; `ejected` for its answers;
+    /// `draining`: its source has it no longer.
+    #[serde(default)]
+    pub state: String,
+    /// Until when it is ejected, as RFC 3339 has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ejected_until: Option<String>,
+    /// How much of its share it gets while it starts slowly, percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ramp: Option<u32>,
     /// Requests sent to it whose response has not ended.
     pub in_flight: u32,
     /// What its source says about it.
@@ -197,13 +214,39 @@ impl Services {
     }
 }
 
-fn service(service: &Arc<Service>) -> ServiceState {
-    let endpoint = |endpoint: &Arc<crate::service::Endpoint>| EndpointState {
+/// An endpoint as it is now. `ramp`: the part of its share that it gets, in thousandths.
+fn endpoint(endpoint: &Endpoint, draining: bool, ramp: u32) -> EndpointState {
+    let ejected = endpoint.live.ejected_until_ms();
+    let state = match ejected {
+        _ if draining => "draining",
+        Some(_) => "ejected",
+        None if endpoint.usable() => "healthy",
+        None => "unhealthy",
+    };
+    EndpointState {
         address: endpoint.address.to_string(),
         weight: endpoint.weight,
         healthy: endpoint.usable(),
+        state: state.to_owned(),
+        ejected_until: ejected.and_then(at),
+        ramp: (ramp < 1000).then_some(ramp / 10),
         in_flight: endpoint.in_flight(),
         metadata: endpoint.metadata.clone(),
+    }
+}
+
+/// A time of the process, as RFC 3339 has it. None: never.
+fn at(process_ms: u64) -> Option<String> {
+    let left = Duration::from_millis(process_ms.saturating_sub(crate::base::time::process_ms()));
+    let at = SystemTime::now().checked_add(left).filter(|_| process_ms < u64::MAX)?;
+    Some(humantime::format_rfc3339_seconds(at).to_string())
+}
+
+fn service(service: &Arc<Service>) -> ServiceState {
+    let (now_ms, ready) = (crate::base::time::process_ms(), service.endpoints.ready());
+    let ramp = |endpoint: &Endpoint| match endpoint.is_candidate() {
+        true => ready.ramp_permille(&endpoint.live, now_ms),
+        false => 1000,
     };
     ServiceState {
         name: service.name.to_string(),
@@ -216,7 +259,9 @@ fn service(service: &Arc<Service>) -> ServiceState {
         age_ms: u64::try_from(service.age().as_millis()).unwrap_or(u64::MAX),
         stale: service.live.stale.load(Relaxed),
         partial: service.live.partial.load(Relaxed),
-        endpoints: service.endpoints.iter().map(endpoint).collect(),
+        panic: ready.panic,
+        endpoints: service.endpoints.iter().map(|one| endpoint(one, false, ramp(one))).collect(),
+        draining: service.live.left.draining().iter().map(|one| endpoint(one, true, 1000)).collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 mod known;
 mod merge;
 
+use crate::base::time::process_ms;
 use crate::control::config::{Config, Declared, DeclaredRoute};
 use crate::control::last_known::Kept;
 use crate::discovery::left_out::LeftOut;
@@ -11,9 +12,10 @@ use crate::discovery::{Observed, Report};
 use crate::policy::Scopes;
 use crate::service::catalog::Catalog;
 use crate::service::decision::Forward;
+use crate::service::endpoints::changed;
 use crate::service::health::settings::Initial;
 use crate::service::route::{Index, Route, Routes};
-use crate::service::{Endpoint, Service, ServiceLive, Settings};
+use crate::service::{Endpoint, Endpoints, Service, ServiceLive, Settings};
 use crate::snapshot::Snapshot;
 use known::{Known, Maker};
 use merge::Merge;
@@ -40,6 +42,8 @@ pub(super) struct World {
     /// Of services with more than one source.
     merges: BTreeMap<Arc<str>, Merge>,
     services: HashMap<Arc<str>, Arc<ServiceLive>>,
+    /// Services that remember endpoints that left them.
+    left: HashSet<Arc<str>>,
     /// Names of services that are another one in the next snapshot.
     changed: HashSet<Arc<str>>,
     /// As they were published last.
@@ -64,6 +68,7 @@ impl World {
             sum: 0,
             merges: BTreeMap::new(),
             services: HashMap::new(),
+            left: HashSet::new(),
             changed: HashSet::new(),
             catalog: Arc::default(),
             routes: Routes::default(),
@@ -162,6 +167,7 @@ impl World {
                 let mut changed = !gone.is_empty();
                 for (service, known) in gone {
                     self.sum = self.sum.wrapping_sub(known.digest);
+                    self.leave(&service, &known.endpoints);
                     self.changed.insert(service);
                 }
                 // A declared service that it does not name has no endpoints, which is an answer, too.
@@ -292,7 +298,8 @@ impl World {
         let health = settings.and_then(|settings| settings.health.as_ref());
         let unchecked = health.is_some_and(|health| health.initial == Initial::Unhealthy);
         let zone = self.config.gateway.zone.as_ref();
-        let maker = Maker { service, zone, failover, unchecked, given: &mut self.given };
+        let live = self.services.entry(Arc::clone(service)).or_default();
+        let maker = Maker { service, live, zone, failover, unchecked, given: &mut self.given };
         let told = before.filter(|known| known.source == *source).map(|known| Arc::clone(&known.observed));
         let Some(known) = Known::after(before, source, observed, maker) else { return false };
         let told = told.as_ref().map_or(&[][..], |told| &told.left_out);
@@ -303,8 +310,22 @@ impl World {
         self.sum = self.sum.wrapping_add(known.digest);
         if let Some(before) = self.known.insert(Arc::clone(service), known) {
             self.sum = self.sum.wrapping_sub(before.digest);
+            self.leave(service, &before.endpoints);
         }
         true
+    }
+
+    /// Of these endpoints, a service remembers those that it has no longer.
+    fn leave(&mut self, service: &Arc<str>, before: &Endpoints) {
+        let Some(live) = self.services.get(service) else { return };
+        let nobody = Endpoints::default();
+        let now = self.known.get(service).map_or(&nobody, |known| &known.endpoints);
+        let (gone, _) = changed(before, now);
+        let mut gone = gone.iter().filter(|endpoint| now.place(endpoint.id).is_none()).peekable();
+        if gone.peek().is_some() {
+            live.left.leave(gone, process_ms());
+            self.left.insert(Arc::clone(service));
+        }
     }
 
     /// The next snapshot. Services that did not change are those of the last one.
@@ -360,6 +381,8 @@ impl World {
         let declared = self.config.services.get(name).cloned();
         let declared = declared.or_else(|| known.map(|known| by(&known.source))).or_else(routed);
         let Declared { settings, tls } = declared?;
+        let live = Arc::clone(self.services.entry(Arc::clone(name)).or_default());
+        live.group.declare(settings.slow_start, settings.panic);
         Some(Service {
             name: Arc::clone(name),
             settings,
@@ -367,17 +390,29 @@ impl World {
             reported: known.map(|known| Arc::clone(&known.observed)).unwrap_or_default(),
             digest: known.map_or(0, |known| known.digest),
             tls,
-            live: Arc::clone(self.services.entry(Arc::clone(name)).or_default()),
+            live,
         })
     }
 
-    /// Endpoints that our own checks or connects call unhealthy.
-    pub(super) fn unhealthy(&self) -> Vec<Arc<Endpoint>> {
+    /// The services as they were published last.
+    pub(super) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.catalog.services()
+    }
+
+    /// Endpoints that our own checks, their connects or their answers put aside, each with its service.
+    pub(super) fn unhealthy(&self) -> Vec<(Arc<Service>, Arc<Endpoint>)> {
         let of = |service: &Arc<Service>| {
             let ready = service.endpoints.ready();
-            ready.unhealthy.iter().map(|place| Arc::clone(&service.endpoints[*place as usize])).collect::<Vec<_>>()
+            let endpoints = ready.unhealthy.iter().filter_map(|place| service.endpoints.get(*place as usize));
+            endpoints.map(|endpoint| (Arc::clone(service), Arc::clone(endpoint))).collect::<Vec<_>>()
         };
         self.catalog.services().flat_map(of).collect()
+    }
+
+    /// Forgets endpoints that left long ago and have finished.
+    pub(super) fn tidy(&mut self, now_ms: u64) {
+        let services = &self.services;
+        self.left.retain(|name| services.get(name).is_some_and(|live| live.left.tidy(now_ms)));
     }
 
     /// All that was declared and observed, but for what only time changes, or what each gateway sees on its own way.

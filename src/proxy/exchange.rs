@@ -54,6 +54,7 @@ impl Exchange {
             strategy: picked.strategy,
             candidates: picked.candidates,
             passed_over: picked.passed_over,
+            panic: picked.panic,
             began: now.saturating_duration_since(self.record.started),
             took: Duration::ZERO,
             outcome: Err(AttemptError::Unfinished),

@@ -21,6 +21,7 @@ use crate::http::settings::Gateway;
 use crate::proxy::exchange::Exchange;
 use crate::service::balance::Wanted;
 use crate::service::decision::Forward;
+use crate::service::health::ejecting;
 use crate::service::pool::{ConnectError, Connection, Link, Multiplexed, Pools};
 use crate::service::record::AttemptError;
 use crate::service::{Endpoint, InFlight, Service};
@@ -88,7 +89,11 @@ pub async fn send(
         let trace = (&exchange.record.trace, span_id);
         let result = try_once(&worker.pools, endpoint, service, &outgoing, trace, body, (now, &terms)).await;
         let repeatable = is_repeatable(&head.parts.method, body);
-        now = Instant::now();
+        let began = std::mem::replace(&mut now, Instant::now());
+        let outcome = result.as_ref().map(|response| (response.status.as_u16(), &response.headers));
+        let when = (now.saturating_duration_since(began), crate::base::time::process_ms_at(now));
+        let outcome = outcome.map_err(|failure| failure.error);
+        ejecting::noted(service, endpoint, outcome, when, &mut worker.chance.borrow_mut());
         match result {
             Ok(response) => {
                 let status = response.status.as_u16();

@@ -45,7 +45,12 @@ pub struct Picked {
     pub candidates: usize,
     /// Named endpoints that were passed over, since they were unknown or not usable.
     pub passed_over: usize,
+    /// So few were usable that it was chosen from all of them.
+    pub panic: bool,
 }
+
+/// Draws for one pick, where endpoints that start slowly let their turns pass.
+const MOST_DRAWS: usize = 32;
 
 /// A worker's own part of balancing: buffers, schedules and chance. Nothing in here is shared.
 #[derive(Debug)]
@@ -73,7 +78,7 @@ impl Balancer {
             match endpoints.by_id(*id).filter(|endpoint| endpoint.usable()) {
                 Some(endpoint) => {
                     let endpoint = Arc::clone(endpoint);
-                    return Some(Picked { endpoint, strategy: None, candidates: 1, passed_over });
+                    return Some(Picked { endpoint, strategy: None, candidates: 1, passed_over, panic: false });
                 }
                 None => passed_over += 1,
             }
@@ -88,18 +93,33 @@ impl Balancer {
         let place = match candidates.len() {
             0 => return None,
             1 => candidates.place(0),
-            _ => match strategy {
-                Strategy::RoundRobin => round_robin::pick(candidates, &wanted.service.live.turn),
-                Strategy::WeightedRoundRobin => self.schedules.pick(&wanted.service.name, candidates, &mut self.chance),
-                Strategy::Random => random::pick(candidates, &mut self.chance),
-                Strategy::LeastRequest => least_request::pick(candidates, &mut self.chance),
-                Strategy::PeakEwma => peak_ewma::pick(candidates, &mut self.chance),
-                Strategy::Hash => hash::pick(candidates, wanted.key),
-                Strategy::Sticky => sticky::pick(candidates, &wanted, &self.memory),
-            },
+            _ => {
+                let mut draws = 0;
+                loop {
+                    draws += 1;
+                    let place = match strategy {
+                        Strategy::RoundRobin => round_robin::pick(candidates, &wanted.service.live.turn),
+                        Strategy::WeightedRoundRobin => {
+                            self.schedules.pick(&wanted.service.name, candidates, &mut self.chance)
+                        }
+                        Strategy::Random => random::pick(candidates, &mut self.chance),
+                        Strategy::LeastRequest => least_request::pick(candidates, &mut self.chance),
+                        Strategy::PeakEwma => peak_ewma::pick(candidates, &mut self.chance),
+                        Strategy::Hash => hash::pick(candidates, wanted.key),
+                        Strategy::Sticky => sticky::pick(candidates, &wanted, &self.memory),
+                    };
+                    // One that starts slowly takes a turn by the share of its weight that it has by now.
+                    let ramp = ready.ramp_permille(&candidates.at(place).live, wanted.now_ms);
+                    let takes = ramp >= 1000 || !strategy.takes_turns() || self.chance.below(1000) < ramp as usize;
+                    if takes || draws >= MOST_DRAWS {
+                        break place;
+                    }
+                }
+            }
         };
         let endpoint = Arc::clone(endpoints.get(place as usize)?);
-        Some(Picked { endpoint, strategy: Some(strategy), candidates: candidates.len(), passed_over })
+        let (strategy, candidates, panic) = (Some(strategy), candidates.len(), ready.panic);
+        Some(Picked { endpoint, strategy, candidates, passed_over, panic })
     }
 
     /// Forgets what belongs to services that are gone, and what was not used since the last time.

@@ -1,10 +1,25 @@
 //! One address of a service: what was declared about it, and how it is doing.
 
+mod ejection;
+mod group;
+mod left;
+pub(super) mod ramp;
+mod standing;
+mod window;
+
+pub(super) use ejection::Ejection;
+pub use group::Group;
+pub use left::Left;
+pub(super) use standing::By;
+pub(super) use window::Did;
+
 use crate::base::seldom::Seldom;
+use crate::base::time::process_ms;
 use crate::discovery::Metadata;
+use standing::Standing;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// An endpoint as one snapshot sees it.
@@ -39,11 +54,10 @@ pub struct Live {
     pub in_flight: AtomicU32,
     /// Peak-sensitive moving average of the time to the response head, in µs. 0: not measured yet.
     pub latency_us: AtomicU32,
-    /// By active checks and by failing connects.
-    healthy: AtomicBool,
-    /// Counts the changes of health of all endpoints of its service, so that those which are ready to be picked are looked
-    /// for again after each. None: it is in no list yet.
-    changes: OnceLock<Arc<AtomicU64>>,
+    /// By active checks, by failing connects and by its answers.
+    standing: Standing,
+    /// What its answers were like, and what came of that.
+    pub(super) ejection: Ejection,
     /// Connects that failed in a row.
     pub failed_connects: AtomicU32,
     /// Without an active check, an endpoint made unhealthy by failed connects is tried again from then on, in ms
@@ -57,23 +71,24 @@ pub struct Live {
 
 impl Default for Live {
     fn default() -> Self {
+        Live::new(true, process_ms())
+    }
+}
+
+impl Live {
+    /// Of one that came at `now_ms`, in ms since the process started; not healthy before a check says so, if that is said.
+    pub fn new(healthy: bool, now_ms: u64) -> Self {
+        let by = (!healthy).then_some(By::Checks);
         Live {
             in_flight: AtomicU32::new(0),
             latency_us: AtomicU32::new(0),
-            healthy: AtomicBool::new(true),
-            changes: OnceLock::new(),
+            standing: Standing::new(by, now_ms),
+            ejection: Ejection::default(),
             failed_connects: AtomicU32::new(0),
             retry_at_ms: AtomicU64::new(0),
             put_aside: Seldom::each(Duration::from_secs(60)),
             born: Instant::now(),
         }
-    }
-}
-
-impl Live {
-    /// Of one that is not healthy before a check says so.
-    pub fn unchecked() -> Self {
-        Live { healthy: AtomicBool::new(false), ..Live::default() }
     }
 }
 
@@ -107,7 +122,7 @@ impl Endpoint {
         self.usable() && self.weight > 0
     }
 
-    /// Healthy by active checks and by connects. True where nothing checks.
+    /// Nobody puts it aside: no check, no failing connects, none of its answers.
     pub fn healthy(&self) -> bool {
         self.live.is_healthy()
     }
@@ -119,32 +134,56 @@ impl Endpoint {
 }
 
 impl Live {
-    /// Healthy by active checks and by connects.
+    /// Nobody puts it aside: no check, no failing connects, none of its answers.
     pub fn is_healthy(&self) -> bool {
-        self.healthy.load(Relaxed)
+        self.standing.is_healthy()
     }
 
-    /// Sets its health, and tells its service. True: it was healthy before.
-    fn set_healthy(&self, healthy: bool) -> bool {
-        let was = self.healthy.swap(healthy, Relaxed);
-        if was != healthy
-            && let Some(changes) = self.changes.get()
-        {
-            // Whoever sees the number sees the health.
-            changes.fetch_add(1, Release);
-        }
-        was
+    /// What its checks and connects say: what its answers were like is left out.
+    pub fn is_reachable(&self) -> bool {
+        !self.standing.is_aside(By::Checks) && !self.standing.is_aside(By::Connects)
     }
 
-    /// What counts the changes of health of its service.
-    pub(super) fn changes(&self) -> Option<&Arc<AtomicU64>> {
-        self.changes.get()
+    /// Its answers have put it aside.
+    pub fn is_ejected(&self) -> bool {
+        self.standing.is_aside(By::Ejection)
     }
 
-    /// From now on its changes of health are counted there. Once only: it belongs to one service as long as it lives.
-    pub(super) fn count_changes(&self, changes: &Arc<AtomicU64>) {
-        let counted = self.changes.get_or_init(|| Arc::clone(changes));
-        debug_assert!(Arc::ptr_eq(counted, changes), "an endpoint belongs to one service");
+    /// Until when they have, in ms since the process started. None: they have not.
+    pub fn ejected_until_ms(&self) -> Option<u64> {
+        self.is_ejected().then(|| self.ejection.until_ms())
+    }
+
+    /// The share of its weight that it takes, in thousandths: less than 1000 while it starts slowly.
+    pub fn ramp_permille(&self, now_ms: u64) -> u32 {
+        self.standing.ramp_permille(now_ms)
+    }
+
+    /// When it became healthy last, in ms since the process started.
+    pub(crate) fn healthy_since_ms(&self) -> u64 {
+        self.standing.since_ms()
+    }
+
+    /// What it shares with the others of its service. None: it is in no list yet.
+    pub fn group(&self) -> Option<&Arc<Group>> {
+        self.standing.group()
+    }
+
+    /// It belongs to this group from now on. Once only: it belongs to one service as long as it lives.
+    pub fn join(&self, group: &Arc<Group>) {
+        self.standing.join(group);
+    }
+
+    /// Its answers put it aside, if its service had so many changes until now. None: they have done so already; false:
+    /// there were other changes.
+    pub(crate) fn eject_after(&self, seen: u64) -> Option<bool> {
+        self.standing.put_aside_after(seen, By::Ejection)
+    }
+
+    /// It has been put aside for its answers for long enough. `consecutive`: failures in a row that put it aside.
+    pub(super) fn comes_back(&self, consecutive: u32, now_ms: u64) {
+        self.ejection.end(consecutive);
+        self.standing.take_back(&[By::Ejection], now_ms);
     }
 
     /// A connect succeeded.
@@ -160,21 +199,25 @@ impl Live {
         if failed < FAILED_CONNECTS {
             return false;
         }
-        let at = crate::base::time::process_ms() + u64::try_from(try_again_after.as_millis()).unwrap_or(u64::MAX / 2);
+        let at = process_ms() + u64::try_from(try_again_after.as_millis()).unwrap_or(u64::MAX / 2);
         self.retry_at_ms.store(at, Relaxed);
-        self.set_healthy(false)
+        self.standing.put_aside(By::Connects)
     }
 
-    /// An active check has found out how it is; connects are counted anew.
+    /// An active check has found out how it is; connects are counted anew. What its answers have put aside stays aside.
     pub fn checked(&self, healthy: bool) {
         self.failed_connects.store(0, Relaxed);
-        self.set_healthy(healthy);
+        match healthy {
+            true => self.standing.take_back(&[By::Checks, By::Connects], process_ms()),
+            false => drop(self.standing.put_aside(By::Checks)),
+        }
     }
 
-    /// Put aside by failing connects, it gets another chance: one more failure puts it aside again.
+    /// Put aside by failing connects, or by checks that there are no more, it gets another chance: one more failure puts it
+    /// aside again.
     pub fn on_probation(&self) {
         self.failed_connects.store(FAILED_CONNECTS - 1, Relaxed);
-        self.set_healthy(true);
+        self.standing.take_back(&[By::Checks, By::Connects], process_ms());
     }
 
     /// Takes the time to a response head into the moving average: a slower one at once in full, a faster one by an

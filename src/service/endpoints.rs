@@ -10,6 +10,7 @@ pub use line::Line;
 pub use ready::Ready;
 
 use super::Endpoint;
+use super::endpoint::Group;
 use super::plan::Plan;
 use arc_swap::{ArcSwap, Guard};
 use labels::{Labels, Values};
@@ -17,7 +18,6 @@ use rustc_hash::FxHashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 
 /// A list of endpoints, in the source's order, and what makes looking into it cheap. Clones share all of it.
 #[derive(Debug, Clone, Default)]
@@ -27,8 +27,8 @@ pub struct Endpoints(Arc<List>);
 struct List {
     endpoints: Vec<Arc<Endpoint>>,
     places: Arc<Places>,
-    /// Changes of health of any of them.
-    changes: Arc<AtomicU64>,
+    /// What they share.
+    group: Arc<Group>,
     ready: ArcSwap<Ready>,
     labels: ArcSwap<Labels>,
 }
@@ -70,11 +70,10 @@ impl Endpoints {
     }
 
     fn new(endpoints: Vec<Arc<Endpoint>>, places: Arc<Places>, labels: Labels) -> Self {
-        let changes = endpoints.iter().find_map(|endpoint| endpoint.live.changes()).cloned().unwrap_or_default();
-        endpoints.iter().for_each(|endpoint| endpoint.live.count_changes(&changes));
-        let seen = changes.load(Acquire);
-        let ready = ArcSwap::from_pointee(Ready::walk(&endpoints, seen));
-        Endpoints(Arc::new(List { endpoints, places, changes, ready, labels: ArcSwap::from_pointee(labels) }))
+        let group = endpoints.iter().find_map(|endpoint| endpoint.live.group()).cloned().unwrap_or_default();
+        endpoints.iter().for_each(|endpoint| endpoint.live.join(&group));
+        let ready = ArcSwap::from_pointee(Ready::walk(&endpoints, &group));
+        Endpoints(Arc::new(List { endpoints, places, group, ready, labels: ArcSwap::from_pointee(labels) }))
     }
 
     /// Where the endpoint with this number stands.
@@ -100,12 +99,10 @@ impl Endpoints {
     /// Those that can be picked now. A walk over all of them only after the health of one has changed.
     pub fn ready(&self) -> Guard<Arc<Ready>> {
         let ready = self.0.ready.load();
-        // Read before the walk: what changes during it is another change.
-        let seen = self.0.changes.load(Acquire);
-        if ready.seen == seen {
+        if ready.seen == self.0.group.changes() {
             return ready;
         }
-        let walked = Arc::new(Ready::walk(self, seen));
+        let walked = Arc::new(Ready::walk(self, &self.0.group));
         // Should others walk at the same time, the last one stays, and is looked for again if it is not the newest.
         self.0.ready.store(Arc::clone(&walked));
         Guard::from_inner(walked)

@@ -1,7 +1,9 @@
 //! Active health checks: one task per endpoint of a service that declares `health`, run by control, once per gateway.
 
+pub mod ejecting;
 mod grpc;
 mod http;
+pub mod outlier;
 pub mod settings;
 mod statuses;
 mod streak;
@@ -105,7 +107,7 @@ async fn watch(endpoint: Arc<Endpoint>, terms: Terms, settings: HealthCheck) {
             Err(_) => Some(Some("no answer in time".to_owned())),
         };
         if let Some(problem) = problem
-            && let Some(healthy) = streak.count(problem.is_none(), endpoint.healthy(), &settings)
+            && let Some(healthy) = streak.count(problem.is_none(), endpoint.live.is_reachable(), &settings)
         {
             endpoint.live.checked(healthy);
             match problem {
@@ -113,7 +115,7 @@ async fn watch(endpoint: Arc<Endpoint>, terms: Terms, settings: HealthCheck) {
                 Some(problem) => tracing::warn!(%service, endpoint = %address, problem, "unhealthy"),
             }
         }
-        tokio::time::sleep(streak.pause(endpoint.healthy(), &settings, &mut chance)).await;
+        tokio::time::sleep(streak.pause(endpoint.live.is_reachable(), &settings, &mut chance)).await;
     }
 }
 

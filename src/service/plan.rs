@@ -36,6 +36,11 @@ impl Strategy {
             Strategy::Sticky => "sticky",
         }
     }
+
+    /// Whose turn it is depends on nothing that an endpoint does, so that one can let it pass.
+    pub fn takes_turns(self) -> bool {
+        matches!(self, Strategy::RoundRobin | Strategy::WeightedRoundRobin | Strategy::Random)
+    }
 }
 
 /// How a forward is to be done. What is not said stays as the service's settings have it.

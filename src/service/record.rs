@@ -152,6 +152,8 @@ pub struct Attempt {
     pub candidates: usize,
     /// Named endpoints that were passed over.
     pub passed_over: usize,
+    /// So few were usable that it was chosen from all.
+    pub panic: bool,
     /// From the exchange's start.
     pub began: Duration,
     /// Until the response's head, or the failure.

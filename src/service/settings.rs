@@ -1,6 +1,7 @@
 //! What `[services.NAME]` of the configuration says. Each key is a field here, with its default and its bounds, and
 //! nowhere else.
 
+use super::health::outlier::Outlier;
 use super::health::settings::{HealthCheck, Kind};
 use super::plan::Strategy;
 use crate::base::duration;
@@ -19,6 +20,9 @@ use std::time::Duration;
 
 /// What holds where neither a service nor a policy names a `timeout`.
 pub const UNNAMED_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The longest `slow_start`.
+const LONGEST_SLOW_START: Duration = Duration::from_secs(3600);
 
 /// How a service is found, balanced, timed and retried.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -68,6 +72,15 @@ pub struct Settings {
     pub tls: Option<client::Settings>,
     /// Active health check; none: only what the source and failing connects say.
     pub health: Option<HealthCheck>,
+    /// Endpoints are put aside for what they answer; none: they are not.
+    pub outlier: Option<Outlier>,
+    /// An endpoint that has come, or comes back, gets its whole share after this time, and a tenth of it at first; none: all
+    /// of it at once.
+    #[serde(deserialize_with = "duration::option::deserialize")]
+    pub slow_start: Option<Duration>,
+    /// Where fewer of a hundred endpoints are usable, all with weight are used: too many are unwell for that to be about
+    /// them. None: only usable ones ever are.
+    pub panic: Option<u32>,
 }
 
 impl Default for Settings {
@@ -91,6 +104,9 @@ impl Default for Settings {
             sticky_ttl: Duration::from_secs(3600),
             tls: None,
             health: None,
+            outlier: None,
+            slow_start: None,
+            panic: None,
         }
     }
 }
@@ -117,10 +133,20 @@ impl Settings {
         if self.connect_timeout.is_zero() {
             return Err("connect_timeout: must be more than 0".into());
         }
-        let Some(health) = &self.health else { return Ok(()) };
-        health.check().map_err(|problem| format!("health{problem}"))?;
-        if health.kind == Kind::Grpc && self.tls.is_some() && !self.http2() {
-            return Err("health.kind: `grpc` speaks HTTP/2, which over TLS needs `protocol = \"h2\"`".into());
+        if let Some(health) = &self.health {
+            health.check().map_err(|problem| format!("health{problem}"))?;
+            if health.kind == Kind::Grpc && self.tls.is_some() && !self.http2() {
+                return Err("health.kind: `grpc` speaks HTTP/2, which over TLS needs `protocol = \"h2\"`".into());
+            }
+        }
+        if let Some(outlier) = &self.outlier {
+            outlier.check().map_err(|problem| format!("outlier{problem}"))?;
+        }
+        if self.slow_start.is_some_and(|window| window.is_zero() || window > LONGEST_SLOW_START) {
+            return Err("slow_start: must be more than 0, and at most 1h".into());
+        }
+        if let Some(percent) = self.panic.filter(|percent| !(1..=100).contains(percent)) {
+            return Err(format!("panic: {percent} is not between 1 and 100 (percent)"));
         }
         Ok(())
     }

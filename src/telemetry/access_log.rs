@@ -39,6 +39,9 @@ struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<std::net::SocketAddr>,
     attempts: usize,
+    /// The last one was chosen from all endpoints, since too few were usable.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    panic: bool,
     /// Why the last one of them failed, where one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a str>,
@@ -82,6 +85,7 @@ impl<'a> Entry<'a> {
             service: record.service.as_ref().map(|service| cut(&service.name)),
             endpoint: record.attempts.last().map(|attempt| attempt.endpoint.address),
             attempts: record.attempts.len(),
+            panic: record.attempts.last().is_some_and(|attempt| attempt.panic),
             cause: record.attempts.iter().rev().find_map(|attempt| attempt.cause.as_deref()).map(cut),
             policy: call.map(|call| cut(&call.policy)),
             version: call.and_then(|call| call.version.as_deref()),
@@ -118,6 +122,7 @@ impl<'a> Entry<'a> {
             ("service", self.service),
             ("endpoint", endpoint.as_deref()),
             ("attempts", attempts.as_deref()),
+            ("panic", self.panic.then_some("true")),
             ("cause", self.cause),
             ("policy", self.policy),
             ("version", self.version),

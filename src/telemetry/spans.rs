@@ -254,6 +254,9 @@ fn client(trace: &Trace<'_>, attempt: &Attempt, number: usize, whole: Duration) 
     if attempt.passed_over > 0 {
         set("wayside.passed_over", count(attempt.passed_over as u64));
     }
+    if attempt.panic {
+        set("wayside.panic", true.into());
+    }
     let failed: Option<Cow<'static, str>> = match attempt.outcome {
         Ok(status) => {
             set("http.response.status_code", i64::from(status).into());

@@ -1,8 +1,9 @@
 //! What is known of one service: what its source said last, and the endpoints that were made of it. A report is a whole list;
 //! what it says of an endpoint as before costs a comparison, and the endpoint stays the very same.
 
+use crate::base::time::process_ms;
 use crate::discovery::{Entry, Metadata, Observed};
-use crate::service::{Endpoint, Endpoints, Live};
+use crate::service::{Endpoint, Endpoints, Live, ServiceLive};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use xxhash_rust::xxh64::{Xxh64, xxh64};
@@ -27,6 +28,8 @@ pub(super) struct Known {
 pub(super) struct Maker<'a> {
     /// The service that they belong to.
     pub(super) service: &'a Arc<str>,
+    /// What of that survives.
+    pub(super) live: &'a ServiceLive,
     /// The gateway's own.
     pub(super) zone: Option<&'a Arc<str>>,
     /// Its metadata's `priority` counts.
@@ -115,14 +118,17 @@ impl Known {
 }
 
 impl Maker<'_> {
-    /// An endpoint as its source declares it; what lives is that of what it was before, else its own.
+    /// An endpoint as its source declares it; what lives is that of what it was before, also where it was gone for a
+    /// while, else its own.
     fn endpoint(&mut self, entry: &Entry, before: Option<&Endpoint>) -> Arc<Endpoint> {
         let zone: Option<Arc<str>> = entry.metadata.get("zone").map(|zone| Arc::from(zone.as_str()));
-        let (id, live) = match before {
+        let left = if before.is_none() { self.live.left.comes_back(entry.address) } else { None };
+        let (id, live) = match before.or(left.as_deref()) {
             Some(before) => (before.id, Arc::clone(&before.live)),
             None => {
                 *self.given += 1;
-                let live = if self.unchecked { Live::unchecked() } else { Live::default() };
+                let live = Live::new(!self.unchecked, process_ms());
+                live.join(&self.live.group);
                 (*self.given, Arc::new(live))
             }
         };

@@ -56,6 +56,8 @@ fn an_endpoint_stays_itself_while_it_is_listed_and_its_number_is_never_given_aga
     world.report(&one, all(&[("users", &["127.0.0.1:2"])]));
     assert_eq!(addresses(&mut world, "users"), before[1..]);
     assert_eq!(world.snapshot().service("users").unwrap().endpoints[0].in_flight(), 7);
+    // Forgotten meanwhile.
+    world.tidy(process_ms() + 60_000);
     world.report(&one, all(&[("users", &["127.0.0.1:1", "127.0.0.1:2"])]));
     let after = addresses(&mut world, "users");
     assert!(before.iter().all(|(id, _)| *id != after[0].0), "{before:?} {after:?}");
@@ -183,7 +185,7 @@ fn those_that_are_put_aside_are_found_without_a_look_at_the_others() {
     assert!(world.unhealthy().is_empty());
     let endpoint = &snapshot.service("users").unwrap().endpoints[1];
     endpoint.live.checked(false);
-    assert_eq!(world.unhealthy().iter().map(|e| e.id).collect::<Vec<_>>(), [endpoint.id]);
+    assert_eq!(world.unhealthy().iter().map(|(_, e)| e.id).collect::<Vec<_>>(), [endpoint.id]);
 }
 
 /// What `one` reports at a time: of two services the entries, by port.
@@ -321,4 +323,84 @@ fn with_failover_the_first_source_has_the_traffic_while_it_can() {
     // Without it, all have their share again.
     world.declare(config(TWO));
     assert_eq!(places(&mut world), [0, 1, 2]);
+}
+
+/// Field notes, row 17: health was lost where the set of endpoints changed.
+#[test]
+fn row_17_health_belongs_to_an_endpoint_and_survives_whatever_happens_to_the_set() {
+    let slow = CONFIG.replace("source = 'one'\n[[", "source = 'one'\nslow_start = '10m'\noutlier = {}\n[[");
+    let mut world = World::new(config(&slow));
+    let one = Arc::from("one");
+    world.report(&one, all(&[("users", &["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"])]));
+    let states = |world: &mut World| {
+        let snapshot = world.snapshot();
+        let service = snapshot.service("users").unwrap();
+        let state = |e: &Arc<Endpoint>| (e.address.port(), e.healthy(), e.live.is_ejected(), e.live.is_reachable());
+        service.endpoints.iter().map(state).collect::<Vec<_>>()
+    };
+    let service = Arc::clone(world.snapshot().service("users").unwrap());
+    let began = process_ms();
+    service.endpoints[1].live.checked(false);
+    let ready = service.endpoints.ready().seen;
+    assert_eq!(service.endpoints[2].live.eject_after(ready), Some(true));
+    let expected = [(1, true, false, true), (2, false, false, false), (3, false, true, true), (4, true, false, true)];
+    assert_eq!(states(&mut world), expected);
+    let order = |ports: &[u16]| ports.iter().map(|p| expected[usize::from(*p) - 1]).collect::<Vec<_>>();
+    // One comes, one goes, the order changes, the source repeats itself, the configuration is another one.
+    world.report(&one, all(&[("users", &["127.0.0.1:3", "127.0.0.1:2", "127.0.0.1:1"])]));
+    assert_eq!(states(&mut world), order(&[3, 2, 1]));
+    world.declare(config(&slow.replace("slow_start = '10m'", "slow_start = '11m'\nstrategy = 'random'")));
+    assert_eq!(states(&mut world), order(&[3, 2, 1]));
+    // The registry loses all of them for a moment: they come back as who they were.
+    for lost in [all(&[("users", &[])]), all(&[])] {
+        let again = || all(&[("users", &["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3", "127.0.0.1:4"])]);
+        world.report(&one, lost);
+        world.tidy(process_ms() + 1000);
+        world.report(&one, again());
+        assert_eq!(states(&mut world), expected);
+        let now = world.snapshot();
+        let endpoints = &now.service("users").unwrap().endpoints;
+        assert!(endpoints.iter().zip(&service.endpoints).all(|(now, then)| now.id == then.id));
+        // Nobody starts slowly because of that, and all of them are counted once.
+        assert!(endpoints.iter().all(|e| e.live.healthy_since_ms() <= began));
+        assert_eq!((endpoints.ready().usable, endpoints.ready().ejected), (2, 1));
+    }
+}
+
+/// Field notes, row 18: an endpoint that was removed kept its traffic, or was dropped in the middle of a request.
+#[test]
+fn row_18_whoever_left_gets_nothing_new_and_is_shown_until_it_has_finished() {
+    let mut world = World::new(config(CONFIG));
+    let one = Arc::from("one");
+    world.report(&one, all(&[("users", &["127.0.0.1:1", "127.0.0.1:2"])]));
+    let before = world.snapshot();
+    let gone = Arc::clone(&before.service("users").unwrap().endpoints[0]);
+    let request = crate::service::InFlight::enter(&gone.live);
+    world.report(&one, all(&[("users", &["127.0.0.1:2"])]));
+    let snapshot = world.snapshot();
+    let service = snapshot.service("users").unwrap();
+    let draining = || service.live.left.draining().iter().map(|e| e.id).collect::<Vec<_>>();
+    // Policies and strategies see the list; whoever left is not in it, not even by its number.
+    assert!(service.endpoints.by_id(gone.id).is_none() && snapshot.catalog.endpoint(gone.id).is_none());
+    assert_eq!((service.endpoints.ready().line.places.len(), draining()), (1, vec![gone.id]));
+    world.tidy(process_ms() + 3_600_000);
+    assert_eq!(draining(), [gone.id], "however long it takes");
+    drop(request);
+    assert!(draining().is_empty());
+    world.tidy(process_ms() + 3_600_000);
+    assert!(world.left.is_empty());
+}
+
+#[test]
+fn whoever_comes_takes_no_traffic_before_a_check_where_that_is_asked_for() {
+    let checked = "source = 'one'\nhealth = { path = '/', initial = 'unhealthy' }\n[[";
+    let mut world = World::new(config(&CONFIG.replace("source = 'one'\n[[", checked)));
+    let one = Arc::from("one");
+    world.report(&one, all(&[("users", &["127.0.0.1:1"])]));
+    assert_eq!(world.snapshot().service("users").unwrap().usable(), 0);
+    world.snapshot().service("users").unwrap().endpoints[0].live.checked(true);
+    world.report(&one, all(&[("users", &["127.0.0.1:1", "127.0.0.1:2"])]));
+    let snapshot = world.snapshot();
+    let healthy: Vec<bool> = snapshot.service("users").unwrap().endpoints.iter().map(|e| e.healthy()).collect();
+    assert_eq!(healthy, [true, false]);
 }

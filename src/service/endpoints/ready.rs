@@ -4,42 +4,118 @@
 use super::bits;
 use super::line::Line;
 use crate::service::Endpoint;
+use crate::service::endpoint::{Group, Live, ramp};
 use std::sync::Arc;
 
 /// What a walk has found.
 #[derive(Debug, Default)]
 pub struct Ready {
     /// Changes of health that were counted before the walk.
-    pub(super) seen: u64,
+    pub(crate) seen: u64,
     /// How many are usable, with weight or without.
     pub usable: usize,
-    /// Those of them that have weight, of the lowest tier that has any.
+    /// How many of them have weight, in whatever tier.
+    pub candidates: usize,
+    /// How many are put aside for their answers.
+    pub ejected: usize,
+    /// Those that may be picked: usable ones with weight, of the lowest tier that has any. In a panic, all with weight.
     pub line: Line,
-    /// Places of those that our own checks or connects call unhealthy.
+    /// So few are usable that all with weight of the line's tier are on the line.
+    pub panic: bool,
+    /// Places of those that our own checks, their connects or their answers put aside.
     pub unhealthy: Vec<u32>,
+    ramps: Ramps,
+}
+
+/// Who on the line has its whole share when.
+#[derive(Debug, Default)]
+struct Ramps {
+    window_ms: u64,
+    /// Since when the one is healthy that is so for longest, ms.
+    eldest_ms: u64,
+    /// When the last one has its whole share, ms.
+    until_ms: u64,
 }
 
 impl Ready {
-    /// Walks over all of them. `seen`: the changes of health counted so far.
-    pub(super) fn walk(endpoints: &[Arc<Endpoint>], seen: u64) -> Self {
-        let mut ready = Ready { seen, ..Ready::default() };
-        let mut tier = u32::MAX;
+    /// Walks over all of them.
+    pub(super) fn walk(endpoints: &[Arc<Endpoint>], group: &Group) -> Self {
+        // Counted before the walk: what changes during it is another change.
+        let mut ready = Ready { seen: group.changes(), ..Ready::default() };
+        let (mut tier, mut with_weight) = (u32::MAX, 0);
         for (place, endpoint) in (0..).zip(endpoints) {
+            with_weight += usize::from(endpoint.weight > 0);
             if !endpoint.healthy() {
                 ready.unhealthy.push(place);
+                ready.ejected += usize::from(endpoint.live.is_ejected());
             } else if endpoint.source_healthy {
                 ready.usable += 1;
-                if endpoint.weight == 0 || endpoint.tier > tier {
+                if endpoint.weight == 0 {
                     continue;
                 }
+                ready.candidates += 1;
                 if endpoint.tier < tier {
                     tier = endpoint.tier;
                     ready.line.clear();
                 }
-                ready.line.push(place, endpoint);
+                if endpoint.tier == tier {
+                    ready.line.push(place, endpoint);
+                }
             }
         }
+        let percent = group.panic_percent();
+        if is_below(percent, ready.candidates, with_weight) {
+            ready.panic(endpoints, percent);
+        }
         ready.line.bits = bits::of(&ready.line.places, endpoints.len());
+        ready.ramps = Ramps::of(&ready.line, endpoints, group.slow_start_ms());
         ready
     }
+
+    /// Of all with weight, fewer than `percent` of a hundred are usable. Where that is so in the tier that has the traffic,
+    /// too, all of that tier get it.
+    fn panic(&mut self, endpoints: &[Arc<Endpoint>], percent: u32) {
+        let with_weight = || (0..).zip(endpoints).filter(|(_, endpoint)| endpoint.weight > 0);
+        let on_line = self.line.places.first().and_then(|place| endpoints.get(*place as usize));
+        let tier = on_line.map(|endpoint| endpoint.tier);
+        let Some(tier) = tier.or_else(|| with_weight().map(|(_, endpoint)| endpoint.tier).min()) else { return };
+        let all = || with_weight().filter(|(_, endpoint)| endpoint.tier == tier);
+        if is_below(percent, self.line.places.len(), all().count()) {
+            self.panic = true;
+            self.line.clear();
+            all().for_each(|(place, endpoint)| self.line.push(place, endpoint));
+        }
+    }
+
+    /// The share of its weight that one on the line takes now, in thousandths. One that starts slowly is compared with the
+    /// one that is healthy for longest, so that nobody does where all are new.
+    pub fn ramp_permille(&self, live: &Live, now_ms: u64) -> u32 {
+        if now_ms >= self.ramps.until_ms {
+            return 1000;
+        }
+        let largest = ramp::permille(self.ramps.eldest_ms, self.ramps.window_ms, now_ms);
+        (live.ramp_permille(now_ms) * 1000 / largest).min(1000)
+    }
 }
+
+/// Are `some` of `all` less than `percent` of a hundred?
+fn is_below(percent: u32, some: usize, all: usize) -> bool {
+    (some as u64) * 100 < u64::from(percent) * all as u64
+}
+
+impl Ramps {
+    fn of(line: &Line, endpoints: &[Arc<Endpoint>], window_ms: u64) -> Self {
+        if window_ms == 0 {
+            return Ramps::default();
+        }
+        let on_line = line.places.iter().filter_map(|place| endpoints.get(*place as usize));
+        let (mut eldest_ms, mut youngest_ms) = (u64::MAX, 0);
+        for since_ms in on_line.map(|endpoint| endpoint.live.healthy_since_ms()) {
+            (eldest_ms, youngest_ms) = (since_ms.min(eldest_ms), since_ms.max(youngest_ms));
+        }
+        Ramps { window_ms, eldest_ms, until_ms: youngest_ms.saturating_add(window_ms) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

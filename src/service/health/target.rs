@@ -84,9 +84,12 @@ impl<'a> Target<'a> {
 
 /// What `asking` comes to, while `connection` is driven beside it, so that nothing of it outlives the check.
 pub(super) async fn beside<T>(asking: impl Future<Output = T>, connection: impl Future) -> T {
-    let (mut asking, mut connection) = (std::pin::pin!(asking), std::pin::pin!(connection));
+    let (mut asking, mut connection) = (std::pin::pin!(asking), Box::pin(connection));
     tokio::select! {
-        found = &mut asking => found,
-        _ = &mut connection => asking.await,
+        found = &mut asking => return found,
+        _ = &mut connection => {}
     }
+    // A request that it has not taken over waits until it is gone.
+    drop(connection);
+    asking.await
 }

@@ -8,6 +8,7 @@ use super::{CODES, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry}
 use crate::http::malformed::Malformed;
 use crate::policy::{BOUNDS, GuestMetrics, SeriesValue, Version};
 use crate::service::decision::{Decision, FaultKind};
+use crate::service::health::outlier::Cause;
 use crate::service::record::AttemptError;
 use crate::snapshot::Snapshot;
 use crate::snapshot::vitals::Vitals;
@@ -193,6 +194,29 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
         for (health, count) in [("healthy", healthy), ("unhealthy", rest)] {
             text.sample(name, &[("service", &service.name), ("health", health)], count);
         }
+    }
+    let name = "wayside_endpoints_ejected";
+    text.family(name, "gauge", "Endpoints that are put aside for their answers.");
+    for service in &services {
+        text.sample(name, &[("service", &service.name)], service.endpoints.ready().ejected);
+    }
+    let name = "wayside_endpoint_ejections_total";
+    text.family(name, "counter", "Times that an endpoint was put aside for its answers, by why.");
+    for service in services.iter().filter(|service| service.settings.outlier.is_some()) {
+        for cause in Cause::ALL {
+            let count = service.live.ejections.get(cause);
+            text.sample(name, &[("service", &service.name), ("cause", cause.name())], count);
+        }
+    }
+    let name = "wayside_endpoints_draining";
+    text.family(name, "gauge", "Endpoints that left their service and have not finished yet.");
+    for service in &services {
+        text.sample(name, &[("service", &service.name)], service.live.left.draining().len());
+    }
+    let name = "wayside_panic";
+    text.family(name, "gauge", "1: so few of the service's endpoints are usable that all of them are used.");
+    for service in &services {
+        text.sample(name, &[("service", &service.name)], u8::from(service.endpoints.ready().panic));
     }
     let name = "wayside_discovery_age_seconds";
     text.family(name, "gauge", "Time since the source last confirmed the service's endpoints.");

@@ -1,0 +1,122 @@
+//! Putting endpoints aside for their answers: what the request path counts, and what control does in time.
+
+use super::outlier::{Cause, Outlier};
+use crate::base::chance::Chance;
+use crate::http::fields::Fields;
+use crate::http::grpc;
+use crate::service::endpoint::Did;
+use crate::service::record::AttemptError;
+use crate::service::{Endpoint, Service};
+use std::time::Duration;
+
+/// How often an ejection is tried while others change the service's health at the same time.
+const TRIES: usize = 16;
+
+/// An attempt has ended: with this answer's head, or without one. Takes no lock, and writes nothing that was not wrong
+/// before, but where endpoints are compared.
+pub fn noted(
+    service: &Service,
+    endpoint: &Endpoint,
+    outcome: Result<(u16, &Fields), AttemptError>,
+    (took, now_ms): (Duration, u64),
+    chance: &mut Chance,
+) {
+    let Some(outlier) = &service.settings.outlier else { return };
+    let good = match outcome {
+        Ok((status, head)) => status < 500 && !grpc::has_failed(head),
+        Err(error) if error.blames_endpoint() => false,
+        Err(_) => return,
+    };
+    count(service, outlier, endpoint, good, (took, now_ms), chance);
+}
+
+fn count(
+    service: &Service,
+    outlier: &Outlier,
+    endpoint: &Endpoint,
+    good: bool,
+    (took, now_ms): (Duration, u64),
+    chance: &mut Chance,
+) {
+    let live = &endpoint.live;
+    // What was on its way when it was put aside says nothing new.
+    if live.is_ejected() {
+        return;
+    }
+    if outlier.compares() {
+        live.ejection.count(good, took, now_ms);
+        service.live.ejections.hear();
+    }
+    if good {
+        live.ejection.good();
+    } else if live.ejection.bad() >= outlier.consecutive && outlier.consecutive > 0 {
+        eject(service, outlier, endpoint, Cause::Consecutive, now_ms, chance);
+    }
+}
+
+/// Compares the endpoints of a service, if anything was counted since the last time. A walk over all of them, where its
+/// settings ask for that.
+pub fn compare(service: &Service, now_ms: u64, chance: &mut Chance) {
+    let Some(outlier) = service.settings.outlier.as_ref().filter(|outlier| outlier.compares()) else { return };
+    if !service.live.ejections.heard() {
+        return;
+    }
+    let did = |endpoint: &Endpoint| match endpoint.live.is_ejected() {
+        true => Did::default(),
+        false => endpoint.live.ejection.did(now_ms),
+    };
+    let all: Vec<Did> = service.endpoints.iter().map(|endpoint| did(endpoint)).collect();
+    for (place, cause) in outlier.stand_out(&all) {
+        if let Some(endpoint) = service.endpoints.get(place) {
+            eject(service, outlier, endpoint, cause, now_ms, chance);
+        }
+    }
+}
+
+/// Gives an endpoint that is put aside for its answers another chance, if its time has come, or if its service puts none
+/// aside any more. True: so it is.
+pub fn comes_back(service: &Service, endpoint: &Endpoint, now_ms: u64) -> bool {
+    let outlier = service.settings.outlier.as_ref();
+    let due = endpoint.live.ejected_until_ms().is_some_and(|until_ms| outlier.is_none() || until_ms <= now_ms);
+    if due {
+        let consecutive = outlier.map_or(0, |outlier| outlier.consecutive);
+        endpoint.live.comes_back(consecutive, now_ms);
+        tracing::info!(service = %service.name, endpoint = %endpoint.address, "no longer ejected");
+    }
+    due
+}
+
+/// Puts it aside, unless that were too many, or the last one.
+fn eject(
+    service: &Service,
+    outlier: &Outlier,
+    endpoint: &Endpoint,
+    cause: Cause,
+    now_ms: u64,
+    chance: &mut Chance,
+) -> bool {
+    let endpoints = &service.endpoints;
+    for _ in 0..TRIES {
+        let ready = endpoints.ready();
+        let others = ready.candidates.saturating_sub(usize::from(endpoint.is_candidate()));
+        if ready.ejected >= outlier.most(endpoints.len()) || others == 0 {
+            return false;
+        }
+        match endpoint.live.eject_after(ready.seen) {
+            Some(true) => {
+                let jitter = u32::try_from(chance.below(101)).unwrap_or(0);
+                let time = endpoint.live.ejection.begin((outlier.base, outlier.max), jitter, now_ms);
+                service.live.ejections.count(cause);
+                let (cause, time) = (cause.name(), humantime::format_duration(time));
+                tracing::warn!(service = %service.name, endpoint = %endpoint.address, cause, %time, "ejected");
+                return true;
+            }
+            Some(false) => {}
+            None => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests;
