@@ -5,9 +5,10 @@
 # make e2e     the whole thread with a real Consul and a real Jaeger (part of make test)
 # make bench   what a head's checks, a pick, a route, a policy call and a whole request cost; the last beside a bare hyper proxy
 # make soak    nothing is left of 10,000 connections of each kind, round after round (part of make test with 1,000)
+# make chaos   two minutes of endpoints that die, hang, fail and flap under load (part of make test with 12 s)
 # make fuzz    each fuzz target for a minute; `make fuzz SECONDS=600` for longer
 # make guests  the example policies from source, into target/guests/
-.PHONY: demo check test registries e2e guests servers bench soak fuzz
+.PHONY: demo check test registries e2e guests servers bench soak chaos fuzz
 demo:
 	cargo run -- demo
 check:
@@ -29,6 +30,7 @@ servers:
 	@scripts/servers/tls-peer >/dev/null
 	@scripts/servers/grpc-interop-client >/dev/null
 	@scripts/servers/grpc-interop-server >/dev/null
+	@scripts/servers/grpc-health-server >/dev/null
 test: check servers guests
 	cargo test --lib --bins --test all --test registries
 	cargo test --test load -- --test-threads=1
@@ -40,6 +42,8 @@ bench:
 	cargo bench --bench head --bench pick --bench policy --bench route --bench telemetry --bench proxy
 soak:
 	WAYSIDE_SOAK=10000 cargo test --test load -- --nocapture leak::
+chaos:
+	WAYSIDE_CHAOS=120 cargo test --test load -- --nocapture chaos::
 SECONDS = 60
 fuzz:
 	scripts/fuzz $(SECONDS)

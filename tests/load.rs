@@ -1,5 +1,6 @@
 //! Tests that put the gateway under load for long. `make test` runs one after the other, so that each has the machine.
 
+mod chaos;
 mod e2e;
 mod hostile;
 mod leak;
