@@ -17,6 +17,8 @@
 //! - a registry: its client in [`discovery::registry`], its source in `discovery/`, and its row in [`discovery::kinds`];
 //! - a strategy: a file in `service/balance/` with its arm in [`service::balance`], and its name in [`service::plan`];
 //!   one that policies can name also `wit/policy.wit` and `policy/host/plan.rs`;
+//! - a kind of health check: its file in `service/health/` with its arm in `service::health`, and its name in
+//!   [`service::health::settings`];
 //! - a key of a service: a field of [`service::Settings`] with its default and bounds; of the gateway:
 //!   [`http::settings::Gateway`];
 //! - something to count: its row in [`telemetry::Counter`];

@@ -91,9 +91,12 @@ pub async fn send(
         let repeatable = is_repeatable(&head.parts.method, body);
         let began = std::mem::replace(&mut now, Instant::now());
         let outcome = result.as_ref().map(|response| (response.status.as_u16(), &response.headers));
-        let when = (now.saturating_duration_since(began), crate::base::time::process_ms_at(now));
         let outcome = outcome.map_err(|failure| failure.error);
-        ejecting::noted(service, endpoint, outcome, when, &mut worker.chance.borrow_mut());
+        let took = now.saturating_duration_since(began);
+        if !(matches!(outcome, Err(AttemptError::Timeout)) && terms.is_hurried(took)) {
+            let when = (took, crate::base::time::process_ms_at(now));
+            ejecting::noted(service, endpoint, outcome, when, &mut worker.chance.borrow_mut());
+        }
         match result {
             Ok(response) => {
                 let status = response.status.as_u16();

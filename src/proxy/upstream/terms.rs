@@ -18,6 +18,8 @@ pub(super) struct Terms<'a> {
     pub(super) whole: Option<Instant>,
     pub(super) silence: Option<Duration>,
     pub(super) retry_status: &'a [u16],
+    /// The client waits for less than anybody else says.
+    hurried: bool,
 }
 
 impl<'a> Terms<'a> {
@@ -47,8 +49,16 @@ impl<'a> Terms<'a> {
             timeout.into_iter().chain(asked).min().map(|timeout| started + timeout.min(duration::MOST))
         };
         let silence = named.is_none().then_some(UNNAMED_TIMEOUT);
+        let others = named.or(silence).filter(|timeout| !timeout.is_zero());
+        let hurried = asked.is_some_and(|asked| others.is_none_or(|others| asked < others));
         let (deadline, whole) = (earliest(named.or(silence)), earliest(named));
-        Terms { max_attempts, attempt_timeout, deadline, whole, silence, retry_status }
+        Terms { max_attempts, attempt_timeout, deadline, whole, silence, retry_status, hurried }
+    }
+
+    /// An attempt that timed out after so long did so since the client has no time, which says nothing of the endpoint:
+    /// else a client could have all of them put aside.
+    pub(super) fn is_hurried(&self, took: Duration) -> bool {
+        self.hurried && (self.attempt_timeout.is_zero() || took < self.attempt_timeout)
     }
 
     /// When an attempt must have its response head that started then, or was given the last of its request.
@@ -91,6 +101,9 @@ mod tests {
             let terms = Terms::new(&settings, &plan, &gateway, &head, started);
             let after = |time: Option<Instant>| time.map(|time| time - started);
             assert_eq!((after(terms.deadline), after(terms.whole), terms.silence), (deadline, whole, silence));
+            let hurried = client.is_some() && service != seconds(5);
+            let after = [1, 15].map(|seconds| terms.is_hurried(Duration::from_secs(seconds)));
+            assert_eq!(after, [hurried, false]);
         }
     }
 }

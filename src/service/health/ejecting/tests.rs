@@ -1,6 +1,8 @@
 //! Ejection, with a clock that is told.
 
 use super::*;
+use crate::service::balance::{Balancer, Wanted};
+use crate::service::plan::{Plan, Strategy};
 use crate::service::{Live, ServiceLive, Settings};
 use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 use std::sync::Arc;
@@ -179,6 +181,32 @@ fn good_ones_among_good_ones_stay() {
         }
     }
     assert_eq!(Cause::ALL.map(|cause| service.live.ejections.get(cause)), [0; 4]);
+}
+
+/// Of how many of a thousand requests the answers were good where 6 of 20 endpoints fail and so many may be put aside.
+fn good_answers(max_ejected: u32) -> usize {
+    let (service, mut chance) = (service(20, Outlier { max_ejected, ..Outlier::default() }), Chance(7));
+    let mut balancer = Balancer::new(7, Arc::default());
+    let plan = Plan { strategy: Some(Strategy::Random), ..Plan::default() };
+    let (mut good, requests) = (0, 60_000);
+    for turn in 0..requests {
+        let now_ms = turn as u64;
+        let picked = balancer.pick(Wanted { service: &service, plan: &plan, tried: &[], key: "", now_ms });
+        let id = picked.unwrap().endpoint.id as usize;
+        service.tell(id, id >= 6, now_ms, &mut chance);
+        good += usize::from(id >= 6);
+        if turn % 250 == 0 {
+            service.tick(now_ms, &mut chance);
+        }
+    }
+    good * 1000 / requests
+}
+
+/// Envoy's default of a tenth leaves most of those that fail in traffic; half is enough.
+#[test]
+fn half_of_the_endpoints_may_go_by_default_since_a_tenth_saves_little() {
+    let (tenth, half) = (good_answers(10), good_answers(50));
+    assert!((730..830).contains(&tenth) && half >= 990, "{tenth}, {half} in a thousand");
 }
 
 #[test]
