@@ -35,12 +35,10 @@ pub fn timeout(head: &Head) -> Option<Duration> {
     })
 }
 
-/// A response's head that ends a call, and says that whoever answers cannot serve it: `RESOURCE_EXHAUSTED`, `INTERNAL` or
-/// `UNAVAILABLE`. A status that comes after a body is not seen here.
-pub fn has_failed(head: &Fields) -> bool {
-    let status = || head.get(GRPC_STATUS.as_str());
-    let is_call = head.get("content-type").is_some_and(|kind| kind.starts_with(b"application/grpc"));
-    is_call && matches!(status(), Some(b"8" | b"13" | b"14"))
+/// Does this head of a response, which has no body then ("trailers-only"), say that the server is not well:
+/// RESOURCE_EXHAUSTED, INTERNAL, UNAVAILABLE? All other statuses are about the call.
+pub fn is_failure(headers: &Fields) -> bool {
+    matches!(headers.only("grpc-status"), Some(b"8" | b"13" | b"14"))
 }
 
 /// The status of gRPC that says what this error says.

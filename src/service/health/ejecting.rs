@@ -23,7 +23,7 @@ pub fn noted(
 ) {
     let Some(outlier) = &service.settings.outlier else { return };
     let good = match outcome {
-        Ok((status, head)) => status < 500 && !grpc::has_failed(head),
+        Ok((status, head)) => status < 500 && !grpc::is_failure(head),
         Err(error) if error.blames_endpoint() => false,
         Err(_) => return,
     };

@@ -1,6 +1,7 @@
 //! Slow start and panic, with a clock that is told.
 
 use super::*;
+use crate::base::time::process_ms;
 use crate::service::balance::{Balancer, Memory, Wanted};
 use crate::service::plan::{Plan, Strategy};
 use crate::service::{Endpoints, Live, Service, ServiceLive, Settings};
@@ -68,6 +69,20 @@ fn row_21_whoever_comes_gets_its_share_step_by_step_by_the_time_that_it_is_healt
     let ramps = |now_ms| [3, 5, 0].map(|at: usize| service.endpoints[at].live.ramp_permille(now_ms));
     assert_eq!(ramps(1_015_000), [500, 100, 1000]);
     assert_eq!(ramps(1_030_000), [1000, 500, 1000]);
+    // So does one that checks, or failing connects, have put aside; one that was never put aside goes on.
+    let live = &service.endpoints[6].live;
+    let checks = |live: &Live| live.checked(false);
+    let connects = |live: &Live| assert!((0..3).any(|_| live.connect_failed(Duration::ZERO)));
+    for put_aside in [checks as fn(&Live), connects] {
+        let began = process_ms();
+        put_aside(live);
+        assert!(!live.is_healthy());
+        live.checked(true);
+        assert!(live.is_healthy() && live.healthy_since_ms() >= began);
+    }
+    service.endpoints[7].live.checked(true);
+    service.endpoints[7].live.on_probation();
+    assert_eq!(service.endpoints[7].live.healthy_since_ms(), 0);
     // What is written anew in the configuration, or listed anew, begins nothing.
     service.live.group.declare(Some(Duration::from_millis(WINDOW_MS)), None);
     let again = Endpoints::after(&service.endpoints, service.endpoints.to_vec());
