@@ -1,6 +1,8 @@
 //! A service: a named group of endpoints, and how traffic to it is balanced, timed and retried.
 
 pub mod balance;
+pub mod breaker;
+pub mod budget;
 pub mod catalog;
 pub mod decision;
 mod endpoint;
@@ -9,6 +11,7 @@ pub mod health;
 pub mod plan;
 pub mod pool;
 pub mod record;
+pub mod retry;
 pub mod route;
 pub mod settings;
 
@@ -56,6 +59,10 @@ pub struct ServiceLive {
     /// When the source last confirmed the list, in ms since the process started (see `time::process_ms`);
     /// before it, where the last process knew it.
     confirmed_ms: AtomicI64,
+    /// Retries that it may still cost.
+    pub budget: budget::Budget,
+    /// Whether requests to it are worth while.
+    pub breaker: breaker::Breaker,
     /// What its endpoints share.
     pub group: Arc<Group>,
     /// Endpoints that left it a while ago.

@@ -26,6 +26,7 @@ mod policy_directory;
 mod policy_trouble;
 mod reload;
 mod resets;
+mod resilience;
 mod semantics;
 mod streams;
 mod support;

@@ -4,16 +4,13 @@
 use crate::support::certificates::Authority;
 use crate::support::gateway::Gateway;
 use crate::support::program::{Program, echo, until};
+use crate::support::saying::Saying;
 use crate::support::servers::{self, Process};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 
 /// How many endpoints of the service are healthy.
 fn healthy(gateway: &Program) -> Option<f64> {
@@ -74,54 +71,6 @@ fn what_nobody_has_found_well_takes_no_traffic_where_that_is_asked_for() {
     }
 }
 
-/// An origin that answers with this status, and how often it was asked.
-struct Origin {
-    address: SocketAddr,
-    status: Arc<AtomicU16>,
-    asked: Arc<AtomicUsize>,
-}
-
-impl Origin {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, status) = (listener.local_addr().unwrap(), Arc::new(AtomicU16::new(200)));
-        let asked = Arc::new(AtomicUsize::new(0));
-        let (says, counts) = (Arc::clone(&status), Arc::clone(&asked));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (says, counts) = (Arc::clone(&says), Arc::clone(&counts));
-                std::thread::spawn(move || {
-                    let mut stream = BufReader::new(stream.unwrap());
-                    let mut head = String::new();
-                    while stream.read_line(&mut head).unwrap_or(0) > 2 {}
-                    if head.starts_with("GET /health ") {
-                        let _ = stream.get_mut().write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n");
-                        return;
-                    }
-                    counts.fetch_add(1, Relaxed);
-                    while head.starts_with("GET /hold ") && says.load(Relaxed) == 0 {
-                        std::thread::sleep(Duration::from_millis(5));
-                    }
-                    let answer = format!(
-                        "HTTP/1.1 {} Said\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
-                        says.load(Relaxed)
-                    );
-                    let _ = stream.get_mut().write_all(answer.as_bytes());
-                });
-            }
-        });
-        Origin { address, status, asked }
-    }
-
-    fn says(&self, status: u16) {
-        self.status.store(status, Relaxed);
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.load(Relaxed)
-    }
-}
-
 /// The states of the service's endpoints, in their order, as `/services` shows them.
 fn states(gateway: &Program, list: &str) -> Vec<Value> {
     let shown: Value = serde_json::from_str(&gateway.ask("/services")).unwrap();
@@ -135,7 +84,7 @@ fn state(gateway: &Program, at: usize) -> String {
 
 #[test]
 fn an_endpoint_that_answers_with_failures_is_ejected_told_and_comes_back() {
-    let origins = [Origin::start(), Origin::start(), Origin::start()];
+    let origins = [Saying::start(), Saying::start(), Saying::start()];
     // Its checks pass all the while, and take nothing back.
     let gateway = Gateway::with()
         .endpoints(origins.iter().map(|origin| origin.address))
@@ -171,7 +120,7 @@ fn an_endpoint_that_answers_with_failures_is_ejected_told_and_comes_back() {
 
 #[test]
 fn too_few_that_are_well_make_a_panic_that_everybody_is_told_of() {
-    let origins = [Origin::start(), Origin::start()];
+    let origins = [Saying::start(), Saying::start()];
     let gateway = Gateway::with()
         .telemetry("access_log = \"json\"")
         .endpoints(origins.iter().map(|origin| origin.address))
@@ -191,7 +140,7 @@ fn too_few_that_are_well_make_a_panic_that_everybody_is_told_of() {
 
 #[test]
 fn whoever_left_is_shown_as_draining_until_its_requests_are_over() {
-    let origins = [Origin::start(), Origin::start()];
+    let origins = [Saying::start(), Saying::start()];
     let gateway = Gateway::with()
         .endpoints(origins.iter().map(|origin| origin.address))
         .service("strategy = \"round-robin\"")

@@ -10,6 +10,7 @@ pub mod origin;
 pub mod program;
 pub mod raw;
 pub mod redis;
+pub mod saying;
 pub mod servers;
 pub mod shop;
 pub mod watched;

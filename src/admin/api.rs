@@ -99,6 +99,12 @@ pub struct ServiceState {
     /// So few endpoints are usable that all of them are used.
     #[serde(default)]
     pub panic: bool,
+    /// Retries that its budget still allows.
+    #[serde(default)]
+    pub retries_left: u32,
+    /// `closed`, `open` or `half-open`; none: it has no breaker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub breaker: Option<String>,
     /// In the source's order.
     pub endpoints: Vec<EndpointState>,
     /// Endpoints that left it, and have not finished yet.
@@ -258,6 +264,8 @@ fn service(service: &Arc<Service>) -> ServiceState {
         held: service.reported.held.clone(),
         age_ms: u64::try_from(service.age().as_millis()).unwrap_or(u64::MAX),
         stale: service.live.stale.load(Relaxed),
+        retries_left: service.live.budget.left(service.settings.retry_budget, now_ms),
+        breaker: service.settings.breaker.map(|_| service.live.breaker.state(now_ms).name().to_owned()),
         partial: service.live.partial.load(Relaxed),
         panic: ready.panic,
         endpoints: service.endpoints.iter().map(|one| endpoint(one, false, ramp(one))).collect(),

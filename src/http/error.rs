@@ -21,6 +21,8 @@ pub enum Error {
     PolicyUnavailable,
     /// No endpoint of the service is usable.
     NoEndpoint,
+    /// Most requests to the service fail, so it is left alone for a while.
+    Breaker,
     /// No connection to any endpoint that was tried.
     ConnectFailed,
     /// The connection broke before the response's head, and sending again would not be safe.
@@ -44,7 +46,7 @@ impl Error {
             Error::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Error::LoopDetected => StatusCode::LOOP_DETECTED,
             Error::NoRoute => StatusCode::NOT_FOUND,
-            Error::PolicyUnavailable | Error::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Error::PolicyUnavailable | Error::NoEndpoint | Error::Breaker => StatusCode::SERVICE_UNAVAILABLE,
             Error::ConnectFailed | Error::UpstreamReset | Error::UpstreamCancelled | Error::UpstreamProtocol => {
                 StatusCode::BAD_GATEWAY
             }
@@ -62,6 +64,7 @@ impl Error {
             Error::NoRoute => "no_route",
             Error::PolicyUnavailable => "policy_unavailable",
             Error::NoEndpoint => "no_endpoint",
+            Error::Breaker => "breaker",
             Error::ConnectFailed => "connect_failed",
             Error::UpstreamReset => "upstream_reset",
             Error::UpstreamCancelled => "upstream_cancelled",
@@ -83,6 +86,9 @@ impl Error {
             Error::NoRoute => "No route leads from this host and path to a service.",
             Error::PolicyUnavailable => "The routing policy for this request is failing; try again soon.",
             Error::NoEndpoint => "The service has no endpoint that could answer now; try again soon.",
+            Error::Breaker => {
+                "Most requests to the service fail now, so it is left alone for a while; try again later."
+            }
             Error::ConnectFailed => "The service could not be reached.",
             Error::UpstreamReset => {
                 "The service broke the connection before it answered. It may have received the request, so it was not sent again."

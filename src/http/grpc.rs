@@ -41,6 +41,18 @@ pub fn is_failure(headers: &Fields) -> bool {
     matches!(headers.only("grpc-status"), Some(b"8" | b"13" | b"14"))
 }
 
+/// The status in the head of a response which has no body then ("trailers-only").
+pub fn status_of(headers: &Fields) -> Option<u8> {
+    std::str::from_utf8(headers.only("grpc-status")?).ok()?.parse().ok()
+}
+
+/// When a server wants to be asked again, ms; negative: not at all (gRPC's A6, "client retries").
+pub fn pushback_ms(headers: &Fields) -> Option<i64> {
+    // What cannot be read means: not at all.
+    let text = std::str::from_utf8(headers.only("grpc-retry-pushback-ms")?).unwrap_or("");
+    Some(text.parse().unwrap_or(-1))
+}
+
 /// The status of gRPC that says what this error says.
 fn status(error: Error) -> u16 {
     match error {
@@ -49,7 +61,9 @@ fn status(error: Error) -> u16 {
         Error::NoRoute | Error::MethodRefused => 12,    // UNIMPLEMENTED
         Error::Malformed(Malformed::BodyTooLarge) => 8, // RESOURCE_EXHAUSTED
         Error::Malformed(_) | Error::PlainHttp | Error::LoopDetected | Error::UpstreamProtocol => 13, // INTERNAL
-        Error::PolicyUnavailable | Error::NoEndpoint | Error::ConnectFailed | Error::UpstreamReset => 14, // UNAVAILABLE
+        Error::PolicyUnavailable | Error::NoEndpoint | Error::Breaker | Error::ConnectFailed | Error::UpstreamReset => {
+            14
+        } // UNAVAILABLE
     }
 }
 

@@ -9,9 +9,9 @@ use crate::http::headers::edit::{self, HeaderEdit};
 use crate::http::settings::Gateway;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::upgrade::{self, Tunnel};
-use crate::proxy::upstream::Arrived;
 use crate::proxy::upstream::download::{Download, Lost, Received};
 use crate::proxy::upstream::limit::Limit;
+use crate::proxy::upstream::{Arrived, NO_RETRY};
 use crate::service::InFlight;
 use crate::service::decision::Answer;
 use crate::service::record::End;
@@ -81,6 +81,7 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
         // Some say how long nothing is; HTTP/1 forbids it (RFC 9110 §8.6).
         headers.remove("content-length");
     }
+    tell_no_retry(&exchange, &mut headers);
     edit::apply(&mut headers, edits);
     exchange.record.status = status.as_u16();
     let whole = if let Download::Http1(body) = &mut download { body.take_whole() } else { None };
@@ -99,6 +100,18 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
         }))
     };
     Response { status, headers, body: Body { content, exchange: Some(exchange) } }
+}
+
+/// What gateways tell each other of retries is none of a stranger's business.
+fn tell_no_retry(exchange: &Exchange, headers: &mut Fields) {
+    let (name, value) = NO_RETRY;
+    headers.remove(name);
+    if exchange.record.no_retry {
+        headers.append(name, value);
+        if exchange.record.is_call() {
+            headers.set("grpc-retry-pushback-ms", b"-1");
+        }
+    }
 }
 
 /// The endpoint speaks another protocol from now on, and so does the client once it has this. The tunnel begins when
@@ -158,11 +171,17 @@ pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response {
     }
     if exchange.record.is_call() {
         // As a call of gRPC is answered: its own status is among the headers.
-        return Response { status: StatusCode::OK, headers: grpc::headers(error), body: full(exchange, Bytes::new()) };
+        let mut headers = grpc::headers(error);
+        tell_no_retry(&exchange, &mut headers);
+        return Response { status: StatusCode::OK, headers, body: full(exchange, Bytes::new()) };
     }
     let http1 = exchange.record.head.as_ref().is_none_or(|head| head.parts.version < http::Version::HTTP_2);
     let lines = [("content-type", "application/json"), ("cache-control", "no-store")];
     let mut headers: Fields = lines.into_iter().collect();
+    tell_no_retry(&exchange, &mut headers);
+    if let Some(seconds) = exchange.record.retry_after {
+        headers.append("retry-after", seconds.to_string().as_bytes());
+    }
     if error == Error::MethodRefused {
         headers.append("allow", ALLOWED);
     }

@@ -10,12 +10,15 @@ mod outgoing;
 mod terms;
 mod websocket;
 
+use crate::base::time::{process_ms, process_ms_at};
 use crate::base::trace::TraceContext;
 use crate::http::error::Error;
 use crate::http::fields::Fields;
+use crate::http::grpc;
 use crate::http::h1::reply::Bad;
 use crate::http::headers;
 use crate::http::malformed::Malformed;
+use crate::http::request::Head;
 use crate::http::request::body::{RequestBody, Upload};
 use crate::http::settings::Gateway;
 use crate::proxy::exchange::Exchange;
@@ -25,7 +28,8 @@ use crate::service::health::ejecting;
 use crate::service::pool::{ConnectError, Connection, Link, Multiplexed, Pools};
 use crate::service::record::AttemptError;
 use crate::service::{Endpoint, InFlight, Service};
-use attempts::{After, Attempts, is_repeatable};
+pub use attempts::NO_RETRY;
+use attempts::{After, Again, Attempts, Said};
 use download::{Download, Received};
 use http::{Request, StatusCode};
 use http1::Upward;
@@ -49,11 +53,39 @@ pub struct Arrived {
     pub limit: Limit,
 }
 
-/// Sends the request and tries again where that is safe and allowed.
+/// Sends the request, unless the service's breaker is open.
 ///
 /// # Errors
 /// Why no response head came: the answer to the client.
 pub async fn send(
+    exchange: &mut Exchange,
+    forward: &Forward,
+    gateway: &Gateway,
+    body: &Rc<Upload>,
+) -> Result<Arrived, Error> {
+    let service = &forward.service;
+    let Some(settings) = &service.settings.breaker else {
+        return send_on(exchange, forward, gateway, body).await;
+    };
+    let passed = service.live.breaker.pass(settings, process_ms_at(exchange.record.decided_at()));
+    let pass = passed.map_err(|left_ms| {
+        exchange.record.retry_after = Some(left_ms.div_ceil(1000));
+        Error::Breaker
+    })?;
+    let sent = send_on(exchange, forward, gateway, body).await;
+    let bad = match &sent {
+        Ok(arrived) => arrived.response.status.is_server_error() || grpc::is_failure(&arrived.response.headers),
+        // What is wrong with the request says nothing of the service.
+        Err(Error::Malformed(_)) => return sent,
+        Err(_) => true,
+    };
+    let chance = exchange.worker.chance.borrow_mut().next_u64();
+    pass.ended(bad, process_ms(), chance);
+    sent
+}
+
+/// Sends the request and tries again where that is safe and allowed.
+async fn send_on(
     exchange: &mut Exchange,
     forward: &Forward,
     gateway: &Gateway,
@@ -70,9 +102,10 @@ pub async fn send(
     let key = key(service, plan, &head);
     let outgoing = Outgoing::new(&head, forward, gateway, exchange.active.handle(), worker.recorder.counters())?;
     let mut tried: SmallVec<[u32; 4]> = SmallVec::new();
-    let mut attempts = Attempts::new(&terms);
+    let is_call = grpc::is_call(&head);
+    let mut attempts = Attempts::new(&terms, &service.live.budget, service.settings.retry_budget);
     let pick = |tried: &[u32], now: Instant| {
-        let wanted = Wanted { service, plan, tried, key: &key, now_ms: crate::base::time::process_ms_at(now) };
+        let wanted = Wanted { service, plan, tried, key: &key, now_ms: process_ms_at(now) };
         worker.balancer.borrow_mut().pick(wanted)
     };
     let mut now = exchange.record.decided_at();
@@ -88,28 +121,32 @@ pub async fn send(
         let in_flight = InFlight::enter(&endpoint.live);
         let trace = (&exchange.record.trace, span_id);
         let result = try_once(&worker.pools, endpoint, service, &outgoing, trace, body, (now, &terms)).await;
-        let repeatable = is_repeatable(&head.parts.method, body);
+        let again = Again::of(&head.parts.method, body);
         let began = std::mem::replace(&mut now, Instant::now());
         let outcome = result.as_ref().map(|response| (response.status.as_u16(), &response.headers));
         let outcome = outcome.map_err(|failure| failure.error);
         let took = now.saturating_duration_since(began);
         if !(matches!(outcome, Err(AttemptError::Timeout)) && terms.is_hurried(took)) {
-            let when = (took, crate::base::time::process_ms_at(now));
+            let when = (took, process_ms_at(now));
             ejecting::noted(service, endpoint, outcome, when, &mut worker.chance.borrow_mut());
         }
         match result {
             Ok(response) => {
                 let status = response.status.as_u16();
                 endpoint.live.measured(exchange.attempted(Ok(status), None, now));
-                let other = match attempts.after(Ok(status), repeatable, now) {
-                    After::Better => pick(&tried, now),
+                let said = Said::of(status, &response.headers, is_call);
+                let other = match attempts.after(Ok(said), again, now, &mut worker.chance.borrow_mut()) {
+                    After::Better(wait) => pick(&tried, now).map(|other| (other, wait)),
                     _ => None,
                 };
                 // With nobody else to ask, the client gets this response.
-                if let Some(other) = other {
+                if let Some((other, wait)) = other {
+                    drop((response, in_flight));
+                    now = pause(wait, now).await;
                     next = Ok(other);
                     continue;
                 }
+                no_more(exchange, &attempts, &head);
                 if outgoing.waits && !body.started() {
                     body.let_go();
                 }
@@ -135,15 +172,38 @@ pub async fn send(
                     Some(bad) => return Err(Error::Malformed(bad)),
                     None => {}
                 }
-                next = match attempts.after(Err(error), repeatable, now) {
-                    After::Elsewhere(told) => pick(&tried, now).ok_or(told),
-                    After::GiveUp(told) => return Err(told),
+                drop(in_flight);
+                let after = attempts.after(Err(error), again, now, &mut worker.chance.borrow_mut());
+                next = match after {
+                    After::Elsewhere(told, wait) => {
+                        now = pause(wait, now).await;
+                        pick(&tried, now).ok_or(told)
+                    }
+                    After::GiveUp(told) => {
+                        no_more(exchange, &attempts, &head);
+                        return Err(told);
+                    }
                     // Of a response, not of a failure.
-                    After::Better | After::Take => return Err(Error::NoEndpoint),
+                    After::Better(_) | After::Take => return Err(Error::NoEndpoint),
                 };
             }
         }
     }
+}
+
+/// Notes that no attempt follows, and whether that is due to what retries may cost.
+fn no_more(exchange: &mut Exchange, attempts: &Attempts<'_>, head: &Head) {
+    exchange.record.out_of_budget = attempts.out_of_budget;
+    exchange.record.no_retry = (attempts.out_of_budget || attempts.told_to_stop) && head.peer_is_trusted;
+}
+
+/// Waits, with nothing in hand that others could use. Gives what time it is then.
+async fn pause(wait: Duration, now: Instant) -> Instant {
+    if wait.is_zero() {
+        return now;
+    }
+    tokio::time::sleep(wait).await;
+    Instant::now()
 }
 
 /// An attempt that gave no response head.
@@ -239,7 +299,8 @@ async fn try_once(
     body: &Rc<Upload>,
     (began, terms): (Instant, &Terms<'_>),
 ) -> Result<Received, Failure> {
-    let repeatable = || is_repeatable(&outgoing.head.parts.method, body);
+    let repeatable = || Again::of(&outgoing.head.parts.method, body).is_safe();
+    let draws = || service.live.budget.retry(service.settings.retry_budget, process_ms());
     let mut fresh = false;
     let mut now = began;
     let deadline = terms.attempt_deadline(began);
@@ -274,7 +335,7 @@ async fn try_once(
         }
         // The endpoint closed a connection that was kept: not its failure, and once more on a fresh one is safe if
         // nothing was sent, or if sending twice does no harm.
-        if reused && !fresh && (unsent || repeatable() && error != AttemptError::Protocol) {
+        if reused && !fresh && (unsent || repeatable() && error != AttemptError::Protocol && draws()) {
             fresh = true;
             now = Instant::now();
             continue;

@@ -41,6 +41,12 @@ pub struct Record {
     pub status: u16,
     /// The gateway answered itself, and why.
     pub error: Option<Error>,
+    /// When the client may come again, s, where that is known.
+    pub retry_after: Option<u64>,
+    /// One more attempt would have been made, but the service's retry budget was spent.
+    pub out_of_budget: bool,
+    /// The client is a gateway that is trusted, and is asked not to try again.
+    pub no_retry: bool,
     /// Bytes of the request's body that went upstream.
     pub request_bytes: u64,
     /// Bytes of the response's body that went to the client.
@@ -71,6 +77,9 @@ impl Record {
             attempts: SmallVec::new(),
             status: 0,
             error: None,
+            retry_after: None,
+            out_of_budget: false,
+            no_retry: false,
             request_bytes: 0,
             response_bytes: 0,
             end: End::ClientGone,

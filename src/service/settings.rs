@@ -1,9 +1,12 @@
 //! What `[services.NAME]` of the configuration says. Each key is a field here, with its default and its bounds, and
 //! nowhere else.
 
+use super::breaker;
+use super::budget::RetryBudget;
 use super::health::outlier::Outlier;
 use super::health::settings::{HealthCheck, Kind};
 use super::plan::Strategy;
+use super::retry::{Backoff, RetryOn, is_retryable};
 use crate::base::duration;
 use crate::discovery::Lookup;
 use crate::discovery::registry::members::OneOrMore;
@@ -63,6 +66,15 @@ pub struct Settings {
     pub max_attempts: u32,
     /// Also retry when an attempt was answered with one of these.
     pub retry_status: Vec<u16>,
+    /// What else is tried again, beside connections that failed before a byte was sent: `reset`, `timeout`, `protocol`,
+    /// statuses, `grpc:NAME`.
+    pub retry_on: RetryOn,
+    /// How long before another attempt.
+    pub retry_backoff: Backoff,
+    /// How many retries it may cost.
+    pub retry_budget: RetryBudget,
+    /// Requests are refused while most of them fail; none: they never are.
+    pub breaker: Option<breaker::Settings>,
     /// Bytes of a request's body; one more is refused with 413. None: as many as come.
     pub max_body_bytes: Option<u64>,
     /// How long `sticky` remembers a key that is not used.
@@ -100,6 +112,10 @@ impl Default for Settings {
             connect_timeout: Duration::from_secs(2),
             max_attempts: 2,
             retry_status: Vec::new(),
+            retry_on: RetryOn::default(),
+            retry_backoff: Backoff::default(),
+            retry_budget: RetryBudget::default(),
+            breaker: None,
             max_body_bytes: None,
             sticky_ttl: Duration::from_secs(3600),
             tls: None,
@@ -122,8 +138,7 @@ impl Settings {
     /// # Errors
     /// The key that is not, and what was expected.
     pub fn check(&self, most_attempts: u32) -> Result<(), String> {
-        let retryable = |status: &u16| matches!(status, 408 | 425 | 429 | 500..=599);
-        if let Some(status) = self.retry_status.iter().find(|status| !retryable(status)) {
+        if let Some(status) = self.retry_status.iter().find(|status| !is_retryable(**status)) {
             return Err(format!("retry_status: {status} is none of 408, 425, 429, 500 to 599"));
         }
         if !(1..=most_attempts).contains(&self.max_attempts) {
@@ -132,6 +147,11 @@ impl Settings {
         }
         if self.connect_timeout.is_zero() {
             return Err("connect_timeout: must be more than 0".into());
+        }
+        self.retry_backoff.check().map_err(|problem| format!("retry_backoff{problem}"))?;
+        self.retry_budget.check().map_err(|problem| format!("retry_budget{problem}"))?;
+        if let Some(breaker) = &self.breaker {
+            breaker.check().map_err(|problem| format!("breaker{problem}"))?;
         }
         if let Some(health) = &self.health {
             health.check().map_err(|problem| format!("health{problem}"))?;

@@ -42,6 +42,9 @@ struct Entry<'a> {
     /// The last one was chosen from all endpoints, since too few were usable.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     panic: bool,
+    /// One more would have been made, but for the retry budget.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    retry_budget_spent: bool,
     /// Why the last one of them failed, where one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'a str>,
@@ -86,6 +89,7 @@ impl<'a> Entry<'a> {
             endpoint: record.attempts.last().map(|attempt| attempt.endpoint.address),
             attempts: record.attempts.len(),
             panic: record.attempts.last().is_some_and(|attempt| attempt.panic),
+            retry_budget_spent: record.out_of_budget,
             cause: record.attempts.iter().rev().find_map(|attempt| attempt.cause.as_deref()).map(cut),
             policy: call.map(|call| cut(&call.policy)),
             version: call.and_then(|call| call.version.as_deref()),
@@ -123,6 +127,7 @@ impl<'a> Entry<'a> {
             ("endpoint", endpoint.as_deref()),
             ("attempts", attempts.as_deref()),
             ("panic", self.panic.then_some("true")),
+            ("retry_budget_spent", self.retry_budget_spent.then_some("true")),
             ("cause", self.cause),
             ("policy", self.policy),
             ("version", self.version),

@@ -158,6 +158,9 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
     if let Some(call) = record.calls.last() {
         decided(call, &mut set);
     }
+    if record.out_of_budget {
+        set("wayside.retry_budget_spent", true.into());
+    }
     set("wayside.end", record.end.name().into());
     let broke = matches!(record.end, End::UpstreamBroke | End::TimedOut);
     let kind: Option<Cow<'static, str>> = match (record.error, record.end) {

@@ -5,6 +5,7 @@ use crate::http::grpc;
 use crate::http::request::Head;
 use crate::http::settings::Gateway;
 use crate::service::plan::Plan;
+use crate::service::retry::{Backoff, RetryOn};
 use crate::service::settings::{Settings, UNNAMED_TIMEOUT};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,11 @@ pub(super) struct Terms<'a> {
     /// From then on: until the last byte, and for each silence.
     pub(super) whole: Option<Instant>,
     pub(super) silence: Option<Duration>,
-    pub(super) retry_status: &'a [u16],
+    /// What a policy has said of statuses; else what the service says.
+    retry_status: &'a [u16],
+    own_status: &'a [u16],
+    pub(super) retry_on: &'a RetryOn,
+    pub(super) backoff: Backoff,
     /// The client waits for less than anybody else says.
     hurried: bool,
 }
@@ -39,8 +44,6 @@ impl<'a> Terms<'a> {
             Some(asked) => asked.min(gateway.max_attempts),
             None => settings.max_attempts,
         };
-        let own = &settings.retry_status;
-        let retry_status = if plan.retry_status.is_empty() { own } else { &plan.retry_status };
         // A client's own deadline can only be the earlier one.
         let asked = if grpc::is_call(head) { grpc::timeout(head) } else { None };
         let earliest = |timeout: Option<Duration>| {
@@ -52,7 +55,26 @@ impl<'a> Terms<'a> {
         let others = named.or(silence).filter(|timeout| !timeout.is_zero());
         let hurried = asked.is_some_and(|asked| others.is_none_or(|others| asked < others));
         let (deadline, whole) = (earliest(named.or(silence)), earliest(named));
-        Terms { max_attempts, attempt_timeout, deadline, whole, silence, retry_status, hurried }
+        Terms {
+            max_attempts,
+            attempt_timeout,
+            deadline,
+            whole,
+            silence,
+            retry_status: &plan.retry_status,
+            own_status: &settings.retry_status,
+            retry_on: &settings.retry_on,
+            backoff: settings.retry_backoff,
+            hurried,
+        }
+    }
+
+    /// Another endpoint may be asked after an answer with this status.
+    pub(super) fn retries(&self, status: u16) -> bool {
+        match self.retry_status {
+            [] => self.own_status.contains(&status) || self.retry_on.status.contains(&status),
+            named => named.contains(&status),
+        }
     }
 
     /// An attempt that timed out after so long did so since the client has no time, which says nothing of the endpoint:

@@ -7,6 +7,7 @@ use super::text::Text;
 use super::{CODES, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry};
 use crate::http::malformed::Malformed;
 use crate::policy::{BOUNDS, GuestMetrics, SeriesValue, Version};
+use crate::service::breaker::State;
 use crate::service::decision::{Decision, FaultKind};
 use crate::service::health::outlier::Cause;
 use crate::service::record::AttemptError;
@@ -217,6 +218,24 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
     text.family(name, "gauge", "1: so few of the service's endpoints are usable that all of them are used.");
     for service in &services {
         text.sample(name, &[("service", &service.name)], u8::from(service.endpoints.ready().panic));
+    }
+    let name = "wayside_retries_refused_total";
+    text.family(name, "counter", "Attempts that were not made since the service's retry budget was spent.");
+    for service in &services {
+        text.sample(name, &[("service", &service.name)], service.live.budget.refused());
+    }
+    let breakers = || services.iter().filter(|service| service.settings.breaker.is_some());
+    let name = "wayside_breaker_open";
+    text.family(name, "gauge", "1: the service's breaker refuses requests, or lets one at a time find out.");
+    let now_ms = crate::base::time::process_ms();
+    for service in breakers() {
+        let open = service.live.breaker.state(now_ms) != State::Closed;
+        text.sample(name, &[("service", &service.name)], u8::from(open));
+    }
+    let name = "wayside_breaker_opened_total";
+    text.family(name, "counter", "Times that the service's breaker has opened.");
+    for service in breakers() {
+        text.sample(name, &[("service", &service.name)], service.live.breaker.opened());
     }
     let name = "wayside_discovery_age_seconds";
     text.family(name, "gauge", "Time since the source last confirmed the service's endpoints.");

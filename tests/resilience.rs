@@ -1,0 +1,83 @@
+//! What a service's trouble costs others: retries, their budget, the breaker.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+use crate::support::gateway::Gateway;
+use crate::support::program::{Program, until};
+use crate::support::saying::Saying;
+use serde_json::Value;
+
+fn status(gateway: &Program) -> String {
+    let answer = gateway.get("/", &[]);
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+fn shop(gateway: &Program) -> Value {
+    let shown: Value = serde_json::from_str(&gateway.ask("/services")).unwrap();
+    shown["services"].as_array().unwrap().iter().find(|service| service["name"] == "shop").unwrap().clone()
+}
+
+#[test]
+fn a_breaker_opens_refuses_and_closes_when_the_service_is_well_again() {
+    let origin = Saying::start();
+    let keys = "breaker = { window = \"60s\", min_requests = 5, open = \"300ms\", probes = 2 }";
+    let gateway = Gateway::with().endpoint(origin.address).service(keys).start();
+    origin.says(500);
+    (0..5).for_each(|_| assert_eq!(status(&gateway), "500"));
+    let refused = gateway.get("/", &[]);
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("\"code\":\"breaker\""), "{refused}");
+    assert!(refused.to_lowercase().contains("retry-after: 1\r\n"), "{refused}");
+    assert_eq!((origin.asked(), gateway.metric(r#"wayside_breaker_open{service="shop"}"#)), (5, Some(1.0)));
+    // Whoever finds out is told what the others are not: that it still fails.
+    until("one finds out", || status(&gateway) == "500");
+    assert_eq!((origin.asked(), shop(&gateway)["breaker"].as_str()), (6, Some("open")));
+    origin.says(200);
+    until("another one finds out", || status(&gateway) == "200");
+    assert_eq!(shop(&gateway)["breaker"], "half-open");
+    assert_eq!((status(&gateway), shop(&gateway)["breaker"].as_str()), ("200".into(), Some("closed")));
+    assert_eq!(gateway.metric(r#"wayside_breaker_opened_total{service="shop"}"#), Some(2.0));
+}
+
+/// Three endpoints are asked, without a wait between them.
+const RETRYING: &str = "max_attempts = 3\nretry_on = [\"503\"]\nretry_backoff = { base = \"0s\", max = \"0s\" }";
+
+#[test]
+fn retries_cost_no_more_than_their_budget() {
+    let origins = [Saying::start(), Saying::start(), Saying::start()];
+    origins.iter().for_each(|origin| origin.says(503));
+    let budget = "retry_budget = { percent = 10, min_per_second = 0, burst = 4 }";
+    let before = |keys: &str| {
+        let gateway = Gateway::with().endpoints(origins.iter().map(|origin| origin.address));
+        gateway.keys(keys).service(&format!("{RETRYING}\n{budget}")).start()
+    };
+    let asked = || origins.iter().map(Saying::asked).sum::<usize>();
+    let stranger = before("");
+    assert_eq!(shop(&stranger)["retries_left"], 4);
+    (0..100).for_each(|_| assert_eq!(status(&stranger), "503"));
+    // Four at first, and one for ten requests.
+    assert!((113..=114).contains(&asked()), "{}", asked());
+    assert!(stranger.metric(r#"wayside_retries_refused_total{service="shop"}"#) > Some(80.0));
+    assert!(!stranger.get("/", &[]).contains("x-wayside-retry"));
+    let trusting = before("trusted_proxies = [\"127.0.0.1/32\"]");
+    let told = |answer: String| answer.contains("x-wayside-retry: no");
+    assert_eq!([(); 3].map(|()| told(trusting.get("/", &[]))), [false, false, true]);
+}
+
+#[test]
+fn three_gateways_in_a_row_do_not_multiply_their_retries() {
+    let origins = [Saying::start(), Saying::start(), Saying::start()];
+    origins.iter().for_each(|origin| origin.says(503));
+    let keys = format!("{RETRYING}\nretry_budget = {{ burst = 10, min_per_second = 0 }}");
+    // A gateway is three endpoints for the one before it.
+    let before = |addresses: Vec<String>| {
+        let gateway = (0..3).fold(Gateway::with(), |gateway, _| gateway.listener("\"127.0.0.1:0\""));
+        gateway.endpoints(addresses).keys("trusted_proxies = [\"127.0.0.1/32\"]\nvia = \"\"").service(&keys).start()
+    };
+    let third = before(origins.iter().map(|origin| origin.address.to_string()).collect());
+    let second = before(third.addresses.clone());
+    let first = before(second.addresses.clone());
+    let requests = 300;
+    (0..requests).for_each(|_| assert_eq!(status(&first), "503"));
+    let asked = origins.iter().map(Saying::asked).sum::<usize>();
+    // 27 times as many without a budget; a fifth more with the signal to stop, beside what is there at first.
+    assert!(asked as f64 <= 1.21 * f64::from(requests) + 3.64 * 10.0, "{asked}");
+}
