@@ -5,12 +5,11 @@
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use wayside::service::balance::{Balancer, Memory, Wanted};
 use wayside::service::plan::Plan;
 use wayside::service::plan::Strategy;
-use wayside::service::{Endpoint, Live, Service, ServiceLive, Settings};
+use wayside::service::{Endpoint, Live, Pace, Service, ServiceLive, Settings};
 
 const STRATEGIES: [Strategy; 7] = [
     Strategy::RoundRobin,
@@ -25,7 +24,7 @@ const STRATEGIES: [Strategy; 7] = [
 fn service(strategy: Strategy, size: u16) -> Service {
     let endpoint = |index: u16| {
         let live = Live::default();
-        live.latency_us.store(1000 + u32::from(index), Relaxed);
+        live.load.answered(Duration::from_micros(1000 + u64::from(index)), &Pace::default(), 0);
         Arc::new(Endpoint {
             weight: 1 + u32::from(index % 3),
             metadata: [("version".to_owned(), format!("v{}", index % 2))].into(),

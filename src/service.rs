@@ -15,7 +15,7 @@ pub mod retry;
 pub mod route;
 pub mod settings;
 
-pub use endpoint::{Endpoint, Group, InFlight, Left, Live};
+pub use endpoint::{Endpoint, Group, InFlight, Left, Live, Load, Pace};
 pub use endpoints::Endpoints;
 pub use health::Checks;
 pub use settings::Settings;
@@ -52,6 +52,8 @@ pub struct Service {
 pub struct ServiceLive {
     /// The round-robin counter, shared by all workers.
     pub turn: AtomicU64,
+    /// How fast its endpoints answer, on the average.
+    pub pace: Pace,
     /// The source is failing, or silent for longer than it should be.
     pub stale: AtomicBool,
     /// One of its sources is failing, or has not answered yet; the others' part is known.

@@ -98,6 +98,17 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_is_not_well_is_known_by_its_status() {
+        for (status, expected) in [("0", false), ("5", false), ("8", true), ("13", true), ("14", true), ("141", false)]
+        {
+            let mut headers = Fields::of_map(&HeaderMap::new());
+            headers.append("grpc-status", status.as_bytes());
+            assert_eq!(is_failure(&headers), expected, "{status}");
+        }
+        assert!(!is_failure(&Fields::of_map(&HeaderMap::new())));
+    }
+
+    #[test]
     fn calls_are_known_by_their_content_type() {
         for (content_type, expected) in [
             ("application/grpc", true),

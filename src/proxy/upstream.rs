@@ -118,7 +118,7 @@ async fn send_on(
         tried.push(picked.endpoint.id);
         let span_id = exchange.attempt(&picked, now);
         let endpoint = &picked.endpoint;
-        let in_flight = InFlight::enter(&endpoint.live);
+        let in_flight = InFlight::enter(&endpoint.live, process_ms_at(now));
         let trace = (&exchange.record.trace, span_id);
         let result = try_once(&worker.pools, endpoint, service, &outgoing, trace, body, (now, &terms)).await;
         let again = Again::of(&head.parts.method, body);
@@ -128,12 +128,13 @@ async fn send_on(
         let took = now.saturating_duration_since(began);
         if !(matches!(outcome, Err(AttemptError::Timeout)) && terms.is_hurried(took)) {
             let when = (took, process_ms_at(now));
+            note(service, endpoint, outcome, when);
             ejecting::noted(service, endpoint, outcome, when, &mut worker.chance.borrow_mut());
         }
         match result {
             Ok(response) => {
                 let status = response.status.as_u16();
-                endpoint.live.measured(exchange.attempted(Ok(status), None, now));
+                exchange.attempted(Ok(status), None, now);
                 let said = Said::of(status, &response.headers, is_call);
                 let other = match attempts.after(Ok(said), again, now, &mut worker.chance.borrow_mut()) {
                     After::Better(wait) => pick(&tried, now).map(|other| (other, wait)),
@@ -204,6 +205,21 @@ async fn pause(wait: Duration, now: Instant) -> Instant {
     }
     tokio::time::sleep(wait).await;
     Instant::now()
+}
+
+/// Notes for the strategies what came of an attempt, where the endpoint has answered for it: it answered, or it failed.
+fn note(
+    service: &Service,
+    endpoint: &Endpoint,
+    outcome: Result<(u16, &Fields), AttemptError>,
+    (took, now_ms): (Duration, u64),
+) {
+    let (load, pace) = (&endpoint.live.load, &service.live.pace);
+    match outcome {
+        Ok((status, head)) if status < 500 && !grpc::is_failure(head) => load.answered(took, pace, now_ms),
+        Err(error) if !error.blames_endpoint() => {}
+        _ => load.failed(took, pace, now_ms),
+    }
 }
 
 /// An attempt that gave no response head.

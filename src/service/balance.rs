@@ -1,6 +1,7 @@
 //! Balancing: which endpoint a request goes to. The plan narrows, a strategy picks.
 
 mod candidates;
+mod cost;
 mod hash;
 mod least_request;
 mod narrowed;
@@ -16,6 +17,7 @@ use crate::base::chance::Chance;
 use crate::service::plan::{Plan, Strategy};
 use crate::service::{Endpoint, Service};
 use candidates::Candidates;
+use cost::Cost;
 use narrowed::Narrowed;
 use std::sync::Arc;
 
@@ -90,6 +92,7 @@ impl Balancer {
         };
         let candidates = Candidates::new(endpoints, line, wanted.tried, &mut self.tried);
         let strategy = strategy(wanted.service, wanted.plan);
+        let cost = Cost::now(wanted.service, &ready, wanted.now_ms);
         let place = match candidates.len() {
             0 => return None,
             1 => candidates.place(0),
@@ -103,8 +106,8 @@ impl Balancer {
                             self.schedules.pick(&wanted.service.name, candidates, &mut self.chance)
                         }
                         Strategy::Random => random::pick(candidates, &mut self.chance),
-                        Strategy::LeastRequest => least_request::pick(candidates, &mut self.chance),
-                        Strategy::PeakEwma => peak_ewma::pick(candidates, &mut self.chance),
+                        Strategy::LeastRequest => least_request::pick(candidates, cost, &mut self.chance),
+                        Strategy::PeakEwma => peak_ewma::pick(candidates, cost, &mut self.chance),
                         Strategy::Hash => hash::pick(candidates, wanted.key),
                         Strategy::Sticky => sticky::pick(candidates, &wanted, &self.memory),
                     };

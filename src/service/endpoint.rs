@@ -3,6 +3,7 @@
 mod ejection;
 mod group;
 mod left;
+mod load;
 pub(super) mod ramp;
 mod standing;
 mod window;
@@ -10,6 +11,7 @@ mod window;
 pub(super) use ejection::Ejection;
 pub use group::Group;
 pub use left::Left;
+pub use load::{Load, Pace};
 pub(super) use standing::By;
 pub(super) use window::Did;
 
@@ -52,8 +54,8 @@ pub struct Endpoint {
 pub struct Live {
     /// Requests sent to it whose response has not ended.
     pub in_flight: AtomicU32,
-    /// Peak-sensitive moving average of the time to the response head, in µs. 0: not measured yet.
-    pub latency_us: AtomicU32,
+    /// Its failures, latency and silence.
+    pub load: Load,
     /// By active checks, by failing connects and by its answers.
     standing: Standing,
     /// What its answers were like, and what came of that.
@@ -81,7 +83,7 @@ impl Live {
         let by = (!healthy).then_some(By::Checks);
         Live {
             in_flight: AtomicU32::new(0),
-            latency_us: AtomicU32::new(0),
+            load: Load::default(),
             standing: Standing::new(by, now_ms),
             ejection: Ejection::default(),
             failed_connects: AtomicU32::new(0),
@@ -219,15 +221,6 @@ impl Live {
         self.failed_connects.store(FAILED_CONNECTS - 1, Relaxed);
         self.standing.take_back(&[By::Checks, By::Connects], process_ms());
     }
-
-    /// Takes the time to a response head into the moving average: a slower one at once in full, a faster one by an
-    /// eighth (the shape of Finagle's peak EWMA, without its decay by time).
-    pub fn measured(&self, took: Duration) {
-        let us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX).max(1);
-        let old = self.latency_us.load(Relaxed);
-        let new = if us >= old { us } else { old - (old - us).div_ceil(8) };
-        self.latency_us.store(new, Relaxed);
-    }
 }
 
 /// Counts one request in flight to an endpoint for as long as it lives.
@@ -235,9 +228,11 @@ impl Live {
 pub struct InFlight(Arc<Live>);
 
 impl InFlight {
-    /// One more, until dropped.
-    pub fn enter(live: &Arc<Live>) -> Self {
-        live.in_flight.fetch_add(1, Relaxed);
+    /// One more, until dropped. `now_ms`: since the process started.
+    pub fn enter(live: &Arc<Live>, now_ms: u64) -> Self {
+        if live.in_flight.fetch_add(1, Relaxed) == 0 {
+            live.load.begins(now_ms);
+        }
         InFlight(Arc::clone(live))
     }
 }

@@ -13,9 +13,10 @@ pub enum Strategy {
     WeightedRoundRobin,
     /// Any, in proportion to weight.
     Random,
-    /// The one with fewer in flight of two drawn at random (Mitzenmacher, "The power of two choices").
+    /// The one with fewest in flight, failures of the last seconds counted: of all where they are few, else of two drawn at
+    /// random (Mitzenmacher, "The power of two choices").
     LeastRequest,
-    /// The one with less latency × in flight of two drawn at random.
+    /// The one with less latency × in flight, failures counted as well, of two drawn at random.
     PeakEwma,
     /// Consistent hash of a key, with bounded disruption (weighted rendezvous hashing).
     Hash,

@@ -375,7 +375,7 @@ fn row_18_whoever_left_gets_nothing_new_and_is_shown_until_it_has_finished() {
     world.report(&one, all(&[("users", &["127.0.0.1:1", "127.0.0.1:2"])]));
     let before = world.snapshot();
     let gone = Arc::clone(&before.service("users").unwrap().endpoints[0]);
-    let request = crate::service::InFlight::enter(&gone.live);
+    let request = crate::service::InFlight::enter(&gone.live, 0);
     world.report(&one, all(&[("users", &["127.0.0.1:2"])]));
     let snapshot = world.snapshot();
     let service = snapshot.service("users").unwrap();

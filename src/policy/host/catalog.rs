@@ -41,8 +41,8 @@ impl Host for Context {
         let mut chance = Chance(!question.seed);
         let fits = service.candidates().filter(|e| has_all(&e.metadata, &subset));
         // Loads change meanwhile, so each is read once.
-        let keyed = fits
-            .map(|e| ((local_first && !e.local, e.in_flight(), e.live.latency_us.load(Relaxed), chance.next_u64()), e));
+        let keyed =
+            fits.map(|e| ((local_first && !e.local, e.in_flight(), e.live.load.latency_us(), chance.next_u64()), e));
         least(keyed.collect(), count as usize).into_iter().map(|(_, e)| show(e)).collect()
     }
 
@@ -82,7 +82,7 @@ fn show(endpoint: &service::Endpoint) -> Endpoint {
         local: endpoint.local,
         weight: endpoint.weight,
         in_flight: endpoint.in_flight(),
-        latency_us: endpoint.live.latency_us.load(Relaxed),
+        latency_us: endpoint.live.load.latency_us(),
     }
 }
 

@@ -1,18 +1,18 @@
-//! peak-ewma: the one with less latency × in flight of two drawn at random (Finagle's "aperture" papers; tower's load
-//! measure of the same name).
+//! peak-ewma: the one with less latency × in flight of two drawn by chance. After Finagle's `PeakEwma` and tower's load
+//! measure of the same name, without what they suffer from: a failure counts as in flight and not as a fast answer, a peak
+//! is not kept for long, and whoever was not asked for a while becomes average instead of staying bad or becoming best.
 
-use super::Candidates;
+use super::{Candidates, Cost};
 use crate::base::chance::Chance;
-use crate::service::Endpoint;
-use std::sync::atomic::Ordering::Relaxed;
 
-pub(super) fn pick(candidates: Candidates<'_>, chance: &mut Chance) -> u32 {
-    let (a, b) = candidates.two(chance);
-    if cost(candidates.at(b)) < cost(candidates.at(a)) { b } else { a }
-}
+/// One pick in so many goes by requests in flight alone: a slow endpoint that only traffic makes fast, like a cold cache,
+/// would not get any.
+const EXPLORE: usize = 20;
 
-/// An endpoint that was never measured costs nothing but its load, so it is tried soon, and not by all at once.
-fn cost(endpoint: &Endpoint) -> u64 {
-    let latency = u64::from(endpoint.live.latency_us.load(Relaxed).max(1));
-    latency.saturating_mul(u64::from(endpoint.in_flight()) + 1)
+pub(super) fn pick(candidates: Candidates<'_>, cost: Cost<'_>, chance: &mut Chance) -> u32 {
+    let explores = chance.below(EXPLORE) == 0;
+    cost.better_of_two(candidates, chance, true, |endpoint| match explores {
+        true => cost.requests(endpoint),
+        false => cost.wait(endpoint),
+    })
 }

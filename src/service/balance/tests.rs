@@ -284,18 +284,55 @@ fn random_follows_weights() {
 #[test]
 fn least_request_avoids_the_busy_one() {
     let service = service(Strategy::LeastRequest, &[1; 2]);
-    let _busy = InFlight::enter(&service.endpoints[0].live);
+    let _busy = InFlight::enter(&service.endpoints[0].live, 0);
     let counts = counts(&mut balancer(7), &service, 100);
     assert_eq!(counts[&101], 100);
 }
 
 #[test]
+fn whoever_fails_fast_does_not_look_idle() {
+    for (strategy, size) in [(Strategy::LeastRequest, 3), (Strategy::LeastRequest, 40), (Strategy::PeakEwma, 3)] {
+        let service = service(strategy, &vec![1; size]);
+        let _busy: Vec<_> = service.endpoints[1..].iter().map(|other| InFlight::enter(&other.live, 0)).collect();
+        for _ in 0..3 {
+            service.endpoints[0].live.load.failed(std::time::Duration::from_micros(100), &service.live.pace, 0);
+        }
+        let counts = counts(&mut balancer(7), &service, 100);
+        assert_eq!(counts.get(&100), None, "{strategy:?} of {size}");
+    }
+}
+
+#[test]
+fn ties_are_broken_by_chance() {
+    let service = service(Strategy::LeastRequest, &[1; 8]);
+    let counts = counts(&mut balancer(7), &service, 8_000);
+    // Five standard deviations of a binomial with p = 1/8 are 148.
+    assert!(counts.len() == 8 && counts.values().all(|count| count.abs_diff(1_000) < 148), "{counts:?}");
+}
+
+#[test]
+fn peak_ewma_asks_the_forgotten_one_by_one() {
+    let service = service(Strategy::PeakEwma, &[1; 2]);
+    let pace = &service.live.pace;
+    service.endpoints[0].live.load.answered(std::time::Duration::from_secs(1), pace, 10_000);
+    service.endpoints[1].live.load.answered(std::time::Duration::from_millis(1), pace, 11_000);
+    let mut balancer = balancer(7);
+    let mut pick = |now_ms| balancer.pick(Wanted { now_ms, ..wanted(&service, "") }).unwrap().endpoint.id;
+    assert_eq!(pick(11_000), 100);
+    assert!((0..10).filter(|_| pick(11_000) == 100).count() < 3);
+}
+
+#[test]
 fn peak_ewma_avoids_the_slow_one() {
     let service = service(Strategy::PeakEwma, &[1; 2]);
-    service.endpoints[0].live.measured(std::time::Duration::from_millis(50));
-    service.endpoints[1].live.measured(std::time::Duration::from_millis(1));
-    let counts = counts(&mut balancer(7), &service, 100);
-    assert_eq!(counts[&101], 100);
+    let measured = |at: usize, ms| {
+        service.endpoints[at].live.load.answered(std::time::Duration::from_millis(ms), &service.live.pace, 0);
+    };
+    measured(0, 50);
+    measured(1, 1);
+    let counts = counts(&mut balancer(7), &service, 1000);
+    // One pick in twenty explores, and finds both idle.
+    assert!((1..60).contains(&counts[&100]), "{counts:?}");
 }
 
 #[test]

@@ -69,7 +69,7 @@ mod tests {
         let endpoint = |id: u32| Arc::new(Endpoint::of("users", id, ([10, 0, 0, id as u8], 80).into()));
         let (busy, idle, back) = (endpoint(1), endpoint(2), endpoint(3));
         let left = Left::default();
-        let request = InFlight::enter(&busy.live);
+        let request = InFlight::enter(&busy.live, 0);
         left.leave([&busy, &idle, &back], 1000);
         assert_eq!(left.draining().iter().map(|e| e.id).collect::<Vec<_>>(), [1]);
         assert!(left.comes_back(back.address).is_some_and(|e| Arc::ptr_eq(&e, &back)));

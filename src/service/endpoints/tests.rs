@@ -136,7 +136,7 @@ fn a_walk_follows_a_change_of_health_and_nothing_else() {
     let first = Arc::clone(&endpoints.ready());
     endpoints[7].live.checked(true);
     endpoints[7].live.connected();
-    endpoints[7].live.measured(std::time::Duration::from_millis(3));
+    endpoints[7].live.load.answered(std::time::Duration::from_millis(3), &Default::default(), 0);
     assert!(Arc::ptr_eq(&first, &endpoints.ready()), "nothing has changed");
     endpoints[7].live.checked(false);
     let second = Arc::clone(&endpoints.ready());
