@@ -28,6 +28,7 @@ mod reload;
 mod resets;
 mod resilience;
 mod semantics;
+mod simulate;
 mod streams;
 mod support;
 mod telemetry;
