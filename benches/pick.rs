@@ -11,13 +11,14 @@ use wayside::service::plan::Plan;
 use wayside::service::plan::Strategy;
 use wayside::service::{Endpoint, Live, Pace, Service, ServiceLive, Settings};
 
-const STRATEGIES: [Strategy; 7] = [
+const STRATEGIES: [Strategy; 8] = [
     Strategy::RoundRobin,
     Strategy::WeightedRoundRobin,
     Strategy::Random,
     Strategy::LeastRequest,
     Strategy::PeakEwma,
     Strategy::Hash,
+    Strategy::Maglev,
     Strategy::Sticky,
 ];
 
@@ -43,7 +44,7 @@ fn service(strategy: Strategy, size: u16) -> Service {
     }
 }
 
-const SIZES: [u16; 4] = [4, 100, 1_000, 10_000];
+const SIZES: [u16; 4] = [3, 100, 1_000, 10_000];
 
 /// Picks for a thousand users, so that what is remembered for them has a usual size.
 fn picks(criterion: &mut Criterion) {

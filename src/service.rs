@@ -15,7 +15,7 @@ pub mod retry;
 pub mod route;
 pub mod settings;
 
-pub use endpoint::{Endpoint, Group, InFlight, Left, Live, Load, Pace};
+pub use endpoint::{Crowd, Endpoint, Group, InFlight, Left, Live, Load, Pace};
 pub use endpoints::Endpoints;
 pub use health::Checks;
 pub use settings::Settings;
@@ -54,6 +54,8 @@ pub struct ServiceLive {
     pub turn: AtomicU64,
     /// How fast its endpoints answer, on the average.
     pub pace: Pace,
+    /// What is in flight to all of them, as it was counted last, for whoever bounds a share of it.
+    pub crowd: Crowd,
     /// The source is failing, or silent for longer than it should be.
     pub stale: AtomicBool,
     /// One of its sources is failing, or has not answered yet; the others' part is known.

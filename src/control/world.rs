@@ -10,6 +10,7 @@ use crate::discovery::left_out::LeftOut;
 use crate::discovery::store::Stores;
 use crate::discovery::{Observed, Report};
 use crate::policy::Scopes;
+use crate::service::balance;
 use crate::service::catalog::Catalog;
 use crate::service::decision::Forward;
 use crate::service::endpoints::changed;
@@ -383,7 +384,7 @@ impl World {
         let Declared { settings, tls } = declared?;
         let live = Arc::clone(self.services.entry(Arc::clone(name)).or_default());
         live.group.declare(settings.slow_start, settings.panic);
-        Some(Service {
+        let service = Service {
             name: Arc::clone(name),
             settings,
             endpoints: known.map(|known| known.endpoints.clone()).unwrap_or_default(),
@@ -391,7 +392,9 @@ impl World {
             digest: known.map_or(0, |known| known.digest),
             tls,
             live,
-        })
+        };
+        balance::prepare(&service);
+        Some(service)
     }
 
     /// The services as they were published last.

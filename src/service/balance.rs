@@ -1,5 +1,6 @@
 //! Balancing: which endpoint a request goes to. The plan narrows, a strategy picks.
 
+mod bound;
 mod candidates;
 mod cost;
 mod hash;
@@ -14,6 +15,7 @@ mod weighted_round_robin;
 pub use sticky::Memory;
 
 use crate::base::chance::Chance;
+use crate::service::endpoints::Layout;
 use crate::service::plan::{Plan, Strategy};
 use crate::service::{Endpoint, Service};
 use candidates::Candidates;
@@ -30,7 +32,7 @@ pub struct Wanted<'a> {
     pub plan: &'a Plan,
     /// Ids of endpoints that were tried already.
     pub tried: &'a [u32],
-    /// The key of `hash` and `sticky`.
+    /// The key of `hash`, `maglev` and `sticky`.
     pub key: &'a str,
     /// Milliseconds since the process started, for what is remembered.
     pub now_ms: u64,
@@ -108,8 +110,9 @@ impl Balancer {
                         Strategy::Random => random::pick(candidates, &mut self.chance),
                         Strategy::LeastRequest => least_request::pick(candidates, cost, &mut self.chance),
                         Strategy::PeakEwma => peak_ewma::pick(candidates, cost, &mut self.chance),
-                        Strategy::Hash => hash::pick(candidates, wanted.key),
-                        Strategy::Sticky => sticky::pick(candidates, &wanted, &self.memory),
+                        Strategy::Hash => hash::pick(candidates, cost, &wanted, Layout::Race),
+                        Strategy::Maglev => hash::pick(candidates, cost, &wanted, Layout::Maglev),
+                        Strategy::Sticky => sticky::pick(candidates, cost, &wanted, &self.memory),
                     };
                     // One that starts slowly takes a turn by the share of its weight that it has by now.
                     let ramp = ready.ramp_permille(&candidates.at(place).live, wanted.now_ms);
@@ -130,6 +133,11 @@ impl Balancer {
         self.narrowed.tidy();
         self.schedules.retain(known);
     }
+}
+
+/// Lays the table that the service's own strategy goes by, so that no request waits for it.
+pub fn prepare(service: &Service) {
+    hash::prepare(service);
 }
 
 /// The strategy that picks for this request: the plan's, else the service's own.

@@ -1,5 +1,6 @@
 //! One address of a service: what was declared about it, and how it is doing.
 
+mod crowd;
 mod ejection;
 mod group;
 mod left;
@@ -8,6 +9,7 @@ pub(super) mod ramp;
 mod standing;
 mod window;
 
+pub use crowd::Crowd;
 pub(super) use ejection::Ejection;
 pub use group::Group;
 pub use left::Left;

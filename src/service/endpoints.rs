@@ -5,14 +5,16 @@ mod bits;
 mod labels;
 mod line;
 mod ready;
+mod table;
 
 pub use line::Line;
 pub use ready::Ready;
+pub use table::{Layout, Table, number};
 
 use super::Endpoint;
 use super::endpoint::Group;
 use super::plan::Plan;
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use labels::{Labels, Values};
 use rustc_hash::FxHashMap;
 use std::net::SocketAddr;
@@ -31,6 +33,14 @@ struct List {
     group: Arc<Group>,
     ready: ArcSwap<Ready>,
     labels: ArcSwap<Labels>,
+    tables: Tables,
+}
+
+/// Those that somebody has asked for.
+#[derive(Debug, Default)]
+struct Tables {
+    maglev: ArcSwapOption<Table>,
+    race: ArcSwapOption<Table>,
 }
 
 /// What stands differently in two lists: all but what they begin and end with alike. With few changes next to each other
@@ -66,14 +76,15 @@ impl Endpoints {
         for key in before.0.labels.load().keys() {
             labels = labels.with(key, &Arc::new(Values::walk(&endpoints, key))).unwrap_or(labels);
         }
-        Self::new(endpoints, places, labels)
+        let tables = before.0.tables.of(&before.0.endpoints, &endpoints);
+        Self::new(endpoints, places, labels, tables)
     }
 
-    fn new(endpoints: Vec<Arc<Endpoint>>, places: Arc<Places>, labels: Labels) -> Self {
+    fn new(endpoints: Vec<Arc<Endpoint>>, places: Arc<Places>, labels: Labels, tables: Tables) -> Self {
         let group = endpoints.iter().find_map(|endpoint| endpoint.live.group()).cloned().unwrap_or_default();
         endpoints.iter().for_each(|endpoint| endpoint.live.join(&group));
         let ready = ArcSwap::from_pointee(Ready::walk(&endpoints, &group));
-        Endpoints(Arc::new(List { endpoints, places, group, ready, labels: ArcSwap::from_pointee(labels) }))
+        Endpoints(Arc::new(List { endpoints, places, group, ready, labels: ArcSwap::from_pointee(labels), tables }))
     }
 
     /// Where the endpoint with this number stands.
@@ -108,6 +119,18 @@ impl Endpoints {
         Guard::from_inner(walked)
     }
 
+    /// The table with this layout and this many slots. It is laid when it is first asked for, which takes some ms, and from
+    /// then on by whoever makes the list that comes after this one.
+    pub fn table(&self, layout: Layout, size: u32) -> Guard<Option<Arc<Table>>> {
+        let kept = self.0.tables.kept(layout);
+        let table = kept.load();
+        if table.as_ref().is_some_and(|table| table.size() == size as usize) {
+            return table;
+        }
+        kept.store(Some(Arc::new(Table::new(layout, size.max(1), self))));
+        kept.load()
+    }
+
     /// Makes `left` the line of those on `line`, but for the ones that were tried, that the plan's subset and preferences
     /// leave. `wish` is a buffer.
     pub fn narrow(&self, line: &Line, plan: &Plan, tried: &[u32], left: &mut Line, wish: &mut Vec<u64>) {
@@ -136,6 +159,30 @@ impl Endpoints {
         let values = Arc::new(Values::walk(self, key));
         values.keep(value, words);
         self.0.labels.rcu(|labels| labels.with(key, &values).map_or_else(|| Arc::clone(labels), Arc::new));
+    }
+}
+
+impl Tables {
+    fn kept(&self, layout: Layout) -> &ArcSwapOption<Table> {
+        match layout {
+            Layout::Maglev => &self.maglev,
+            Layout::Race => &self.race,
+        }
+    }
+
+    /// The same for the list that comes `after`; laid anew where others are in it, or weigh something else.
+    fn of(&self, before: &[Arc<Endpoint>], after: &[Arc<Endpoint>]) -> Tables {
+        let tables = Tables::default();
+        let same =
+            |(one, two): (&Arc<Endpoint>, &Arc<Endpoint>)| (one.address, one.weight) == (two.address, two.weight);
+        let same = || before.len() == after.len() && before.iter().zip(after).all(same);
+        for layout in [Layout::Maglev, Layout::Race] {
+            let Some(table) = self.kept(layout).load_full() else { continue };
+            let size = u32::try_from(table.size()).unwrap_or(u32::MAX);
+            let next = if same() { table } else { Arc::new(Table::new(layout, size, after)) };
+            tables.kept(layout).store(Some(next));
+        }
+        tables
     }
 }
 

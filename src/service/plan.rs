@@ -18,13 +18,20 @@ pub enum Strategy {
     LeastRequest,
     /// The one with less latency × in flight, failures counted as well, of two drawn at random.
     PeakEwma,
-    /// Consistent hash of a key, with bounded disruption (weighted rendezvous hashing).
+    /// Consistent hash of a key, with the least disruption (weighted rendezvous hashing).
     Hash,
+    /// As `Hash`, with shares that are more even and some more disruption where endpoints come and go (Eisenbud et al. 2016).
+    Maglev,
     /// As `Hash`, but a key keeps the endpoint that it was once given.
     Sticky,
 }
 
 impl Strategy {
+    /// It goes by a key.
+    pub fn hashes(self) -> bool {
+        matches!(self, Strategy::Hash | Strategy::Maglev | Strategy::Sticky)
+    }
+
     /// As it is written in the configuration, WIT and telemetry.
     pub fn name(self) -> &'static str {
         match self {
@@ -34,6 +41,7 @@ impl Strategy {
             Strategy::LeastRequest => "least-request",
             Strategy::PeakEwma => "peak-ewma",
             Strategy::Hash => "hash",
+            Strategy::Maglev => "maglev",
             Strategy::Sticky => "sticky",
         }
     }

@@ -44,8 +44,17 @@ pub struct Settings {
     pub allow_empty: bool,
     /// How an endpoint is chosen where no policy says otherwise.
     pub strategy: Strategy,
-    /// Which request property the `hash` and `sticky` strategies use where no policy gives a key.
+    /// Which request property the `hash` and `sticky` strategies use where no policy gives a key; `maglev`, too.
     pub hash_on: HashOn,
+    /// Slots of the table that `hash` (and `sticky`, for a new key) goes by: 1,024 to 4,194,304, or 0: none, each pick looks at
+    /// each endpoint. None: 0 for up to 16 endpoints, else 131,072. Where one becomes the other, all keys move once.
+    pub hash_table: Option<u32>,
+    /// Slots of the table of `maglev`: a prime from 251 to 4,194,301. Shares are even to 2 % where it is 100 times as many as
+    /// endpoints.
+    pub maglev_table: u32,
+    /// An endpoint takes no key while it has so many times its share of what is in flight from this gateway: 1.05 to 10
+    /// (Mirrokni et al. 2018). Other keys than the hot ones move, too. None: it takes any number.
+    pub hash_bound: Option<f64>,
     /// What `Host` says upstream; none: as the client sent it. A policy can say otherwise for each request.
     #[serde(deserialize_with = "host")]
     pub host: Option<HeaderValue>,
@@ -105,6 +114,9 @@ impl Default for Settings {
             allow_empty: false,
             strategy: Strategy::default(),
             hash_on: HashOn::ClientAddress,
+            hash_table: None,
+            maglev_table: 65_537,
+            hash_bound: None,
             host: None,
             protocol: Protocol::Http1,
             timeout: None,
@@ -144,6 +156,16 @@ impl Settings {
         if !(1..=most_attempts).contains(&self.max_attempts) {
             let given = self.max_attempts;
             return Err(format!("max_attempts: {given} is not between 1 and {most_attempts} (gateway.max_attempts)"));
+        }
+        if let Some(slots) = self.hash_table.filter(|slots| !matches!(slots, 0 | 1_024..=4_194_304)) {
+            return Err(format!("hash_table: {slots} is neither 0 nor between 1024 and 4194304"));
+        }
+        if !(251..=4_194_301).contains(&self.maglev_table) || !is_prime(self.maglev_table) {
+            let given = self.maglev_table;
+            return Err(format!("maglev_table: {given} is no prime between 251 and 4194301, like 65537 or 655373"));
+        }
+        if let Some(bound) = self.hash_bound.filter(|bound| !(1.05..=10.0).contains(bound)) {
+            return Err(format!("hash_bound: {bound} is not between 1.05 and 10"));
         }
         if self.connect_timeout.is_zero() {
             return Err("connect_timeout: must be more than 0".into());
@@ -200,6 +222,10 @@ impl Settings {
     pub fn http2(&self) -> bool {
         self.protocol == Protocol::H2
     }
+}
+
+fn is_prime(number: u32) -> bool {
+    number > 1 && (2..).take_while(|divisor| divisor * divisor <= number).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 /// Names of sources, the first of which wins where they differ: `"a"` or `["a", "b"]`.

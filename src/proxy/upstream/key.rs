@@ -1,4 +1,4 @@
-//! The key of the `hash` and `sticky` strategies.
+//! The key of the `hash`, `maglev` and `sticky` strategies.
 
 use crate::http::fields::Fields;
 use crate::http::headers::cookie;
@@ -9,17 +9,16 @@ use crate::service::plan::Plan;
 use crate::service::settings::HashOn;
 use std::net::IpAddr;
 
-/// What `hash` and `sticky` go by; only read where one of them is used.
+/// What strategies that hash go by; only read where one of them is used.
 pub(super) fn key(service: &Service, plan: &Plan, head: &Head) -> String {
-    use crate::service::plan::Strategy::{Hash, Sticky};
-    match (balance::strategy(service, plan), &plan.key) {
-        (Hash | Sticky, Some(key)) => key.clone(),
-        (Hash | Sticky, None) => default_key(&service.settings.hash_on, &head.parts.headers, head.client),
-        _ => String::new(),
+    match (balance::strategy(service, plan).hashes(), &plan.key) {
+        (true, Some(key)) => key.clone(),
+        (true, None) => default_key(&service.settings.hash_on, &head.parts.headers, head.client),
+        (false, _) => String::new(),
     }
 }
 
-/// The key that `hash` and `sticky` use for a request where no policy gave one.
+/// The key that is hashed for a request where no policy gave one.
 fn default_key(hash_on: &HashOn, headers: &Fields, client: IpAddr) -> String {
     let value = match hash_on {
         HashOn::ClientAddress => None,

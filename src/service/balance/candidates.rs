@@ -60,6 +60,12 @@ impl<'a> Candidates<'a> {
         (!self.tried.contains(&index)).then_some(place)
     }
 
+    /// Is the one that stands there a candidate?
+    pub(super) fn has(self, place: u32) -> bool {
+        let tried = || self.line.index(place).is_some_and(|index| self.tried.contains(&index));
+        self.line.has(place) && (self.tried.is_empty() || !tried())
+    }
+
     /// All of them, each with its place.
     pub(super) fn iter(self) -> impl Iterator<Item = (u32, &'a Endpoint)> {
         let mut tried = self.tried.iter().peekable();

@@ -26,7 +26,8 @@ impl<'a> Cost<'a> {
         endpoint.weight as f32 * self.ramp(endpoint)
     }
 
-    fn ramp(self, endpoint: &Endpoint) -> f32 {
+    /// The part of its weight that one has now which starts slowly; 1 for all others.
+    pub(super) fn ramp(self, endpoint: &Endpoint) -> f32 {
         self.ready.ramp_permille(&endpoint.live, self.now_ms) as f32 / 1000.0
     }
 

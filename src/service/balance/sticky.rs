@@ -1,7 +1,8 @@
 //! sticky: a key keeps the endpoint that it was once given, while that is usable. The gateway remembers it, all workers
 //! alike; a key that is not known yet is hashed.
 
-use super::{Candidates, Wanted, hash};
+use super::{Candidates, Cost, Wanted, hash};
+use crate::service::endpoints::Layout;
 use lru::LruCache;
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
@@ -30,7 +31,7 @@ impl Default for Memory {
     }
 }
 
-pub(super) fn pick(candidates: Candidates<'_>, wanted: &Wanted<'_>, memory: &Memory) -> u32 {
+pub(super) fn pick(candidates: Candidates<'_>, cost: Cost<'_>, wanted: &Wanted<'_>, memory: &Memory) -> u32 {
     // Two keys that share all 64 bits share an endpoint, which hurts nobody.
     let slot = xxh64(wanted.key.as_bytes(), xxh64(wanted.service.name.as_bytes(), 0));
     let ttl = u64::try_from(wanted.service.settings.sticky_ttl.as_millis()).unwrap_or(u64::MAX);
@@ -43,7 +44,7 @@ pub(super) fn pick(candidates: Candidates<'_>, wanted: &Wanted<'_>, memory: &Mem
         kept.until_ms = until_ms;
         return place;
     }
-    let place = hash::pick(candidates, wanted.key);
+    let place = hash::pick(candidates, cost, wanted, Layout::Race);
     shard.put(slot, Stuck { endpoint: candidates.at(place).id, until_ms });
     place
 }

@@ -1,7 +1,7 @@
 //! The invariants of balancing, on generated services.
 
-use super::Strategy;
 use super::{Balancer, Candidates, Chance, Memory, Narrowed, Wanted, narrowed};
+use super::{Layout, Strategy};
 use crate::service::plan::Plan;
 use crate::service::{Endpoint, Service, has_all};
 use crate::service::{InFlight, ServiceLive, Settings};
@@ -59,6 +59,7 @@ fn strategies() -> impl proptest::strategy::Strategy<Value = Strategy> {
         Just(LeastRequest),
         Just(PeakEwma),
         Just(Hash),
+        Just(Maglev),
         Just(Sticky)
     ]
 }
@@ -333,6 +334,61 @@ fn peak_ewma_avoids_the_slow_one() {
     let counts = counts(&mut balancer(7), &service, 1000);
     // One pick in twenty explores, and finds both idle.
     assert!((1..60).contains(&counts[&100]), "{counts:?}");
+}
+
+#[test]
+fn tables_move_just_the_keys_of_whoever_cannot_be_picked() {
+    for (strategy, size) in [(Strategy::Hash, 40), (Strategy::Maglev, 3), (Strategy::Maglev, 40)] {
+        let service = service(strategy, &vec![1; size]);
+        let mut balancer = balancer(7);
+        let mut all = || -> Vec<u32> {
+            let home = |key: u32| balancer.pick(wanted(&service, &key.to_string())).unwrap().endpoint.id;
+            (0..2_000).map(home).collect()
+        };
+        let before = all();
+        service.endpoints[1].live.checked(false);
+        let (without, gone) = (all(), 101);
+        service.endpoints[1].live.checked(true);
+        assert_eq!(all(), before, "all come back");
+        let moved = |(before, after): &(&u32, &u32)| before != after;
+        assert!(before.iter().zip(&without).filter(moved).all(|(before, _)| *before == gone), "{strategy:?} {size}");
+        assert!(!without.contains(&gone) && before.contains(&gone));
+        // To all others alike, as far as so few keys can tell.
+        let refuges: std::collections::HashSet<_> =
+            before.iter().zip(&without).filter(moved).map(|(_, after)| after).collect();
+        assert!(refuges.len() > size / 3, "{strategy:?}: {} took the keys", refuges.len());
+    }
+}
+
+#[test]
+fn a_table_is_laid_for_its_members_once() {
+    let service = service(Strategy::Maglev, &[1; 4]);
+    super::prepare(&service);
+    let laid = |endpoints: &crate::service::Endpoints| endpoints.table(Layout::Maglev, 65_537).clone().unwrap();
+    let first = laid(&service.endpoints);
+    service.endpoints[0].live.checked(false);
+    assert!(Arc::ptr_eq(&first, &laid(&service.endpoints)));
+    let same = crate::service::Endpoints::after(&service.endpoints, service.endpoints.to_vec());
+    assert!(Arc::ptr_eq(&first, &laid(&same)));
+    let fewer = crate::service::Endpoints::after(&same, same[1..].to_vec());
+    assert!(!Arc::ptr_eq(&first, &laid(&fewer)));
+}
+
+#[test]
+fn a_hot_key_is_bounded() {
+    for (strategy, size) in [(Strategy::Hash, 8), (Strategy::Hash, 20), (Strategy::Maglev, 20)] {
+        let mut service = service(strategy, &vec![1; size]);
+        service.settings =
+            Arc::new(Settings { strategy, hash_bound: Some(1.25), ..crate::service::Settings::of("test") });
+        let (mut balancer, mut busy) = (balancer(7), Vec::new());
+        for turn in 0..200u64 {
+            let key = if turn % 3 == 0 { "hot".to_owned() } else { turn.to_string() };
+            let picked = balancer.pick(Wanted { now_ms: turn, ..wanted(&service, &key) }).unwrap();
+            busy.push(InFlight::enter(&picked.endpoint.live, turn));
+        }
+        let most = service.endpoints.iter().map(|endpoint| endpoint.in_flight()).max().unwrap();
+        assert!(f64::from(most) <= (1.25 * 200.0 / size as f64).ceil(), "{strategy:?} {size}: {most}");
+    }
 }
 
 #[test]

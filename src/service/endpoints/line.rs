@@ -51,6 +51,11 @@ impl Line {
         (index < self.places.len()).then_some(index)
     }
 
+    /// Does the one with this place in the list stand here?
+    pub fn has(&self, place: u32) -> bool {
+        self.bits.get(place as usize / 64).is_some_and(|word| word >> (place % 64) & 1 == 1)
+    }
+
     /// How many stand before the one with this place in the list, if that one stands here.
     pub fn index(&self, place: u32) -> Option<usize> {
         self.places.binary_search(&place).ok()
