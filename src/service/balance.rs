@@ -4,6 +4,7 @@ mod bound;
 mod candidates;
 mod cost;
 mod hash;
+mod lanes;
 mod least_request;
 mod narrowed;
 mod peak_ewma;
@@ -88,19 +89,22 @@ impl Balancer {
             }
         }
         let ready = endpoints.ready();
-        let line = match narrowed::key(&wanted) {
-            0 => (0, &ready.line),
-            key => (key, self.narrowed.line(key, &wanted, &ready)),
-        };
-        let candidates = Candidates::new(endpoints, line, wanted.tried, &mut self.tried);
-        let strategy = strategy(wanted.service, wanted.plan);
+        let (key, strategy) = (narrowed::key(&wanted), strategy(wanted.service, wanted.plan));
         let cost = Cost::now(wanted.service, &ready, wanted.now_ms);
-        let place = match candidates.len() {
-            0 => return None,
-            1 => candidates.place(0),
-            _ => {
-                let mut draws = 0;
-                loop {
+        for (number, line) in lanes::lanes(&ready, &wanted, strategy, key != 0, &mut self.chance) {
+            let line = match key {
+                0 => (number, line),
+                key => {
+                    let key = key.wrapping_add(number);
+                    (key, self.narrowed.line(key, &wanted, &ready, line))
+                }
+            };
+            let candidates = Candidates::new(endpoints, line, wanted.tried, &mut self.tried);
+            let mut draws = 0;
+            let place = match candidates.len() {
+                0 => continue,
+                1 => candidates.place(0),
+                _ => loop {
                     draws += 1;
                     let place = match strategy {
                         Strategy::RoundRobin => round_robin::pick(candidates, &wanted.service.live.turn),
@@ -120,12 +124,13 @@ impl Balancer {
                     if takes || draws >= MOST_DRAWS {
                         break place;
                     }
-                }
-            }
-        };
-        let endpoint = Arc::clone(endpoints.get(place as usize)?);
-        let (strategy, candidates, panic) = (Some(strategy), candidates.len(), ready.panic);
-        Some(Picked { endpoint, strategy, candidates, passed_over, panic })
+                },
+            };
+            let endpoint = Arc::clone(endpoints.get(place as usize)?);
+            let (strategy, candidates, panic) = (Some(strategy), candidates.len(), ready.panic);
+            return Some(Picked { endpoint, strategy, candidates, passed_over, panic });
+        }
+        None
     }
 
     /// Forgets what belongs to services that are gone, and what was not used since the last time.

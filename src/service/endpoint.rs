@@ -41,7 +41,7 @@ pub struct Endpoint {
     pub zone: Option<Arc<str>>,
     /// In the gateway's own zone; true where either has none.
     pub local: bool,
-    /// It takes traffic only while no usable endpoint of a lower one can. 0 without `failover`.
+    /// It takes what the usable endpoints of lower ones can't. 0 without `failover`.
     pub tier: u32,
     /// What its source says about it, sorted by key.
     pub metadata: Metadata,

@@ -5,11 +5,14 @@ mod bits;
 mod labels;
 mod line;
 mod ready;
+mod spill;
 mod table;
+mod zones;
 
 pub use line::Line;
 pub use ready::Ready;
 pub use table::{Layout, Table, number};
+pub use zones::Zones;
 
 use super::Endpoint;
 use super::endpoint::Group;

@@ -33,9 +33,12 @@ const LONGEST_SLOW_START: Duration = Duration::from_secs(3600);
 pub struct Settings {
     /// The sources that report its endpoints. The one key that must be there.
     pub source: Sources,
-    /// Endpoints with a higher number in their metadata's `priority` take traffic only while none with a lower one can. Of
-    /// several sources, each is one place behind the one before it.
+    /// Endpoints with a higher number in their metadata's `priority` take what those with lower ones can't: nothing while 72 %
+    /// of these are healthy, by weight, then more and more. Of several sources, each is one place behind the one before it.
     pub failover: bool,
+    /// Traffic stays in the gateway's own zone (`gateway.zone`) as far as that has its share of the capacity. Needs six usable
+    /// endpoints, two of them in the own zone.
+    pub zone_aware: bool,
     /// What the source calls it; none: as the gateway does.
     pub registered_as: Option<String>,
     /// Only endpoints with all these tags.
@@ -109,6 +112,7 @@ impl Default for Settings {
         Settings {
             source: Sources::default(),
             failover: false,
+            zone_aware: false,
             registered_as: None,
             tags: Vec::new(),
             allow_empty: false,

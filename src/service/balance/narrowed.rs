@@ -44,13 +44,13 @@ pub(super) fn key(wanted: &Wanted<'_>) -> u64 {
 }
 
 impl Narrowed {
-    /// What this plan leaves of what is ready. `key` is that of [`key`].
-    pub(super) fn line(&mut self, key: u64, wanted: &Wanted<'_>, ready: &Arc<Ready>) -> &Line {
+    /// What this plan leaves of those on the line `of`, which is one of what is ready. `key` is that of [`key`], moved by which.
+    pub(super) fn line(&mut self, key: u64, wanted: &Wanted<'_>, ready: &Arc<Ready>, of: &Line) -> &Line {
         let Plan { subset, prefer, .. } = wanted.plan;
         let endpoints = &wanted.service.endpoints;
         // Whoever is preferred and was tried must not keep all others from being asked.
         if !prefer.is_empty() && !wanted.tried.is_empty() {
-            endpoints.narrow(&ready.line, wanted.plan, wanted.tried, &mut self.untried, &mut self.wish);
+            endpoints.narrow(of, wanted.plan, wanted.tried, &mut self.untried, &mut self.wish);
             return &self.untried;
         }
         if self.lines.len() >= MOST && !self.lines.contains_key(&key) {
@@ -70,7 +70,7 @@ impl Narrowed {
             kept.of = Arc::clone(ready);
             kept.subset.clone_from(subset);
             kept.prefer.clone_from(prefer);
-            endpoints.narrow(&ready.line, wanted.plan, &[], &mut kept.line, &mut self.wish);
+            endpoints.narrow(of, wanted.plan, &[], &mut kept.line, &mut self.wish);
         }
         &kept.line
     }

@@ -182,13 +182,14 @@ proptest! {
         // What was left before one of them fell ill is not what is left now.
         if let Some(endpoint) = service.endpoints.first() {
             endpoint.live.checked(true);
-            narrowed.line(narrowed::key(&wanted), &wanted, &service.endpoints.ready());
+            let ready = service.endpoints.ready();
+            narrowed.line(narrowed::key(&wanted), &wanted, &ready, &ready.line);
             endpoint.live.checked(!sick[0]);
         }
         let ready = service.endpoints.ready();
         let line = match narrowed::key(&wanted) {
             0 => &ready.line,
-            key => narrowed.line(key, &wanted, &ready),
+            key => narrowed.line(key, &wanted, &ready, &ready.line),
         };
         let candidates = Candidates::new(&service.endpoints, (0, line), &tried, &mut buffer);
         let expected = walked(&service, &plan, &tried);
@@ -358,6 +359,45 @@ fn tables_move_just_the_keys_of_whoever_cannot_be_picked() {
             before.iter().zip(&without).filter(moved).map(|(_, after)| after).collect();
         assert!(refuges.len() > size / 3, "{strategy:?}: {} took the keys", refuges.len());
     }
+}
+
+#[test]
+fn a_priority_that_is_half_healthy_leaves_a_part_to_the_next() {
+    for strategy in [Strategy::LeastRequest, Strategy::Hash] {
+        let mut service = service(strategy, &[1; 6]);
+        let tier = |(place, endpoint): (usize, &Arc<Endpoint>)| {
+            Arc::new(Endpoint { tier: place as u32 / 4, ..Endpoint::of("users", endpoint.id, endpoint.address) })
+        };
+        service.endpoints = service.endpoints.iter().enumerate().map(tier).collect();
+        let spilled =
+            |counts: &HashMap<u32, usize>| counts.iter().filter(|(id, _)| **id >= 104).map(|(_, n)| n).sum::<usize>();
+        assert_eq!(spilled(&counts(&mut balancer(7), &service, 1_000)), 0);
+        service.endpoints[0].live.checked(false);
+        assert_eq!(spilled(&counts(&mut balancer(7), &service, 1_000)), 0, "75 % are healthy");
+        service.endpoints[1].live.checked(false);
+        let half = spilled(&counts(&mut balancer(7), &service, 1_000));
+        assert!(half.abs_diff(300) < 60, "{half} of 1000");
+        // Whoever has tried all of the first asks the second.
+        let tried = [102, 103];
+        let picked = balancer(7).pick(Wanted { tried: &tried, ..wanted(&service, "k") }).unwrap();
+        assert!(picked.endpoint.id >= 104);
+    }
+}
+
+#[test]
+fn traffic_stays_in_its_zone_until_that_is_gone() {
+    let mut service = service(Strategy::RoundRobin, &[1; 6]);
+    service.settings = Arc::new(Settings { zone_aware: true, ..crate::service::Settings::of("test") });
+    let zoned = |(place, endpoint): (usize, &Arc<Endpoint>)| {
+        let (zone, local) = if place < 3 { ("a", true) } else { ("b", false) };
+        Arc::new(Endpoint { zone: Some(zone.into()), local, ..Endpoint::of("users", endpoint.id, endpoint.address) })
+    };
+    service.endpoints = service.endpoints.iter().enumerate().map(zoned).collect();
+    assert!(counts(&mut balancer(7), &service, 100).keys().all(|id| *id < 103));
+    let picked = balancer(7).pick(Wanted { tried: &[100, 101, 102], ..wanted(&service, "") }).unwrap();
+    assert!(picked.endpoint.id >= 103, "whoever has tried all of the zone goes on");
+    (0..3).for_each(|place| service.endpoints[place].live.checked(false));
+    assert_eq!(counts(&mut balancer(7), &service, 300).len(), 3);
 }
 
 #[test]

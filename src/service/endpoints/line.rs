@@ -23,6 +23,11 @@ impl Line {
         self.places.push(place);
     }
 
+    /// Those who stand on it as bits, in a list of `len`.
+    pub(super) fn index_bits(&mut self, len: usize) {
+        self.bits = bits::of(&self.places, len);
+    }
+
     /// Nobody stands on it.
     pub(super) fn clear(&mut self) {
         self.places.clear();

@@ -1,11 +1,12 @@
 //! The endpoints of a service that can be picked, as one walk over all of them found them. Good until the health of one
 //! of them changes: then whoever wants to pick walks once more.
 
-use super::bits;
 use super::line::Line;
+use super::spill;
+use super::zones::Zones;
 use crate::service::Endpoint;
 use crate::service::endpoint::{Group, Live, ramp};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a walk has found.
 #[derive(Debug, Default)]
@@ -20,11 +21,25 @@ pub struct Ready {
     pub ejected: usize,
     /// Those that may be picked: usable ones with weight, of the lowest tier that has any. In a panic, all with weight.
     pub line: Line,
+    /// Those of higher tiers, and the part of the traffic that the tiers below leave to each.
+    pub others: Vec<Level>,
+    zones: OnceLock<Option<Zones>>,
     /// So few are usable that all with weight of the line's tier are on the line.
     pub panic: bool,
     /// Places of those that our own checks, their connects or their answers put aside.
     pub unhealthy: Vec<u32>,
     ramps: Ramps,
+}
+
+/// One tier.
+#[derive(Debug, Default)]
+pub struct Level {
+    /// Its usable endpoints with weight.
+    pub line: Line,
+    /// From 0 to 1.
+    pub share: f64,
+    /// The weight of all its endpoints.
+    weight: u64,
 }
 
 /// Who on the line has its whole share when.
@@ -42,9 +57,14 @@ impl Ready {
     pub(super) fn walk(endpoints: &[Arc<Endpoint>], group: &Group) -> Self {
         // Counted before the walk: what changes during it is another change.
         let mut ready = Ready { seen: group.changes(), ..Ready::default() };
-        let (mut tier, mut with_weight) = (u32::MAX, 0);
+        let tiers = tiers(endpoints);
+        let mut levels: Vec<Level> = tiers.iter().map(|_| Level::default()).collect();
+        let mut with_weight = 0;
         for (place, endpoint) in (0..).zip(endpoints) {
             with_weight += usize::from(endpoint.weight > 0);
+            let level = levels.get_mut(tiers.partition_point(|tier| *tier < endpoint.tier).min(tiers.len() - 1));
+            let Some(level) = level else { continue };
+            level.weight += u64::from(endpoint.weight);
             if !endpoint.healthy() {
                 ready.unhealthy.push(place);
                 ready.ejected += usize::from(endpoint.live.is_ejected());
@@ -54,21 +74,23 @@ impl Ready {
                     continue;
                 }
                 ready.candidates += 1;
-                if endpoint.tier < tier {
-                    tier = endpoint.tier;
-                    ready.line.clear();
-                }
-                if endpoint.tier == tier {
-                    ready.line.push(place, endpoint);
-                }
+                level.line.push(place, endpoint);
             }
         }
+        let health: Vec<_> = levels.iter().map(|level| (level.line.length(), level.weight)).collect();
+        levels.iter_mut().zip(spill::shares(&health)).for_each(|(level, share)| level.share = share);
+        levels.retain(|level| !level.line.places.is_empty());
+        let mut levels = levels.into_iter();
+        ready.line = levels.next().map(|level| level.line).unwrap_or_default();
+        ready.others = levels.collect();
         let percent = group.panic_percent();
         if is_below(percent, ready.candidates, with_weight) {
             ready.panic(endpoints, percent);
         }
-        ready.line.bits = bits::of(&ready.line.places, endpoints.len());
-        ready.ramps = Ramps::of(&ready.line, endpoints, group.slow_start_ms());
+        ready.line.index_bits(endpoints.len());
+        ready.others.iter_mut().for_each(|level| level.line.index_bits(endpoints.len()));
+        let others = ready.others.iter().map(|level| &level.line);
+        ready.ramps = Ramps::of(&ready.line, others, endpoints, group.slow_start_ms());
         ready
     }
 
@@ -82,9 +104,15 @@ impl Ready {
         let all = || with_weight().filter(|(_, endpoint)| endpoint.tier == tier);
         if is_below(percent, self.line.places.len(), all().count()) {
             self.panic = true;
+            self.others.clear();
             self.line.clear();
             all().for_each(|(place, endpoint)| self.line.push(place, endpoint));
         }
+    }
+
+    /// The line by zone; none: zones make no difference. Split when it is first asked for.
+    pub fn zones(&self, endpoints: &[Arc<Endpoint>]) -> Option<&Zones> {
+        self.zones.get_or_init(|| Zones::split(&self.line, endpoints)).as_ref()
     }
 
     /// The share of its weight that one on the line takes now, in thousandths. One that starts slowly is compared with the
@@ -98,21 +126,44 @@ impl Ready {
     }
 }
 
+/// More tiers are taken as one with the last of these.
+const TIERS: usize = 8;
+
+/// Those that there are, in order.
+fn tiers(endpoints: &[Arc<Endpoint>]) -> Vec<u32> {
+    let first = endpoints.first().map_or(0, |endpoint| endpoint.tier);
+    if endpoints.iter().all(|endpoint| endpoint.tier == first) {
+        return vec![first];
+    }
+    let mut tiers: Vec<u32> = endpoints.iter().map(|endpoint| endpoint.tier).collect();
+    tiers.sort_unstable();
+    tiers.dedup();
+    tiers.truncate(TIERS);
+    tiers
+}
+
 /// Are `some` of `all` less than `percent` of a hundred?
 fn is_below(percent: u32, some: usize, all: usize) -> bool {
     (some as u64) * 100 < u64::from(percent) * all as u64
 }
 
 impl Ramps {
-    fn of(line: &Line, endpoints: &[Arc<Endpoint>], window_ms: u64) -> Self {
+    fn of<'a>(
+        line: &Line,
+        others: impl Iterator<Item = &'a Line>,
+        endpoints: &[Arc<Endpoint>],
+        window_ms: u64,
+    ) -> Self {
         if window_ms == 0 {
             return Ramps::default();
         }
-        let on_line = line.places.iter().filter_map(|place| endpoints.get(*place as usize));
+        let since_ms = |place: &u32| Some(endpoints.get(*place as usize)?.live.healthy_since_ms());
         let (mut eldest_ms, mut youngest_ms) = (u64::MAX, 0);
-        for since_ms in on_line.map(|endpoint| endpoint.live.healthy_since_ms()) {
+        for since_ms in line.places.iter().filter_map(since_ms) {
             (eldest_ms, youngest_ms) = (since_ms.min(eldest_ms), since_ms.max(youngest_ms));
         }
+        let others = others.flat_map(|line| &line.places).filter_map(since_ms);
+        let youngest_ms = others.fold(youngest_ms, u64::max);
         Ramps { window_ms, eldest_ms, until_ms: youngest_ms.saturating_add(window_ms) }
     }
 }
