@@ -133,6 +133,12 @@ pub struct EndpointState {
     pub ramp: Option<u32>,
     /// Requests sent to it whose response has not ended.
     pub in_flight: u32,
+    /// Its failures of the last seconds that strategies count as in flight, each the less the longer ago it was; in tenths.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub failures: f32,
+    /// Moving average of the time to the head of its responses, in µs. 0: none came yet.
+    #[serde(default)]
+    pub latency_us: u32,
     /// What its source says about it.
     pub metadata: Metadata,
 }
@@ -237,8 +243,14 @@ fn endpoint(endpoint: &Endpoint, draining: bool, ramp: u32) -> EndpointState {
         ejected_until: ejected.and_then(at),
         ramp: (ramp < 1000).then_some(ramp / 10),
         in_flight: endpoint.in_flight(),
+        failures: (endpoint.live.load.failures(crate::base::time::process_ms()) * 10.0).round() / 10.0,
+        latency_us: endpoint.live.load.latency_us(),
         metadata: endpoint.metadata.clone(),
     }
+}
+
+fn is_none(failures: &f32) -> bool {
+    *failures == 0.0
 }
 
 /// A time of the process, as RFC 3339 has it. None: never.
