@@ -6,6 +6,7 @@ pub mod exchange;
 mod http1;
 mod http2;
 pub mod listener;
+mod middleware;
 pub mod response;
 pub mod upgrade;
 pub mod upstream;
@@ -16,6 +17,7 @@ use crate::http::error::Error;
 use crate::http::request::body::{Incoming, Upload};
 use crate::http::request::check::{check, ends_at_this_hop};
 use crate::http::request::{Head, Parts, Peer};
+use crate::snapshot::Snapshot;
 use decide::{Decided, decide};
 use exchange::Exchange;
 use http::StatusCode;
@@ -51,6 +53,21 @@ pub async fn handle(
     if snapshot.gateway.via.as_ref().is_some_and(|via| via.is_loop(&head.parts.headers)) {
         return response::from_error(exchange, Error::LoopDetected);
     }
+    if snapshot.middleware.is_empty() {
+        return carry(exchange, head, snapshot, body, stream).await;
+    }
+    // Aside, so that nobody else's request grows by it.
+    Box::pin(middleware::around(exchange, head, snapshot, body, stream)).await
+}
+
+/// Carries a request that nothing has stopped to where it is decided that it goes.
+async fn carry(
+    mut exchange: Box<Exchange>,
+    head: Arc<Head>,
+    snapshot: Arc<Snapshot>,
+    body: Incoming,
+    stream: Option<OnUpgrade>,
+) -> Response {
     let verdict = decide(&snapshot, &head, &mut *exchange);
     exchange.record.route = verdict.by;
     exchange.record.calls = verdict.calls;

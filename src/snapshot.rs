@@ -8,6 +8,7 @@ use crate::http::settings;
 use crate::policy::Scopes;
 use crate::service::Service;
 use crate::service::catalog::Catalog;
+use crate::service::middleware::Chain;
 use crate::service::route::Routes;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub telemetry: Arc<settings::Telemetry>,
     /// The services.
     pub catalog: Arc<Catalog>,
+    /// What happens to requests before anybody is asked where they go.
+    pub middleware: Arc<Chain>,
     /// In the config file's order; the first that fits is taken.
     pub routes: Routes,
     /// In file-name order; asked one after the other.

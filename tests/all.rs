@@ -20,6 +20,7 @@ mod key_exchange;
 mod jaeger;
 mod layers;
 mod lifecycle;
+mod middleware;
 mod paths;
 mod policy_commands;
 mod policy_directory;

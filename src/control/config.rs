@@ -10,6 +10,7 @@ use crate::discovery::{Lookup, SourceSettings};
 use crate::http::settings::{Gateway, Policies, Telemetry};
 use crate::http::tls::client::Connector;
 use crate::service::Settings;
+use crate::service::middleware::{self, Chain};
 use crate::service::route::{Match, RawMatch};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
@@ -38,6 +39,8 @@ pub struct Config {
     pub stores: BTreeMap<Arc<str>, store::Settings>,
     /// `[services.NAME]`.
     pub services: BTreeMap<Arc<str>, Declared>,
+    /// `[[middleware]]`, in file order.
+    pub middleware: Arc<Chain>,
     /// `[[routes]]`, in file order.
     pub routes: Vec<DeclaredRoute>,
 }
@@ -87,6 +90,8 @@ struct Written {
     stores: BTreeMap<Arc<str>, toml::Table>,
     #[serde(default)]
     services: BTreeMap<Arc<str>, Settings>,
+    #[serde(default)]
+    middleware: Vec<middleware::Written>,
     #[serde(default)]
     routes: Vec<WrittenRoute>,
 }
@@ -174,7 +179,7 @@ impl Config {
 fn parse(file: &Path, text: &str) -> Result<Config, String> {
     let written: Written = toml::from_str(text).map_err(|e| toml_problem(text, &e))?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let Written { gateway, policies, telemetry, sources, stores, services, routes } = written;
+    let Written { gateway, policies, telemetry, sources, stores, services, middleware, routes } = written;
     gateway.check().map_err(|e| format!("gateway.{e}"))?;
     telemetry.check().map_err(|e| format!("telemetry.{e}"))?;
     let source = |(name, table)| match SourceSettings::parse(table, folder) {
@@ -205,11 +210,13 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
         Ok(DeclaredRoute { name, matcher, service })
     };
     let routes = routes.into_iter().enumerate().map(route).collect::<Result<Vec<_>, String>>()?;
+    let middleware = Chain::check(middleware, folder).map_err(|problem| format!("middleware, {problem}"))?;
     // What stands in its files is a part of what is declared.
     let mut declared = text.to_owned();
     for connector in services.values().filter_map(|declared| declared.tls.as_ref()) {
         declared.push_str(&connector.digest);
     }
+    declared.push_str(&middleware.digest);
     let gateway = gateway.at(folder);
     let policies = policies.map(|policies| policies.at(folder, &gateway.state_directory)).transpose();
     let policies = policies.map_err(|problem| format!("policies: {problem}"))?;
@@ -225,6 +232,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
         sources,
         stores,
         services,
+        middleware: Arc::new(middleware),
         routes,
     })
 }

@@ -13,6 +13,8 @@ use tokio::time::{Instant, sleep_until};
 const CONFIRM_AFTER: Duration = Duration::from_secs(3);
 /// What was wrong with a configuration may lie in no file; then it is tried again after this time.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// Keys of kinds of middleware that name files.
+const MIDDLEWARE_FILES: [&str; 3] = ["file", "jwks_file", "ca"];
 /// From this many on, the loss of more than half is doubted.
 const MANY: usize = 4;
 
@@ -38,7 +40,8 @@ impl Files {
     /// Watches what `config` was read from.
     pub(super) fn new(config: &Config) -> Self {
         let connectors = config.services.values().filter_map(|declared| declared.tls.as_ref());
-        let files = connectors.flat_map(|connector| connector.files.clone()).chain([config.file.clone()]);
+        let files = connectors.flat_map(|connector| connector.files.clone()).chain(config.middleware.files.clone());
+        let files = files.chain([config.file.clone()]);
         Files {
             file: config.file.clone(),
             changes: watch::files(files),
@@ -145,9 +148,16 @@ fn named(file: &Path, text: &str) -> BTreeSet<PathBuf> {
     let of_tls: [&[&str]; 3] = [&["tls", "ca"], &["tls", "certificate", "chain"], &["tls", "certificate", "key"]];
     let of_services =
         services.into_iter().flatten().flat_map(|(_, service)| of_tls.iter().filter_map(|keys| path(service, keys)));
+    // Whatever the kind is called: `basic.file` and the like.
+    let of_kind = |(_, kind): (&String, &toml::Value)| {
+        MIDDLEWARE_FILES.iter().filter_map(|key| path(kind, &[key])).collect::<Vec<_>>()
+    };
+    let middleware = whole.get("middleware").and_then(|middleware| middleware.as_array());
+    let of_middleware =
+        middleware.into_iter().flatten().filter_map(toml::Value::as_table).flat_map(|one| one.iter().flat_map(of_kind));
     // The policies' directory is watched by itself once it is there.
     let directory = path(&whole, &["policies", "directory"]).filter(|directory| !directory.exists());
-    of_services.chain(directory).collect()
+    of_services.chain(of_middleware).chain(directory).collect()
 }
 
 /// A configuration that is not taken over yet, since it lacks much of what is in force.
@@ -190,6 +200,7 @@ fn lost(running: &Config, new: &Config) -> Option<String> {
         [
             ("sources", config.sources.keys().cloned().collect::<BTreeSet<_>>()),
             ("services", config.services.keys().cloned().collect()),
+            ("middleware", config.middleware.all.iter().map(|one| one.name.clone()).collect()),
             ("routes", config.routes.iter().map(|route| route.name.clone()).collect()),
         ]
     };

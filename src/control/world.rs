@@ -358,6 +358,7 @@ impl World {
             gateway: Arc::new(self.config.gateway.clone()),
             telemetry: Arc::new(self.config.telemetry.clone()),
             catalog: Arc::clone(&self.catalog),
+            middleware: Arc::clone(&self.config.middleware),
             routes: self.routes.clone(),
             policies: self.policies.clone(),
             stores: self.stores.clone(),

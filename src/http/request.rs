@@ -79,7 +79,7 @@ impl From<http::request::Parts> for Parts {
 }
 
 /// The head of one request. Policies, routes and the upstream see the same path and host through it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Head {
     /// As it came, in the one form that [`check::check`] gives it.
     pub parts: Parts,

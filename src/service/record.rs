@@ -28,6 +28,8 @@ pub struct Record {
     pub peer: Arc<Peer>,
     /// The request's head, once it was checked.
     pub head: Option<Arc<Head>>,
+    /// What the client was told that it is called; see `request_id`.
+    pub request_id: Option<Box<str>>,
     /// Name of the declared route, or of the policy, that took it.
     pub route: Option<Arc<str>>,
     /// The service that it went to.
@@ -71,6 +73,7 @@ impl Record {
             access_log,
             peer,
             head: None,
+            request_id: None,
             route: None,
             service: None,
             calls: SmallVec::new(),

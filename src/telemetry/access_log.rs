@@ -63,6 +63,8 @@ struct Entry<'a> {
     end: &'static str,
     trace_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
 }
 
@@ -101,6 +103,7 @@ impl<'a> Entry<'a> {
             duration_ms: took.as_micros() as f64 / 1000.0,
             end: record.end.name(),
             trace_id: format!("{:032x}", record.trace.trace_id),
+            request_id: record.request_id.as_deref().map(cut),
             user_agent: agent.map(safe::header),
         }
     }
@@ -134,6 +137,7 @@ impl<'a> Entry<'a> {
             ("decision", self.decision),
             ("reason", self.reason),
             ("trace", Some(&*self.trace_id)),
+            ("request_id", self.request_id),
             ("peer", peer.as_deref()),
             ("subject", self.tls_subject),
             ("agent", self.user_agent.as_deref()),

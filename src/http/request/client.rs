@@ -34,6 +34,16 @@ pub fn address(headers: &Fields, peer: &Peer, trusted: &[IpNet]) -> IpAddr {
     client
 }
 
+/// Did the client speak TLS, with the gateway or with the trusted proxy before it? Of several words the last one counts,
+/// which is the proxy's own.
+pub fn came_over_tls(headers: &Fields, peer: &Peer, peer_is_trusted: bool) -> bool {
+    let told = headers.all("x-forwarded-proto").next_back().filter(|_| peer_is_trusted);
+    match told.and_then(|line| line.rsplit(|byte| *byte == b',').next()) {
+        Some(scheme) => scheme.trim_ascii().eq_ignore_ascii_case(b"https"),
+        None => peer.tls,
+    }
+}
+
 /// An IP address, also with a port, in brackets or in quotes, as some proxies write it.
 fn read_address(text: &str) -> Option<IpAddr> {
     let text = inside(text, '"', '"').unwrap_or(text);

@@ -10,7 +10,7 @@ use crate::http::settings::Paths;
 use std::borrow::Cow;
 
 /// What a path is to policies, routes, match rules and the upstream, as far as that is not what was sent.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Path {
     /// What policies, routes and the upstream see.
     pub normal: Option<String>,

@@ -1,0 +1,125 @@
+//! What is declared as `[[middleware]]`, around a request: in file order before anybody is asked where it goes, and the
+//! other way round on its response, whoever made that.
+
+mod cors;
+mod redirect_https;
+mod request_id;
+
+use super::exchange::Exchange;
+use super::response::{self, Response};
+use crate::http::error::Error;
+use crate::http::request::Head;
+use crate::http::request::body::Incoming;
+use crate::service::decision::Answer;
+use crate::service::middleware::Kind;
+use crate::service::middleware::cors::Cors;
+use crate::snapshot::Snapshot;
+use http::HeaderValue;
+use hyper::upgrade::OnUpgrade;
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Why a request goes no further.
+enum Stop {
+    /// It is answered with this.
+    Answer(Box<Answer>),
+    /// It is refused. With what the client is asked for (RFC 9110 §11.6.1), where it is asked for something.
+    Refuse(Error, Option<String>),
+}
+
+/// What is done to the response.
+enum After {
+    /// The client is told the request's id.
+    RequestId { header: String, id: Box<str> },
+    /// The page is told what it may do. `allowed`: the origin that may.
+    Cors { cors: Arc<Cors>, allowed: Option<Box<str>>, preflight: bool },
+}
+
+/// One request on its way through.
+struct Passing<'a> {
+    exchange: &'a mut Exchange,
+    head: Arc<Head>,
+    after: &'a mut SmallVec<[After; 2]>,
+}
+
+/// Carries a request through all that fits it, to its endpoint if nothing stops it, and its response back.
+pub(super) async fn around(
+    mut exchange: Box<Exchange>,
+    head: Arc<Head>,
+    snapshot: Arc<Snapshot>,
+    body: Incoming,
+    stream: Option<OnUpgrade>,
+) -> Response {
+    let mut after = SmallVec::new();
+    let passed = before(&mut exchange, head, &snapshot, &mut after).await;
+    let mut response = match passed {
+        Ok(head) => super::carry(exchange, head, snapshot, body, stream).await,
+        Err(Stop::Answer(answer)) => response::from_policy(exchange, *answer),
+        Err(Stop::Refuse(error, asks)) => {
+            let mut response = response::from_error(exchange, error);
+            if let Some(asks) = asks {
+                response.headers.append("www-authenticate", asks.as_bytes());
+            }
+            response
+        }
+    };
+    for after in after.into_iter().rev() {
+        response = after.apply(response);
+    }
+    response
+}
+
+/// The head as it goes on.
+///
+/// # Errors
+/// It does not.
+async fn before(
+    exchange: &mut Exchange,
+    head: Arc<Head>,
+    snapshot: &Snapshot,
+    after: &mut SmallVec<[After; 2]>,
+) -> Result<Arc<Head>, Stop> {
+    let chain = &snapshot.middleware;
+    let mut passing = Passing { exchange, head, after };
+    if !chain.facts.is_empty() && passing.head.parts.headers.iter().any(|(name, _)| chain.is_fact(name)) {
+        passing.edit(|head| head.parts.headers.retain(|name| !chain.is_fact(name)));
+    }
+    for middleware in &chain.all {
+        if !middleware.matcher.fits(&passing.head) {
+            continue;
+        }
+        match &middleware.kind {
+            Kind::RequestId(settings) => request_id::before(settings, &mut passing),
+            Kind::RedirectHttps(settings) => redirect_https::before(*settings, &passing)?,
+            Kind::Cors(cors) => cors::before(cors, &mut passing)?,
+        }
+    }
+    Ok(passing.head)
+}
+
+impl Passing<'_> {
+    /// Changes the head for whoever comes next; nobody has seen it yet but those here.
+    fn edit(&mut self, change: impl FnOnce(&mut Head)) {
+        // Given back at once, so that it is not copied.
+        self.exchange.record.head = None;
+        change(Arc::make_mut(&mut self.head));
+        self.exchange.record.head = Some(Arc::clone(&self.head));
+    }
+}
+
+impl After {
+    fn apply(self, mut response: Response) -> Response {
+        match self {
+            After::RequestId { header, id } => response.headers.set(&header, id.as_bytes()),
+            After::Cors { cors, allowed, preflight } => {
+                cors.answer(&mut response.headers, allowed.as_deref(), preflight);
+            }
+        }
+        response
+    }
+}
+
+/// A value that the gateway made, where it can stand in a header.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}

@@ -1,0 +1,137 @@
+//! Middleware, `[[middleware]]`: what happens to requests on their way, and to their responses, before anybody is asked
+//! where they go. Each table says which requests it fits, as `[[routes]]` do, and has one kind, in a file of its own.
+
+pub mod cors;
+pub mod redirect_https;
+pub mod request_id;
+
+use super::route::{Match, RawMatch};
+use cors::Cors;
+use redirect_https::RedirectHttps;
+use request_id::RequestId;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The most tables: each of them is looked at for each request.
+const MOST: usize = 200;
+
+/// A table of `[[middleware]]` as it is written; it has exactly one of the kinds.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Written {
+    /// For people; none: the kind, and what it matches.
+    name: Option<String>,
+    /// Which requests it fits; default: every one.
+    #[serde(rename = "match", default)]
+    rule: RawMatch,
+    request_id: Option<RequestId>,
+    redirect_https: Option<RedirectHttps>,
+    cors: Option<cors::Settings>,
+}
+
+/// What is done.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// Each request has an id.
+    RequestId(Arc<RequestId>),
+    /// Who comes without TLS is sent to where there is TLS.
+    RedirectHttps(RedirectHttps),
+    /// Pages of other origins may read responses.
+    Cors(Arc<Cors>),
+}
+
+/// One table that was checked.
+#[derive(Debug, Clone)]
+pub struct Middleware {
+    /// For people.
+    pub name: Arc<str>,
+    /// Which requests it fits.
+    pub matcher: Match,
+    /// What is done to them.
+    pub kind: Kind,
+}
+
+/// All of it, in the order of the file.
+#[derive(Debug, Clone, Default)]
+pub struct Chain {
+    /// One after the other.
+    pub all: Vec<Middleware>,
+    /// Headers in which the gateway tells endpoints what it has verified: no client's request keeps them, whichever
+    /// middleware fits it. In lower case, with dashes for underscores.
+    pub facts: Vec<String>,
+    /// All that was read beside the configuration itself.
+    pub files: Vec<PathBuf>,
+    /// Of what stood in them.
+    pub digest: String,
+}
+
+/// What is read beside the configuration while it is checked.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// Each file.
+    pub files: Vec<PathBuf>,
+    /// Digests of what stood in them.
+    pub digest: String,
+}
+
+impl Chain {
+    /// Checks all tables, and reads the files that they name, which are relative to `folder`.
+    ///
+    /// # Errors
+    /// The first that is wrong: its number and key, and what to do.
+    pub fn check(written: Vec<Written>, folder: &Path) -> Result<Self, String> {
+        if written.len() > MOST {
+            return Err(format!("there are {} tables, and {MOST} are the most", written.len()));
+        }
+        let mut chain = Chain::default();
+        let mut read = Read::default();
+        for (index, written) in written.into_iter().enumerate() {
+            let middleware = written.check(folder, &mut read, &mut chain.facts);
+            chain.all.push(middleware.map_err(|problem| format!("number {}: {problem}", index + 1))?);
+        }
+        (chain.files, chain.digest) = (read.files, read.digest);
+        Ok(chain)
+    }
+
+    /// There is nothing to do for any request.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// A client's header of this name would pass for the gateway's own word.
+    pub fn is_fact(&self, name: &[u8]) -> bool {
+        let same = |(fact, byte): (u8, &u8)| fact == *byte || (fact, *byte) == (b'-', b'_');
+        self.facts.iter().any(|fact| fact.len() == name.len() && fact.bytes().zip(name).all(same))
+    }
+}
+
+impl Written {
+    fn check(self, folder: &Path, _read: &mut Read, _facts: &mut Vec<String>) -> Result<Middleware, String> {
+        let _ = folder;
+        let matcher = self.rule.check().map_err(|problem| format!("match.{problem}"))?;
+        let mut kinds: Vec<(&str, Kind)> = Vec::new();
+        if let Some(settings) = self.request_id {
+            settings.check().map_err(|problem| format!("request_id.{problem}"))?;
+            kinds.push(("request_id", Kind::RequestId(Arc::new(settings))));
+        }
+        if let Some(settings) = self.redirect_https {
+            kinds.push(("redirect_https", Kind::RedirectHttps(settings)));
+        }
+        if let Some(settings) = self.cors {
+            let cors = settings.check().map_err(|problem| format!("cors.{problem}"))?;
+            kinds.push(("cors", Kind::Cors(Arc::new(cors))));
+        }
+        let many = kinds.len();
+        let (Some((kind_name, kind)), 1) = (kinds.pop(), many) else {
+            return Err(format!(
+                "it has {many} kinds and needs exactly one, like `cors = {{ … }}`; write a table for each"
+            ));
+        };
+        let name = self.name.unwrap_or_else(|| format!("{kind_name} {}", matcher.label()));
+        Ok(Middleware { name: name.into(), matcher, kind })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,3 @@
+//! `[[middleware]]` before a real gateway's endpoints, each kind in a file of its own.
+
+mod edges;
