@@ -8,7 +8,6 @@ pub mod decision;
 mod endpoint;
 pub mod endpoints;
 pub mod health;
-mod health;
 pub mod middleware;
 pub mod plan;
 pub mod pool;

@@ -1,3 +1,5 @@
 //! `[[middleware]]` before a real gateway's endpoints, each kind in a file of its own.
 
+mod auth;
 mod edges;
+mod jwt;

@@ -15,6 +15,10 @@ pub enum Error {
     MethodRefused,
     /// The request has come by here too often.
     LoopDetected,
+    /// Nothing proves who the client is.
+    Unauthenticated,
+    /// Who the client is cannot be found out now.
+    AuthUnavailable,
     /// No policy and no route took the request.
     NoRoute,
     /// A policy faulted or could not be asked, and says `unavailable`.
@@ -45,8 +49,11 @@ impl Error {
             Error::PlainHttp => StatusCode::BAD_REQUEST,
             Error::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Error::LoopDetected => StatusCode::LOOP_DETECTED,
+            Error::Unauthenticated => StatusCode::UNAUTHORIZED,
             Error::NoRoute => StatusCode::NOT_FOUND,
-            Error::PolicyUnavailable | Error::NoEndpoint | Error::Breaker => StatusCode::SERVICE_UNAVAILABLE,
+            Error::AuthUnavailable | Error::PolicyUnavailable | Error::NoEndpoint | Error::Breaker => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Error::ConnectFailed | Error::UpstreamReset | Error::UpstreamCancelled | Error::UpstreamProtocol => {
                 StatusCode::BAD_GATEWAY
             }
@@ -61,6 +68,8 @@ impl Error {
             Error::PlainHttp => "plain_http",
             Error::MethodRefused => "method_refused",
             Error::LoopDetected => "loop_detected",
+            Error::Unauthenticated => "unauthenticated",
+            Error::AuthUnavailable => "auth_unavailable",
             Error::NoRoute => "no_route",
             Error::PolicyUnavailable => "policy_unavailable",
             Error::NoEndpoint => "no_endpoint",
@@ -83,6 +92,8 @@ impl Error {
             Error::LoopDetected => {
                 "The request has come by this gateway too often: an endpoint of the service leads back to it."
             }
+            Error::Unauthenticated => "The request lacks valid credentials.",
+            Error::AuthUnavailable => "Who sent the request cannot be found out now; try again soon.",
             Error::NoRoute => "No route leads from this host and path to a service.",
             Error::PolicyUnavailable => "The routing policy for this request is failing; try again soon.",
             Error::NoEndpoint => "The service has no endpoint that could answer now; try again soon.",

@@ -61,9 +61,13 @@ fn status(error: Error) -> u16 {
         Error::NoRoute | Error::MethodRefused => 12,    // UNIMPLEMENTED
         Error::Malformed(Malformed::BodyTooLarge) => 8, // RESOURCE_EXHAUSTED
         Error::Malformed(_) | Error::PlainHttp | Error::LoopDetected | Error::UpstreamProtocol => 13, // INTERNAL
-        Error::PolicyUnavailable | Error::NoEndpoint | Error::Breaker | Error::ConnectFailed | Error::UpstreamReset => {
-            14
-        } // UNAVAILABLE
+        Error::Unauthenticated => 16,                   // UNAUTHENTICATED
+        Error::AuthUnavailable
+        | Error::PolicyUnavailable
+        | Error::NoEndpoint
+        | Error::Breaker
+        | Error::ConnectFailed
+        | Error::UpstreamReset => 14, // UNAVAILABLE
     }
 }
 
@@ -158,6 +162,8 @@ mod tests {
             Error::PlainHttp,
             Error::MethodRefused,
             Error::LoopDetected,
+            Error::Unauthenticated,
+            Error::AuthUnavailable,
             Error::NoRoute,
             Error::PolicyUnavailable,
             Error::NoEndpoint,

@@ -93,6 +93,8 @@ pub struct Head {
     pub upgrade: Option<HeaderValue>,
     /// It asked so in HTTP/2's way (RFC 8441), so it is answered with 200.
     pub extended_connect: bool,
+    /// What a token said of who asks, once it was verified.
+    pub claims: Option<Arc<serde_json::Map<String, serde_json::Value>>>,
     /// How its path is read.
     pub paths: Paths,
     /// The path as it was read; the kind of what is wrong with it.
@@ -116,7 +118,18 @@ impl Head {
         let extended_connect = parts.version == Version::HTTP_2 && upgrade.is_some();
         let peer_is_trusted = client::is_trusted(trusted_proxies, peer.ip);
         let client = client::address(&parts.headers, &peer, trusted_proxies);
-        Arc::new(Head { parts, peer, peer_is_trusted, client, upgrade, extended_connect, paths, path, host })
+        Arc::new(Head {
+            parts,
+            peer,
+            peer_is_trusted,
+            client,
+            upgrade,
+            extended_connect,
+            claims: None,
+            paths,
+            path,
+            host,
+        })
     }
 
     /// Is its path one that must not be forwarded?

@@ -1,6 +1,7 @@
 //! What is declared as `[[middleware]]`, around a request: in file order before anybody is asked where it goes, and the
 //! other way round on its response, whoever made that.
 
+mod auth;
 mod cors;
 mod redirect_https;
 mod request_id;
@@ -92,6 +93,9 @@ async fn before(
             Kind::RequestId(settings) => request_id::before(settings, &mut passing),
             Kind::RedirectHttps(settings) => redirect_https::before(*settings, &passing)?,
             Kind::Cors(cors) => cors::before(cors, &mut passing)?,
+            Kind::Basic(basic) => auth::basic(basic, &mut passing).await?,
+            Kind::ApiKey(api_key) => auth::api_key(api_key, &mut passing)?,
+            Kind::Jwt(jwt) => auth::jwt(jwt, &mut passing)?,
         }
     }
     Ok(passing.head)

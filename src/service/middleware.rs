@@ -1,12 +1,19 @@
 //! Middleware, `[[middleware]]`: what happens to requests on their way, and to their responses, before anybody is asked
 //! where they go. Each table says which requests it fits, as `[[routes]]` do, and has one kind, in a file of its own.
 
+pub mod api_key;
+pub mod basic;
 pub mod cors;
+pub mod jwt;
 pub mod redirect_https;
 pub mod request_id;
 
 use super::route::{Match, RawMatch};
+use crate::base::{digest, files};
+use api_key::ApiKey;
+use basic::Basic;
 use cors::Cors;
+use jwt::Jwt;
 use redirect_https::RedirectHttps;
 use request_id::RequestId;
 use serde::Deserialize;
@@ -28,6 +35,9 @@ pub struct Written {
     request_id: Option<RequestId>,
     redirect_https: Option<RedirectHttps>,
     cors: Option<cors::Settings>,
+    basic: Option<basic::Settings>,
+    api_key: Option<api_key::Settings>,
+    jwt: Option<jwt::Settings>,
 }
 
 /// What is done.
@@ -39,6 +49,12 @@ pub enum Kind {
     RedirectHttps(RedirectHttps),
     /// Pages of other origins may read responses.
     Cors(Arc<Cors>),
+    /// Name and password.
+    Basic(Arc<Basic>),
+    /// A key.
+    ApiKey(Arc<ApiKey>),
+    /// A token.
+    Jwt(Arc<Jwt>),
 }
 
 /// One table that was checked.
@@ -106,9 +122,19 @@ impl Chain {
     }
 }
 
+impl Read {
+    /// The text of a file that `key` names.
+    fn text(&mut self, key: &str, file: PathBuf, most: u64) -> Result<String, String> {
+        let read = files::read_text(&file, most);
+        let text = read.map_err(|error| format!("{key} {}: cannot be read: {error}", file.display()))?;
+        self.digest.push_str(&digest::short(text.as_bytes()));
+        self.files.push(file);
+        Ok(text)
+    }
+}
+
 impl Written {
-    fn check(self, folder: &Path, _read: &mut Read, _facts: &mut Vec<String>) -> Result<Middleware, String> {
-        let _ = folder;
+    fn check(self, folder: &Path, read: &mut Read, facts: &mut Vec<String>) -> Result<Middleware, String> {
         let matcher = self.rule.check().map_err(|problem| format!("match.{problem}"))?;
         let mut kinds: Vec<(&str, Kind)> = Vec::new();
         if let Some(settings) = self.request_id {
@@ -121,6 +147,21 @@ impl Written {
         if let Some(settings) = self.cors {
             let cors = settings.check().map_err(|problem| format!("cors.{problem}"))?;
             kinds.push(("cors", Kind::Cors(Arc::new(cors))));
+        }
+        if let Some(settings) = self.basic {
+            let basic = settings.check(folder, read).map_err(|problem| format!("basic.{problem}"))?;
+            facts.push(basic.header.replace('_', "-"));
+            kinds.push(("basic", Kind::Basic(Arc::new(basic))));
+        }
+        if let Some(settings) = self.api_key {
+            let api_key = settings.check(folder, read).map_err(|problem| format!("api_key.{problem}"))?;
+            facts.push(api_key.subject.replace('_', "-"));
+            kinds.push(("api_key", Kind::ApiKey(Arc::new(api_key))));
+        }
+        if let Some(settings) = self.jwt {
+            let jwt = settings.check(folder, read).map_err(|problem| format!("jwt.{problem}"))?;
+            facts.extend(jwt.headers.iter().map(|(header, _)| header.replace('_', "-")));
+            kinds.push(("jwt", Kind::Jwt(Arc::new(jwt))));
         }
         let many = kinds.len();
         let (Some((kind_name, kind)), 1) = (kinds.pop(), many) else {

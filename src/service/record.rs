@@ -30,6 +30,8 @@ pub struct Record {
     pub head: Option<Arc<Head>>,
     /// What the client was told that it is called; see `request_id`.
     pub request_id: Option<Box<str>>,
+    /// Who the client has proved to be, as far as a middleware asked.
+    pub user: Option<Arc<str>>,
     /// Name of the declared route, or of the policy, that took it.
     pub route: Option<Arc<str>>,
     /// The service that it went to.
@@ -74,6 +76,7 @@ impl Record {
             peer,
             head: None,
             request_id: None,
+            user: None,
             route: None,
             service: None,
             calls: SmallVec::new(),

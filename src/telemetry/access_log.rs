@@ -64,6 +64,9 @@ struct Entry<'a> {
     trace_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
+    /// Who it proved to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<String>,
 }
@@ -103,6 +106,7 @@ impl<'a> Entry<'a> {
             duration_ms: took.as_micros() as f64 / 1000.0,
             end: record.end.name(),
             trace_id: format!("{:032x}", record.trace.trace_id),
+            user: record.user.as_deref().map(cut),
             request_id: record.request_id.as_deref().map(cut),
             user_agent: agent.map(safe::header),
         }
@@ -138,6 +142,7 @@ impl<'a> Entry<'a> {
             ("reason", self.reason),
             ("trace", Some(&*self.trace_id)),
             ("request_id", self.request_id),
+            ("user", self.user),
             ("peer", peer.as_deref()),
             ("subject", self.tls_subject),
             ("agent", self.user_agent.as_deref()),

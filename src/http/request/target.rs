@@ -50,6 +50,28 @@ impl Target {
         self.mark.map(|mark| &self.text[mark + 1..])
     }
 
+    /// The first query parameter of this name, decoded (the URL standard's `application/x-www-form-urlencoded`).
+    pub fn parameter(&self, name: &str) -> Option<String> {
+        let mut parameters = form_urlencoded::parse(self.query()?.as_bytes());
+        parameters.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
+    }
+
+    /// Takes all query parameters of this name away; the others stay as they were sent.
+    pub fn remove_parameter(&mut self, name: &str) {
+        let Some(query) = self.query() else { return };
+        let is = |pair: &str| form_urlencoded::parse(pair.as_bytes()).any(|(key, _)| key == name);
+        if !query.split('&').any(is) {
+            return;
+        }
+        let left: Vec<&str> = query.split('&').filter(|pair| !is(pair)).collect();
+        let path = self.path();
+        let (text, mark) = match left.is_empty() {
+            true => (path.to_owned(), None),
+            false => (format!("{path}?{}", left.join("&")), Some(path.len())),
+        };
+        (self.text, self.mark) = (text.into(), mark);
+    }
+
     /// What stands between the scheme and the path.
     pub fn authority(&self) -> Option<&str> {
         self.authority.as_deref()
@@ -59,6 +81,22 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_parameter_is_taken_away_however_it_is_written() {
+        for (sent, left) in [
+            ("/a?key=1", "/a"),
+            ("/a?x=%2F&k%65y=1&y&key&key=2", "/a?x=%2F&y"),
+            ("/a?keys=1&x=key", "/a?keys=1&x=key"),
+            ("/a?", "/a?"),
+            ("/a", "/a"),
+        ] {
+            let mut target = Target::read(sent.as_bytes()).unwrap();
+            target.remove_parameter("key");
+            assert_eq!(target, Target::read(left.as_bytes()).unwrap(), "{sent}");
+            assert_eq!(target.parameter("key"), None);
+        }
+    }
 
     #[test]
     fn every_form_is_taken_apart() {

@@ -1,7 +1,7 @@
 //! `request.inputs`: several of a request's facts in one call. A policy asks for the same ones each time, so what it asks
 //! for is read once.
 
-use super::request::{joined, parameter};
+use super::request::{claim, joined, parameter};
 use crate::http::headers::cookie;
 use crate::http::request::Head;
 use http::HeaderName;
@@ -35,6 +35,7 @@ enum Input {
     Header(Option<HeaderName>),
     Cookie(String),
     Parameter(String),
+    Claim(String),
 }
 
 impl Input {
@@ -44,6 +45,7 @@ impl Input {
             return match kind {
                 "header" => Some(Input::Header(name.parse().ok())),
                 "cookie" => Some(Input::Cookie(name.to_owned())),
+                "claim" => Some(Input::Claim(name.to_owned())),
                 "parameter" => Some(Input::Parameter(name.to_owned())),
                 _ => None,
             };
@@ -71,6 +73,7 @@ impl Input {
             Input::TlsSubject => head.peer.tls_subject.as_deref().map(Cow::from),
             Input::Header(name) => joined(&head.parts.headers, name.as_ref()?.as_str()),
             Input::Cookie(name) => cookie(&head.parts.headers, name).map(Cow::from),
+            Input::Claim(name) => claim(head, name).map(Cow::from),
             Input::Parameter(name) => parameter(head.query()?, name).map(Cow::from),
         }
     }
@@ -134,7 +137,10 @@ mod tests {
         }
         let (parts, ()) = request.header("cookie", "theme=dark; sid=\"7\"").body(()).unwrap().into_parts();
         let peer = Peer::over_tls(([203, 0, 113, 7], 4711).into(), Some("CN=ada".into()));
-        Inputs::default().read(names.to_owned(), &Head::new(parts, peer, &[]))
+        let mut head = Head::new(parts, peer, &[]);
+        let claims = serde_json::json!({ "sub": "ada", "roles": ["a", 1], "note": "x\n=gold" });
+        std::sync::Arc::get_mut(&mut head).unwrap().claims = claims.as_object().cloned().map(std::sync::Arc::new);
+        Inputs::default().read(names.to_owned(), &head)
     }
 
     #[test]
@@ -156,6 +162,10 @@ mod tests {
             ("parameter user", "=a b"),
             ("parameter none", "="),
             ("parameter nobody", ""),
+            ("claim sub", "=\"ada\""),
+            ("claim roles", "=[\"a\",1]"),
+            ("claim note", "=\"x\\n=gold\""),
+            ("claim nobody", ""),
         ];
         for (name, expected) in cases {
             assert_eq!(read(name).as_deref(), Ok(expected), "{name}");

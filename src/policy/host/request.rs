@@ -2,6 +2,7 @@
 
 use crate::http::fields::Fields;
 use crate::http::headers::cookie;
+use crate::http::request::Head;
 use crate::policy::bindings::wayside::policy::request::Host;
 use crate::policy::context::Context;
 use std::borrow::Cow;
@@ -68,6 +69,10 @@ impl Host for Context {
         self.question("request.tls-subject")?.head.peer.tls_subject.as_deref().map(str::to_owned)
     }
 
+    fn claim(&mut self, name: String) -> Option<String> {
+        claim(&self.question("request.claim")?.head, &name)
+    }
+
     fn inputs(&mut self, names: String) -> String {
         let Context { question: Some(question), inputs, .. } = self else {
             self.deciding("request.inputs");
@@ -92,6 +97,11 @@ pub(super) fn joined<'a>(headers: &'a Fields, name: &str) -> Option<Cow<'a, str>
         text.push_str(&String::from_utf8_lossy(line));
     }
     Some(text.into())
+}
+
+/// A verified claim as JSON.
+pub(super) fn claim(head: &Head, name: &str) -> Option<String> {
+    head.claims.as_ref()?.get(name).map(serde_json::Value::to_string)
 }
 
 /// The first query parameter of this name, decoded (the URL standard's `application/x-www-form-urlencoded`).
