@@ -1,5 +1,6 @@
 //! The wire: what clients and endpoints send, checked once, and what the gateway says itself.
 
+pub mod coding;
 pub mod downstream;
 pub mod error;
 pub mod fields;

@@ -1,5 +1,6 @@
 //! `[[middleware]]` before a real gateway's endpoints, each kind in a file of its own.
 
 mod auth;
+mod compress;
 mod edges;
 mod jwt;

@@ -2,17 +2,20 @@
 //! other way round on its response, whoever made that.
 
 mod auth;
+mod compress;
 mod cors;
 mod redirect_https;
 mod request_id;
 
 use super::exchange::Exchange;
 use super::response::{self, Response};
+use crate::http::coding::Coding;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::http::request::body::Incoming;
 use crate::service::decision::Answer;
 use crate::service::middleware::Kind;
+use crate::service::middleware::compress::Compress;
 use crate::service::middleware::cors::Cors;
 use crate::snapshot::Snapshot;
 use http::HeaderValue;
@@ -34,6 +37,8 @@ enum After {
     RequestId { header: String, id: Box<str> },
     /// The page is told what it may do. `allowed`: the origin that may.
     Cors { cors: Arc<Cors>, allowed: Option<Box<str>>, preflight: bool },
+    /// It is coded, if it may be, for a client that takes this.
+    Compress { compress: Arc<Compress>, coding: Option<Coding>, head_only: bool },
 }
 
 /// One request on its way through.
@@ -95,6 +100,7 @@ async fn before(
             Kind::Cors(cors) => cors::before(cors, &mut passing)?,
             Kind::Basic(basic) => auth::basic(basic, &mut passing).await?,
             Kind::ApiKey(api_key) => auth::api_key(api_key, &mut passing)?,
+            Kind::Compress(compress) => compress::before(compress, &mut passing),
             Kind::Jwt(jwt) => auth::jwt(jwt, &mut passing)?,
         }
     }
@@ -115,6 +121,9 @@ impl After {
     fn apply(self, mut response: Response) -> Response {
         match self {
             After::RequestId { header, id } => response.headers.set(&header, id.as_bytes()),
+            After::Compress { compress, coding, head_only } => {
+                compress::after(&compress, coding, head_only, &mut response);
+            }
             After::Cors { cors, allowed, preflight } => {
                 cors.answer(&mut response.headers, allowed.as_deref(), preflight);
             }

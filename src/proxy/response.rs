@@ -1,6 +1,7 @@
 //! What goes back to the client: an upstream's response, a policy's answer, or the gateway's own.
 
 use crate::base::time::Alarm;
+use crate::http::coding::{Coder, Coding};
 use crate::http::error::Error;
 use crate::http::fields::Fields;
 use crate::http::grpc;
@@ -23,6 +24,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+/// A coded body goes out in pieces of about so many bytes.
+const PIECE: usize = 16 << 10;
+
 /// A response to the client.
 #[derive(Debug)]
 pub struct Response {
@@ -40,6 +44,19 @@ pub struct Body {
     content: Content,
     /// None: it goes on as a tunnel.
     exchange: Option<Box<Exchange>>,
+    /// What codes it on its way; none: it goes out as it is.
+    coded: Option<Box<Coded>>,
+}
+
+/// A body that is coded on its way.
+#[derive(Debug)]
+struct Coded {
+    coder: Coder,
+    /// Bytes that went out.
+    bytes: u64,
+    /// What comes after the last piece.
+    last: Option<Frame<Bytes>>,
+    finished: bool,
 }
 
 #[derive(Debug)]
@@ -71,6 +88,9 @@ pub enum Broken {
     /// The exchange's time is over.
     #[error("the request took longer than it may")]
     TimedOut,
+    /// It could not be coded.
+    #[error("the response could not be coded")]
+    Coding(#[source] std::io::Error),
 }
 
 /// An upstream's response on its way to the client.
@@ -99,7 +119,7 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
             alarm: Alarm::default(),
         }))
     };
-    Response { status, headers, body: Body { content, exchange: Some(exchange) } }
+    Response { status, headers, body: Body { content, exchange: Some(exchange), coded: None } }
 }
 
 /// What gateways tell each other of retries is none of a stranger's business.
@@ -142,7 +162,7 @@ pub fn switching(
         }
     }
     exchange.record.status = status.as_u16();
-    let response = Response { status, headers, body: Body { content: Content::Empty, exchange: None } };
+    let response = Response { status, headers, body: Body { content: Content::Empty, exchange: None, coded: None } };
     let in_flight = arrived.in_flight;
     (response, Tunnel { exchange, in_flight, endpoint, gateway: Arc::clone(gateway) })
 }
@@ -210,7 +230,7 @@ fn full(mut exchange: Box<Exchange>, body: Bytes) -> Body {
         exchange.record.end = End::Complete;
     }
     let content = if body.is_empty() { Content::Empty } else { Content::Full(body) };
-    Body { content, exchange: Some(exchange) }
+    Body { content, exchange: Some(exchange), coded: None }
 }
 
 impl http_body::Body for Body {
@@ -218,6 +238,90 @@ impl http_body::Body for Body {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.coded.take() {
+            None => self.poll_plain(cx),
+            Some(mut coded) => {
+                let polled = self.poll_coded(&mut coded, cx);
+                self.coded = Some(coded);
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.coded {
+            Some(coded) => coded.finished && coded.last.is_none(),
+            None => self.has_ended(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.coded, &self.content) {
+            (Some(_), _) => SizeHint::default(),
+            (None, Content::Empty) => SizeHint::with_exact(0),
+            (None, Content::Full(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            (None, Content::Upstream(upstream)) => upstream.download.size_hint(),
+        }
+    }
+}
+
+impl Body {
+    /// It goes out in this coding from now on.
+    pub fn code(&mut self, coding: Coding) {
+        self.coded = Some(Box::new(Coded { coder: Coder::new(coding), bytes: 0, last: None, finished: false }));
+    }
+
+    /// The next piece in its coding. Whatever is there when nothing more comes is let out, so that streams flow.
+    fn poll_coded(&mut self, coded: &mut Coded, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if coded.finished {
+            return Poll::Ready(coded.last.take().map(Ok));
+        }
+        let mut out = Vec::new();
+        while out.len() < PIECE && !coded.finished {
+            let done = match self.poll_plain(cx) {
+                Poll::Pending => {
+                    if let Err(error) = coded.coder.flush(&mut out) {
+                        return Poll::Ready(Some(Err(Broken::Coding(error))));
+                    }
+                    break;
+                }
+                Poll::Ready(Some(Err(broken))) => return Poll::Ready(Some(Err(broken))),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => coded.coder.encode(&data, &mut out).map(|()| self.has_ended()),
+                    Err(frame) => {
+                        coded.last = Some(frame);
+                        Ok(true)
+                    }
+                },
+                Poll::Ready(None) => Ok(true),
+            };
+            let finished = done.and_then(|done| {
+                coded.finished = done;
+                if done { coded.coder.finish(&mut out) } else { Ok(()) }
+            });
+            if let Err(error) = finished {
+                return Poll::Ready(Some(Err(Broken::Coding(error))));
+            }
+        }
+        if out.is_empty() {
+            return if coded.finished { Poll::Ready(coded.last.take().map(Ok)) } else { Poll::Pending };
+        }
+        coded.bytes += out.len() as u64;
+        if let Some(exchange) = &mut self.exchange {
+            exchange.record.response_bytes = coded.bytes;
+        }
+        Poll::Ready(Some(Ok(Frame::data(out.into()))))
+    }
+
+    fn has_ended(&self) -> bool {
+        match &self.content {
+            Content::Empty => true,
+            Content::Full(_) => false,
+            Content::Upstream(upstream) => http_body::Body::is_end_stream(&upstream.download),
+        }
+    }
+
+    fn poll_plain(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
         let Some(exchange) = &mut this.exchange else { return Poll::Ready(None) };
         match &mut this.content {
@@ -229,7 +333,7 @@ impl http_body::Body for Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Content::Upstream(upstream) => {
-                let Poll::Ready(frame) = Pin::new(&mut upstream.download).poll_frame(cx) else {
+                let Poll::Ready(frame) = http_body::Body::poll_frame(Pin::new(&mut upstream.download), cx) else {
                     return upstream.out_of_time(cx, exchange);
                 };
                 upstream.limit.came();
@@ -262,22 +366,6 @@ impl http_body::Body for Body {
                 }
                 Poll::Ready(frame)
             }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Empty => true,
-            Content::Full(_) => false,
-            Content::Upstream(upstream) => upstream.download.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Empty => SizeHint::with_exact(0),
-            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Upstream(upstream) => upstream.download.size_hint(),
         }
     }
 }

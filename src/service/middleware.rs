@@ -3,6 +3,7 @@
 
 pub mod api_key;
 pub mod basic;
+pub mod compress;
 pub mod cors;
 pub mod jwt;
 pub mod redirect_https;
@@ -12,6 +13,7 @@ use super::route::{Match, RawMatch};
 use crate::base::{digest, files};
 use api_key::ApiKey;
 use basic::Basic;
+use compress::Compress;
 use cors::Cors;
 use jwt::Jwt;
 use redirect_https::RedirectHttps;
@@ -38,6 +40,7 @@ pub struct Written {
     basic: Option<basic::Settings>,
     api_key: Option<api_key::Settings>,
     jwt: Option<jwt::Settings>,
+    compress: Option<Compress>,
 }
 
 /// What is done.
@@ -55,6 +58,8 @@ pub enum Kind {
     ApiKey(Arc<ApiKey>),
     /// A token.
     Jwt(Arc<Jwt>),
+    /// Responses are coded.
+    Compress(Arc<Compress>),
 }
 
 /// One table that was checked.
@@ -162,6 +167,10 @@ impl Written {
             let jwt = settings.check(folder, read).map_err(|problem| format!("jwt.{problem}"))?;
             facts.extend(jwt.headers.iter().map(|(header, _)| header.replace('_', "-")));
             kinds.push(("jwt", Kind::Jwt(Arc::new(jwt))));
+        }
+        if let Some(settings) = self.compress {
+            settings.check().map_err(|problem| format!("compress.{problem}"))?;
+            kinds.push(("compress", Kind::Compress(Arc::new(settings))));
         }
         let many = kinds.len();
         let (Some((kind_name, kind)), 1) = (kinds.pop(), many) else {
