@@ -261,7 +261,10 @@ impl Control {
         let kept = new.keep_until_restart(&self.world.config);
         let built = self.sources.build(&new)?;
         self.policies.switch(&new)?;
-        self.world.stores = self.policies.engine.as_ref().map(|engine| engine.stores().clone()).unwrap_or_default();
+        match &self.policies.engine {
+            Some(engine) => self.world.stores = engine.stores().clone(),
+            None => self.world.stores.declare(&new.stores),
+        }
         for key in kept {
             tracing::warn!(key, "changed in the configuration file; this takes effect when the gateway is restarted");
         }

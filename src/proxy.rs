@@ -53,6 +53,10 @@ pub async fn handle(
     if snapshot.gateway.via.as_ref().is_some_and(|via| via.is_loop(&head.parts.headers)) {
         return response::from_error(exchange, Error::LoopDetected);
     }
+    exchange.record.rate_limit = snapshot.rate_limits.take(&head, &snapshot.stores, exchange.record.started);
+    if exchange.record.limited_by().is_some() {
+        return response::from_error(exchange, Error::RateLimited);
+    }
     if snapshot.middleware.is_empty() {
         return carry(exchange, head, snapshot, body, stream).await;
     }

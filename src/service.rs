@@ -11,6 +11,7 @@ pub mod health;
 pub mod middleware;
 pub mod plan;
 pub mod pool;
+pub mod rate_limit;
 pub mod record;
 pub mod retry;
 pub mod route;

@@ -9,6 +9,7 @@ use crate::policy::Scopes;
 use crate::service::Service;
 use crate::service::catalog::Catalog;
 use crate::service::middleware::Chain;
+use crate::service::rate_limit::Limits;
 use crate::service::route::Routes;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -36,7 +37,9 @@ pub struct Snapshot {
     pub routes: Routes,
     /// In file-name order; asked one after the other.
     pub policies: Scopes,
-    /// Where their state is shared.
+    /// How many requests come through.
+    pub rate_limits: Limits,
+    /// Where the policies' state and the limits' is shared.
     pub stores: Stores,
 }
 

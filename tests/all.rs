@@ -25,6 +25,7 @@ mod paths;
 mod policy_commands;
 mod policy_directory;
 mod policy_trouble;
+mod rate_limits;
 mod reload;
 mod resets;
 mod resilience;

@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{Context, Poll, Waker};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::time::Sleep;
 
 /// Milliseconds since the process first asked; monotonic.
@@ -13,9 +13,22 @@ pub fn process_ms() -> u64 {
 
 /// The same at a time that is known already: reading the clock costs more than most of what is done meanwhile.
 pub fn process_ms_at(now: Instant) -> u64 {
+    u64::try_from(since_start(now).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The same in nanoseconds.
+pub fn process_ns() -> u64 {
+    process_ns_at(Instant::now())
+}
+
+/// The same in nanoseconds, at a time that is known already.
+pub fn process_ns_at(now: Instant) -> u64 {
+    u64::try_from(since_start(now).as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn since_start(now: Instant) -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
-    let start = *START.get_or_init(|| now);
-    u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
+    now.saturating_duration_since(*START.get_or_init(|| now))
 }
 
 /// The calendar, as it was looked at some time ago: what happens a moment later is told without another look. Whoever
@@ -99,7 +112,6 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn the_calendar_goes_on_after_it_was_looked_at() {

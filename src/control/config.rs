@@ -11,6 +11,7 @@ use crate::http::settings::{Gateway, Policies, Telemetry};
 use crate::http::tls::client::Connector;
 use crate::service::Settings;
 use crate::service::middleware::{self, Chain};
+use crate::service::rate_limit;
 use crate::service::route::{Match, RawMatch};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
@@ -41,6 +42,8 @@ pub struct Config {
     pub services: BTreeMap<Arc<str>, Declared>,
     /// `[[middleware]]`, in file order.
     pub middleware: Arc<Chain>,
+    /// `[[rate_limits]]`, in file order.
+    pub rate_limits: Vec<Arc<rate_limit::Declared>>,
     /// `[[routes]]`, in file order.
     pub routes: Vec<DeclaredRoute>,
 }
@@ -92,6 +95,8 @@ struct Written {
     services: BTreeMap<Arc<str>, Settings>,
     #[serde(default)]
     middleware: Vec<middleware::Written>,
+    #[serde(default)]
+    rate_limits: Vec<rate_limit::settings::Written>,
     #[serde(default)]
     routes: Vec<WrittenRoute>,
 }
@@ -179,7 +184,7 @@ impl Config {
 fn parse(file: &Path, text: &str) -> Result<Config, String> {
     let written: Written = toml::from_str(text).map_err(|e| toml_problem(text, &e))?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let Written { gateway, policies, telemetry, sources, stores, services, middleware, routes } = written;
+    let Written { gateway, policies, telemetry, sources, stores, services, middleware, rate_limits, routes } = written;
     gateway.check().map_err(|e| format!("gateway.{e}"))?;
     telemetry.check().map_err(|e| format!("telemetry.{e}"))?;
     let source = |(name, table)| match SourceSettings::parse(table, folder) {
@@ -211,6 +216,8 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
     };
     let routes = routes.into_iter().enumerate().map(route).collect::<Result<Vec<_>, String>>()?;
     let middleware = Chain::check(middleware, folder).map_err(|problem| format!("middleware, {problem}"))?;
+    let rate_limits = rate_limit::settings::check(rate_limits, |store| stores.contains_key(store));
+    let rate_limits = rate_limits.map_err(|problem| format!("rate_limits, {problem}"))?;
     // What stands in its files is a part of what is declared.
     let mut declared = text.to_owned();
     for connector in services.values().filter_map(|declared| declared.tls.as_ref()) {
@@ -233,6 +240,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
         stores,
         services,
         middleware: Arc::new(middleware),
+        rate_limits,
         routes,
     })
 }

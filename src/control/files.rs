@@ -201,6 +201,7 @@ fn lost(running: &Config, new: &Config) -> Option<String> {
             ("sources", config.sources.keys().cloned().collect::<BTreeSet<_>>()),
             ("services", config.services.keys().cloned().collect()),
             ("middleware", config.middleware.all.iter().map(|one| one.name.clone()).collect()),
+            ("rate limits", config.rate_limits.iter().map(|limit| limit.name.clone()).collect()),
             ("routes", config.routes.iter().map(|route| route.name.clone()).collect()),
         ]
     };

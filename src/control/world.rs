@@ -15,6 +15,7 @@ use crate::service::catalog::Catalog;
 use crate::service::decision::Forward;
 use crate::service::endpoints::changed;
 use crate::service::health::settings::Initial;
+use crate::service::rate_limit::Limits;
 use crate::service::route::{Index, Route, Routes};
 use crate::service::{Endpoint, Endpoints, Service, ServiceLive, Settings};
 use crate::snapshot::Snapshot;
@@ -34,8 +35,9 @@ pub(super) struct World {
     pub(super) config_error: Option<String>,
     /// What is in the policies' directory.
     pub(super) policies: Scopes,
-    /// Where their state is shared.
+    /// Where their state and the limits' is shared.
     pub(super) stores: Stores,
+    rate_limits: Limits,
     /// By service. An endpoint stays itself while its service lists its address.
     known: BTreeMap<Arc<str>, Known>,
     /// Of the digests of all of them. Each has its service's name in it, so their order is no part of it.
@@ -65,6 +67,7 @@ impl World {
             config_error: None,
             policies: Scopes::default(),
             stores: Stores::default(),
+            rate_limits: Limits::default(),
             known: BTreeMap::new(),
             sum: 0,
             merges: BTreeMap::new(),
@@ -151,6 +154,7 @@ impl World {
     fn all_changed(&mut self) {
         self.index = Arc::new(Index::of(self.config.routes.iter().map(|route| &*route.matcher)));
         self.routes = Routes::default();
+        self.rate_limits = self.rate_limits.declare(&self.config.rate_limits);
         let named = self.known.keys().chain(self.config.services.keys());
         let routed = self.config.routes.iter().map(|route| &route.service);
         let before = self.catalog.services().map(|service| &service.name);
@@ -361,6 +365,7 @@ impl World {
             middleware: Arc::clone(&self.config.middleware),
             routes: self.routes.clone(),
             policies: self.policies.clone(),
+            rate_limits: self.rate_limits.clone(),
             stores: self.stores.clone(),
         }
     }

@@ -19,6 +19,8 @@ pub enum Error {
     Unauthenticated,
     /// Who the client is cannot be found out now.
     AuthUnavailable,
+    /// A declared limit refuses it: too many have come.
+    RateLimited,
     /// No policy and no route took the request.
     NoRoute,
     /// A policy faulted or could not be asked, and says `unavailable`.
@@ -50,6 +52,7 @@ impl Error {
             Error::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
             Error::LoopDetected => StatusCode::LOOP_DETECTED,
             Error::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Error::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Error::NoRoute => StatusCode::NOT_FOUND,
             Error::AuthUnavailable | Error::PolicyUnavailable | Error::NoEndpoint | Error::Breaker => {
                 StatusCode::SERVICE_UNAVAILABLE
@@ -70,6 +73,7 @@ impl Error {
             Error::LoopDetected => "loop_detected",
             Error::Unauthenticated => "unauthenticated",
             Error::AuthUnavailable => "auth_unavailable",
+            Error::RateLimited => "rate_limited",
             Error::NoRoute => "no_route",
             Error::PolicyUnavailable => "policy_unavailable",
             Error::NoEndpoint => "no_endpoint",
@@ -94,6 +98,7 @@ impl Error {
             }
             Error::Unauthenticated => "The request lacks valid credentials.",
             Error::AuthUnavailable => "Who sent the request cannot be found out now; try again soon.",
+            Error::RateLimited => "Too many requests have come; try again after as many seconds as retry-after says.",
             Error::NoRoute => "No route leads from this host and path to a service.",
             Error::PolicyUnavailable => "The routing policy for this request is failing; try again soon.",
             Error::NoEndpoint => "The service has no endpoint that could answer now; try again soon.",

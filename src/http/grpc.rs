@@ -56,10 +56,10 @@ pub fn pushback_ms(headers: &Fields) -> Option<i64> {
 /// The status of gRPC that says what this error says.
 fn status(error: Error) -> u16 {
     match error {
-        Error::UpstreamCancelled => 1,                  // CANCELLED
-        Error::AttemptTimeout | Error::Timeout => 4,    // DEADLINE_EXCEEDED
-        Error::NoRoute | Error::MethodRefused => 12,    // UNIMPLEMENTED
-        Error::Malformed(Malformed::BodyTooLarge) => 8, // RESOURCE_EXHAUSTED
+        Error::UpstreamCancelled => 1,                                       // CANCELLED
+        Error::AttemptTimeout | Error::Timeout => 4,                         // DEADLINE_EXCEEDED
+        Error::NoRoute | Error::MethodRefused => 12,                         // UNIMPLEMENTED
+        Error::RateLimited | Error::Malformed(Malformed::BodyTooLarge) => 8, // RESOURCE_EXHAUSTED
         Error::Malformed(_) | Error::PlainHttp | Error::LoopDetected | Error::UpstreamProtocol => 13, // INTERNAL
         Error::Unauthenticated => 16,                   // UNAUTHENTICATED
         Error::AuthUnavailable
@@ -164,6 +164,7 @@ mod tests {
             Error::LoopDetected,
             Error::Unauthenticated,
             Error::AuthUnavailable,
+            Error::RateLimited,
             Error::NoRoute,
             Error::PolicyUnavailable,
             Error::NoEndpoint,

@@ -103,6 +103,7 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
     }
     tell_no_retry(&exchange, &mut headers);
     edit::apply(&mut headers, edits);
+    tell_limit(&exchange, &mut headers);
     exchange.record.status = status.as_u16();
     let whole = if let Download::Http1(body) = &mut download { body.take_whole() } else { None };
     let content = if let Some(whole) = whole {
@@ -161,6 +162,7 @@ pub fn switching(
             headers.append("upgrade", &protocol);
         }
     }
+    tell_limit(&exchange, &mut headers);
     exchange.record.status = status.as_u16();
     let response = Response { status, headers, body: Body { content: Content::Empty, exchange: None, coded: None } };
     let in_flight = arrived.in_flight;
@@ -176,6 +178,7 @@ pub fn from_policy(mut exchange: Box<Exchange>, answer: Answer) -> Response {
     for (name, value) in &answer.headers {
         headers.append(name.as_str(), value.as_bytes());
     }
+    tell_limit(&exchange, &mut headers);
     Response { status: answer.status, headers, body: full(exchange, body) }
 }
 
@@ -193,6 +196,7 @@ pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response {
         // As a call of gRPC is answered: its own status is among the headers.
         let mut headers = grpc::headers(error);
         tell_no_retry(&exchange, &mut headers);
+        tell_limit(&exchange, &mut headers);
         return Response { status: StatusCode::OK, headers, body: full(exchange, Bytes::new()) };
     }
     let http1 = exchange.record.head.as_ref().is_none_or(|head| head.parts.version < http::Version::HTTP_2);
@@ -202,6 +206,7 @@ pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response {
     if let Some(seconds) = exchange.record.retry_after {
         headers.append("retry-after", seconds.to_string().as_bytes());
     }
+    tell_limit(&exchange, &mut headers);
     if error == Error::MethodRefused {
         headers.append("allow", ALLOWED);
     }
@@ -222,6 +227,13 @@ pub fn options(mut exchange: Box<Exchange>) -> Response {
     let mut headers = Fields::default();
     headers.append("allow", ALLOWED);
     Response { status, headers, body: full(exchange, Bytes::new()) }
+}
+
+/// Tells the client how it stands with the limits that are about its request.
+fn tell_limit(exchange: &Exchange, headers: &mut Fields) {
+    if let Some(standing) = &exchange.record.rate_limit {
+        standing.tell(headers);
+    }
 }
 
 fn full(mut exchange: Box<Exchange>, body: Bytes) -> Body {

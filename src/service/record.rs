@@ -3,6 +3,7 @@
 
 use super::decision::{Decision, Fault, LogLine};
 use super::plan::Strategy;
+use super::rate_limit::Standing;
 use super::{Endpoint, Service};
 use crate::base::time::Calendar;
 use crate::base::trace::TraceContext;
@@ -32,6 +33,8 @@ pub struct Record {
     pub request_id: Option<Box<str>>,
     /// Who the client has proved to be, as far as a middleware asked.
     pub user: Option<Arc<str>>,
+    /// How it stands with the declared limits that are about it.
+    pub rate_limit: Option<Standing>,
     /// Name of the declared route, or of the policy, that took it.
     pub route: Option<Arc<str>>,
     /// The service that it went to.
@@ -77,6 +80,7 @@ impl Record {
             head: None,
             request_id: None,
             user: None,
+            rate_limit: None,
             route: None,
             service: None,
             calls: SmallVec::new(),
@@ -106,6 +110,11 @@ impl Record {
     /// When it was known where it goes: after the last policy's word.
     pub fn decided_at(&self) -> Instant {
         self.calls.last().map_or(self.started, |call| self.started + call.began + call.took)
+    }
+
+    /// The declared limit that refused it.
+    pub fn limited_by(&self) -> Option<&str> {
+        self.rate_limit.as_ref().filter(|standing| standing.is_refusal()).map(|standing| &*standing.limit.name)
     }
 
     /// It is one of gRPC's calls.

@@ -31,6 +31,9 @@ struct Entry<'a> {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'static str>,
+    /// The declared limit that refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate_limit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,6 +92,7 @@ impl<'a> Entry<'a> {
             protocol: head.map_or("", |head| protocol(head.parts.version)),
             status: record.status,
             error: record.error.map(crate::http::error::Error::code),
+            rate_limit: record.limited_by(),
             route: record.route.as_deref().map(cut),
             service: record.service.as_ref().map(|service| cut(&service.name)),
             endpoint: record.attempts.last().map(|attempt| attempt.endpoint.address),
@@ -129,6 +133,7 @@ impl<'a> Entry<'a> {
         let pairs = [
             ("error", self.error),
             ("end", (self.end != "complete").then_some(self.end)),
+            ("rate_limit", self.rate_limit),
             ("route", self.route),
             ("service", self.service),
             ("endpoint", endpoint.as_deref()),

@@ -138,6 +138,9 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
     if let Some(route) = &record.route {
         set("http.route", text(route));
     }
+    if let Some(limit) = record.limited_by() {
+        set("wayside.rate_limit", text(limit));
+    }
     if record.status > 0 {
         set("http.response.status_code", i64::from(record.status).into());
     }

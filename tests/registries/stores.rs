@@ -201,3 +201,79 @@ fn a_store_that_cannot_be_is_refused_in_words() {
         assert!(told.contains(problem), "{stores}: {told}");
     }
 }
+
+/// A gateway with this limit and no policies; everything that passes is answered with 404.
+fn limiting(redis: &Redis, more: &str) -> Program {
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[stores.shared]\nkind = \"redis\"\naddress = \"redis://{}\"\ndeadline = \"10s\"\n[[rate_limits]]\nname = \"all\"\n\
+         key = \"header:x-name\"\nrate = \"1/h\"\nburst = 20\nstore = \"shared\"\n{more}",
+        redis.address
+    );
+    Program::start(folder, &config, &[])
+}
+
+/// Whether it comes through.
+fn passes(gateway: &Program, name: &str) -> bool {
+    let answer = gateway.get("/", &[("x-name", name)]);
+    assert!(answer.starts_with("HTTP/1.1 404") || answer.starts_with("HTTP/1.1 429"), "{answer}");
+    answer.starts_with("HTTP/1.1 404")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_is_that_of_all_gateways() {
+    let redis = Redis::start().await;
+    let (one, two) = tokio::task::block_in_place(|| (limiting(&redis, ""), limiting(&redis, "")));
+    tokio::task::block_in_place(|| {
+        [&one, &two].iter().for_each(|gateway| connected(gateway));
+        // Each knows what the store said of its last grant, and the other may have granted one since.
+        let passed = |gateway: &Program, name: &str| {
+            let before = told(gateway);
+            let passed = passes(gateway, name);
+            if passed {
+                until("the store has told what is left", || told(gateway) > before);
+            }
+            usize::from(passed)
+        };
+        let given: usize = (0..30).map(|_| passed(&one, "a") + passed(&two, "a")).sum();
+        assert!((20..=22).contains(&given), "{given}");
+        // One that was asked for nothing yet finds out with its first grant.
+        let given: usize = (0..40).map(|_| passed(&one, "b")).sum();
+        assert_eq!(given, 20);
+        assert_eq!((0..9).map(|_| passed(&two, "b")).sum::<usize>(), 1);
+        // What is refused is no work for the store.
+        let before = told(&one);
+        (0..20).for_each(|_| assert!(!passes(&one, "b")));
+        assert_eq!(told(&one), before);
+    });
+    // Names that clients gave are no keys of the store.
+    let keys: Vec<String> = redis.ask(&words(&["KEYS", "*"])).await;
+    assert!(keys.len() == 2 && keys.iter().all(|key| key.starts_with("wayside:b:rate_limits/all:")), "{keys:?}");
+    assert!(keys.iter().all(|key| key.len() == "wayside:b:rate_limits/all:".len() + 32), "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_limit_outlives_its_store() {
+    let mut redis = Redis::start().await;
+    let gateways = ["", "on_store_failure = \"closed\"\n"];
+    let gateways = gateways.map(|more| tokio::task::block_in_place(|| limiting(&redis, more)));
+    let [open, closed] = &gateways;
+    tokio::task::block_in_place(|| gateways.iter().for_each(connected));
+    redis.process.kill();
+    tokio::task::block_in_place(|| {
+        // Each of these is answered, and at once.
+        assert_eq!((0..30).filter(|_| passes(open, "a")).count(), 20);
+        let mut names = (0..20).map(|number| number.to_string());
+        until("it is known to fail", || {
+            passes(closed, &names.next().unwrap_or_default());
+            closed.metric("wayside_store_up{store=\"shared\"}") == Some(0.0)
+        });
+        assert!(!passes(closed, "nobody yet"));
+        assert!(closed.get("/", &[]).contains("retry-after: 1\r\n"));
+    });
+    redis.start_again().await;
+    tokio::task::block_in_place(|| {
+        gateways.iter().for_each(connected);
+        until("it grants again", || passes(closed, "nobody yet"));
+    });
+}

@@ -43,7 +43,7 @@ impl Drop for Share {
 }
 
 /// Whoever has one address of IPv6 has the /64 around it (RFC 6177 §2).
-fn network(client: IpAddr) -> IpAddr {
+pub(crate) fn network(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),

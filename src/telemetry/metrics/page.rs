@@ -73,6 +73,7 @@ pub(in crate::telemetry) fn page(
     text.single("process_start_time_seconds", "gauge", help, started.as_secs_f64());
     text.family("wayside_build_info", "gauge", "Which version this is.");
     text.sample("wayside_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+    rate_limits(&mut text, snapshot);
     stores(&mut text, snapshot);
     guests(&mut text, live(snapshot).map(|version| (&*version.name, &version.live.metrics)));
     text.finish()
@@ -262,7 +263,15 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
     text.sample(name, &[("digest", &snapshot.digest)], 1);
 }
 
-/// What stores did for policies' state.
+fn rate_limits(text: &mut Text, snapshot: &Snapshot) {
+    let name = "wayside_rate_limited_total";
+    text.family(name, "counter", "Requests that a declared limit refused.");
+    for (limit, refused) in snapshot.rate_limits.refused() {
+        text.sample(name, &[("limit", limit)], refused);
+    }
+}
+
+/// What stores did for policies' state and for limits.
 fn stores(text: &mut Text, snapshot: &Snapshot) {
     let stores = snapshot.stores.all();
     if stores.is_empty() {
@@ -274,7 +283,7 @@ fn stores(text: &mut Text, snapshot: &Snapshot) {
         text.sample(name, &[("store", store)], u8::from(!state.failing()));
     }
     let name = "wayside_store_operations_total";
-    text.family(name, "counter", "Things that policies did with shared state, by what came of them.");
+    text.family(name, "counter", "Things that policies and limits did with shared state, by what came of them.");
     for (store, state) in &stores {
         let numbers = &state.numbers;
         let outcomes = [("answered", &numbers.answered), ("failed", &numbers.failed), ("dropped", &numbers.dropped)];
