@@ -178,8 +178,28 @@ impl Standing {
             true => wait_ns.saturating_sub(terms.whole_ns() - terms.interval_ns),
             false => wait_ns,
         };
-        headers.append("ratelimit", format!("{quoted};r={left};t={}", seconds(until)).as_bytes());
+        // Goes with every answer: written without the machinery of formats.
+        let mut line: SmallVec<[u8; 128]> = SmallVec::new();
+        line.extend_from_slice(quoted.as_bytes());
+        line.extend_from_slice(b";r=");
+        digits(left.into(), &mut line);
+        line.extend_from_slice(b";t=");
+        digits(seconds(until), &mut line);
+        headers.append("ratelimit", &line);
     }
+}
+
+/// Writes a number.
+fn digits(mut number: u64, line: &mut SmallVec<[u8; 128]>) {
+    let from = line.len();
+    loop {
+        line.push(b'0' + (number % 10) as u8);
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    line[from..].reverse();
 }
 
 #[cfg(test)]
