@@ -42,7 +42,7 @@ e2e: servers
 bench:
 	cargo bench --bench head --bench pick --bench policy --bench route --bench telemetry --bench proxy
 simulate:
-	cargo test --test all -- --ignored --nocapture simulate::picture
+	WAYSIDE_PICTURE=docs/strategies.svg cargo test --test all -- --nocapture simulate::picture
 soak:
 	WAYSIDE_SOAK=10000 cargo test --test load -- --nocapture leak::
 chaos:

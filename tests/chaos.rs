@@ -60,7 +60,6 @@ const ALL: [Trouble; 7] = [
 
 /// Not a test but an endpoint, as a process of its own.
 #[test]
-#[ignore = "run by the test of chaos"]
 fn an_endpoint() {
     let Ok(port) = std::env::var(PORT) else { return };
     let listener = TcpListener::bind(("127.0.0.1", port.parse().unwrap())).unwrap();
@@ -120,7 +119,7 @@ struct Fleet {
 
 fn run(port: u16, folder: &Path) -> Process {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "chaos::an_endpoint"]).env(PORT, port.to_string());
+    command.args(["--exact", "chaos::an_endpoint"]).env(PORT, port.to_string());
     let process = Process::start(&mut command, &folder.join(format!("{port}.log")));
     until("an endpoint listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
     process

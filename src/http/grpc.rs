@@ -61,7 +61,7 @@ fn status(error: Error) -> u16 {
         Error::NoRoute | Error::MethodRefused => 12,                         // UNIMPLEMENTED
         Error::RateLimited | Error::Malformed(Malformed::BodyTooLarge) => 8, // RESOURCE_EXHAUSTED
         Error::Malformed(_) | Error::PlainHttp | Error::LoopDetected | Error::UpstreamProtocol => 13, // INTERNAL
-        Error::Unauthenticated => 16,                   // UNAUTHENTICATED
+        Error::Unauthenticated => 16,                                        // UNAUTHENTICATED
         Error::AuthUnavailable
         | Error::PolicyUnavailable
         | Error::NoEndpoint

@@ -60,7 +60,7 @@ impl Host for Context {
             zone: endpoint.zone.as_deref().map(str::to_owned),
             metadata: endpoint.metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             healthy: endpoint.usable(),
-            ejected: false,
+            ejected: endpoint.live.is_ejected(),
             age_ms: ms(endpoint.live.born.elapsed()),
         })
     }
