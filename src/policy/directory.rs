@@ -125,6 +125,7 @@ impl Directory {
         // What answers is kept before anybody hears of it.
         self.keep().await;
         while out.send(self.table.scopes()).await.is_ok() {
+            self.table.told(Instant::now());
             self.begin();
             match self.event().await {
                 Event::Changed => self.scan().await,
@@ -203,7 +204,7 @@ impl Directory {
             };
             let live = self.table.live(&name);
             match Trial::new(Arc::clone(&self.cache), self.engine.clone(), found.clone(), live).end().await {
-                Ok(version) => self.table.restored(&found, version, Instant::now()),
+                Ok(version) => self.table.restored(&found, version),
                 Err(error) => tracing::warn!(policy = %name, %error, "its last good version does not load either"),
             }
         }
@@ -282,7 +283,7 @@ impl Directory {
     fn conclude(&mut self, tried: Result<Arc<Version>, Error>) {
         let Some(Trial { found, .. }) = self.trial.take() else { return };
         match (tried, &found.candidate) {
-            (Ok(version), Ok(_)) => self.table.accepted(&found, version, Instant::now()),
+            (Ok(version), Ok(_)) => self.table.accepted(&found, version),
             (Err(error), _) if found.is_unchanged(&self.folder) => self.table.rejected(&found, &error, Instant::now()),
             // Somebody is writing it: the change that wakes us is on its way.
             (Err(error), _) => tracing::debug!(policy = %found.name, %error, "changed while it was being tried"),

@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 pub(super) const DELIVERY: Duration = Duration::from_secs(2);
 /// After the system refused something, at most this long until it is tried again.
 const RETRY: Duration = Duration::from_secs(60);
-/// Requests that had begun when a version was replaced have asked it by then.
-const ASKED: Duration = Duration::from_secs(1);
+/// Requests that had begun when control was told that a version is replaced have asked it by then.
+const ASKED: Duration = Duration::from_secs(2);
 
 /// Every policy of the directory, by name.
 #[derive(Debug, Default)]
@@ -27,7 +27,8 @@ pub(super) struct Table {
     policies: BTreeMap<Arc<str>, Entry>,
     /// Replaced versions, kept until no worker holds them: the last one to let go tears them down, and that must not be
     /// a worker.
-    replaced: Vec<(Arc<Version>, Instant)>,
+    /// With the time at which control was told; none: it is still to be told.
+    replaced: Vec<(Arc<Version>, Option<Instant>)>,
     /// Why the directory cannot be read. Every policy stays as it is.
     trouble: Option<String>,
     /// Which directory it was that the policies came from.
@@ -234,7 +235,7 @@ impl Table {
         tracing::info!(policy = %name, "removed");
         let suspended = entry.kept.conducts.kept();
         if let Some(Standing::Live(version)) = self.policies.remove(name).map(|entry| entry.standing) {
-            self.replaced.push((version, now));
+            self.replaced.push((version, None));
         }
         // A copy of the same component is not a better one.
         if !suspended.is_empty() {
@@ -250,19 +251,19 @@ impl Table {
     }
 
     /// A version was loaded: it answers from now on.
-    pub(super) fn accepted(&mut self, found: &Found, version: Arc<Version>, now: Instant) {
-        if let Some(entry) = self.answers(found, version, now) {
+    pub(super) fn accepted(&mut self, found: &Found, version: Arc<Version>) {
+        if let Some(entry) = self.answers(found, version) {
             entry.settle();
         }
     }
 
     /// The last good version was loaded, in place of what was turned away.
-    pub(super) fn restored(&mut self, found: &Found, version: Arc<Version>, now: Instant) {
+    pub(super) fn restored(&mut self, found: &Found, version: Arc<Version>) {
         tracing::warn!(policy = %found.name, version = %version.id, "the last good version answers");
-        self.answers(found, version, now);
+        self.answers(found, version);
     }
 
-    fn answers(&mut self, found: &Found, version: Arc<Version>, now: Instant) -> Option<&mut Entry> {
+    fn answers(&mut self, found: &Found, version: Arc<Version>) -> Option<&mut Entry> {
         let (entry, Ok(candidate)) = (self.policies.get_mut(&found.name)?, &found.candidate) else { return None };
         tracing::info!(policy = %found.name, version = %version.id, "loaded");
         entry.matcher = candidate.sidecar.matcher.clone();
@@ -270,7 +271,7 @@ impl Table {
         entry.good = Some((found.pair.clone(), candidate.good()));
         entry.before = None;
         if let Standing::Live(old) = std::mem::replace(&mut entry.standing, Standing::Live(version)) {
-            self.replaced.push((old, now));
+            self.replaced.push((old, None));
         }
         Some(entry)
     }
@@ -343,8 +344,7 @@ impl Table {
     pub(super) fn room(&self, name: &str, most: usize, now: Instant) -> Room {
         let live = self.policies.values().filter(|entry| entry.standing.live().is_some()).count();
         let answers = self.policies.get(name).is_some_and(|entry| entry.standing.live().is_some());
-        let asked = |since: &Instant| now.saturating_duration_since(*since) < ASKED;
-        let going = self.replaced.iter().filter(|(_, since)| asked(since)).count();
+        let going = self.replaced.iter().filter(|(_, told)| !nobody_asks(*told, now)).count();
         match () {
             () if !answers && live >= most => Room::None,
             () if going > 0 && live + going > most => Room::Later,
@@ -352,10 +352,16 @@ impl Table {
         }
     }
 
+    /// Control was told of all that is so now. Until it publishes that, requests ask what was replaced, however long it took
+    /// to make the disk remember.
+    pub(super) fn told(&mut self, now: Instant) {
+        self.replaced.iter_mut().for_each(|(_, told)| *told = told.or(Some(now)));
+    }
+
     /// Tears down replaced versions, once nobody asks them any more. Blocks. True: some are still held.
     pub(super) fn tear_down(&mut self, now: Instant) -> bool {
-        for (version, since) in &self.replaced {
-            if now.saturating_duration_since(*since) >= ASKED {
+        for (version, told) in &self.replaced {
+            if nobody_asks(*told, now) {
                 // A response that is still on its way may hold the version for hours, but needs no instance of it.
                 version.release();
             }
@@ -379,6 +385,11 @@ impl Table {
         };
         self.policies.iter().map(scope).collect()
     }
+}
+
+/// Nobody begins to ask a version of whose end control was told then.
+fn nobody_asks(told: Option<Instant>, now: Instant) -> bool {
+    told.is_some_and(|told| now.saturating_duration_since(told) >= ASKED)
 }
 
 #[cfg(test)]

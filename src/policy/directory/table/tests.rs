@@ -286,3 +286,12 @@ fn there_is_room_for_as_many_policies_as_may_be() {
     assert_eq!(table.room("p", 1, now), Room::Here);
     assert_eq!(table.room("p", 0, now), Room::None);
 }
+
+#[test]
+fn a_replaced_version_is_asked_until_a_while_after_control_was_told() {
+    let now = Instant::now();
+    // However long the disk took before.
+    assert!(!nobody_asks(None, after(now, 3_600_000)));
+    assert!(!nobody_asks(Some(now), after(now, 1_900)));
+    assert!(nobody_asks(Some(now), after(now, 2_000)));
+}
