@@ -74,7 +74,9 @@ pub async fn send(
     })?;
     let sent = send_on(exchange, forward, gateway, body).await;
     let bad = match &sent {
-        Ok(arrived) => arrived.response.status.is_server_error() || grpc::is_failure(&arrived.response.headers),
+        Ok(Arrived { response, .. }) => {
+            ejecting::was_good(Ok((response.status.as_u16(), &response.headers))) == Some(false)
+        }
         // What is wrong with the request says nothing of the service.
         Err(Error::Malformed(_)) => return sent,
         Err(_) => true,
@@ -215,10 +217,10 @@ fn note(
     (took, now_ms): (Duration, u64),
 ) {
     let (load, pace) = (&endpoint.live.load, &service.live.pace);
-    match outcome {
-        Ok((status, head)) if status < 500 && !grpc::is_failure(head) => load.answered(took, pace, now_ms),
-        Err(error) if !error.blames_endpoint() => {}
-        _ => load.failed(took, pace, now_ms),
+    match ejecting::was_good(outcome) {
+        Some(true) => load.answered(took, pace, now_ms),
+        Some(false) => load.failed(took, pace, now_ms),
+        None => {}
     }
 }
 

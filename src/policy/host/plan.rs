@@ -4,6 +4,7 @@ use crate::policy::bindings::wayside::policy::plan::Host;
 use crate::policy::context::Context;
 use crate::policy::cut::cut;
 use crate::service::plan::Strategy;
+use crate::service::retry::is_retryable;
 use std::time::Duration;
 
 /// Named endpoints, subset pairs and preferred pairs: of each at most this many.
@@ -94,7 +95,7 @@ impl Host for Context {
         if !self.deciding("plan.retry-status") {
             return;
         }
-        if !matches!(status, 500..=599 | 408 | 425 | 429) {
+        if !is_retryable(status) {
             return self.bad(format!("`plan.retry-status` of {status} (expected 500 to 599, 408, 425 or 429)"));
         }
         if !self.call.plan.retry_status.contains(&status) {

@@ -12,6 +12,15 @@ use std::time::Duration;
 /// How often an ejection is tried while others change the service's health at the same time.
 const TRIES: usize = 16;
 
+/// Was an attempt's answer, of this status and with this head, a good one? None: it says nothing of the endpoint. What
+/// ejection, the strategies and the breaker call a failure is this, and nothing else.
+pub fn was_good(outcome: Result<(u16, &Fields), AttemptError>) -> Option<bool> {
+    match outcome {
+        Ok((status, head)) => Some(status < 500 && !grpc::is_failure(head)),
+        Err(error) => error.blames_endpoint().then_some(false),
+    }
+}
+
 /// An attempt has ended: with this answer's head, or without one. Takes no lock, and writes nothing that was not wrong
 /// before, but where endpoints are compared.
 pub fn noted(
@@ -22,11 +31,7 @@ pub fn noted(
     chance: &mut Chance,
 ) {
     let Some(outlier) = &service.settings.outlier else { return };
-    let good = match outcome {
-        Ok((status, head)) => status < 500 && !grpc::is_failure(head),
-        Err(error) if error.blames_endpoint() => false,
-        Err(_) => return,
-    };
+    let Some(good) = was_good(outcome) else { return };
     count(service, outlier, endpoint, good, (took, now_ms), chance);
 }
 
