@@ -15,9 +15,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long until everything is read again though nothing seemed to change, at least: a watch that is no longer allowed
-/// is silent everywhere. Up to a fifth is added, so that a fleet does not ask at once.
-const QUIET: Duration = Duration::from_secs(300);
 /// How often a registry that answers confirms what is known.
 const CONFIRM: Duration = Duration::from_secs(1);
 /// A conversation that was good for so long ended for a new reason: the first wait is short again.
@@ -175,6 +172,9 @@ pub fn longest_wait(failure: &Failure) -> Duration {
 
 /// A registry that is followed by one conversation for all services.
 pub trait Follow: fmt::Debug + Send + Sync + 'static {
+    /// How long until everything is read again though nothing seemed to change, at least: a watch that is no longer
+    /// allowed is silent everywhere. Up to a fifth is added, so that a fleet does not ask at once.
+    const QUIET: Duration = Duration::from_secs(300);
     /// Connects, reads every list, hands each to [`Keepers::offer`], says [`Keepers::whole`], and goes on with what
     /// changes, until something fails: then it is called again, after a while. A service's list is always handed over
     /// whole. When [`Keepers::again`] has come, every list is read again. Whatever says that the registry lives, and
@@ -208,6 +208,7 @@ impl<F: Follow> Source for Followed<F> {
             keepers: lookups.into_iter().map(keeper).collect(),
             reports: reports.clone(),
             whole: None,
+            quiet: F::QUIET,
             again: Instant::now(),
             confirmed: None,
             failed: None,
@@ -243,6 +244,7 @@ pub struct Keepers {
     reports: Reports,
     /// Since when every list is read.
     whole: Option<Instant>,
+    quiet: Duration,
     again: Instant,
     confirmed: Option<Instant>,
     failed: Option<String>,
@@ -307,8 +309,8 @@ impl Keepers {
     }
 
     fn rest(&mut self, now: Instant) {
-        let fifth = usize::try_from(QUIET.as_millis() / 5).unwrap_or(usize::MAX);
-        self.again = now + QUIET + Duration::from_millis(self.chance.below(fifth) as u64);
+        let fifth = usize::try_from(self.quiet.as_millis() / 5).unwrap_or(usize::MAX);
+        self.again = now + self.quiet + Duration::from_millis(self.chance.below(fifth) as u64);
     }
 
     /// When every list has to be read again, at the latest.
