@@ -8,6 +8,7 @@ pub mod decision;
 mod endpoint;
 pub mod endpoints;
 pub mod health;
+pub mod hedge;
 pub mod middleware;
 pub mod plan;
 pub mod pool;
@@ -67,6 +68,10 @@ pub struct ServiceLive {
     confirmed_ms: AtomicI64,
     /// Retries that it may still cost.
     pub budget: budget::Budget,
+    /// How long its answers take, where that is asked for.
+    pub latencies: std::sync::OnceLock<hedge::Latencies>,
+    /// Attempts that were made beside others.
+    pub hedges: AtomicU64,
     /// Whether requests to it are worth while.
     pub breaker: breaker::Breaker,
     /// What its endpoints share.

@@ -162,4 +162,15 @@ async fn a_deadline_ends_a_call_before_and_after_its_first_message() {
         (response.status(), &response.headers()["grpc-status"]),
         (200.try_into().unwrap(), &"4".parse().unwrap())
     );
+
+    // That its clients are in a hurry is not the service's fault.
+    let breaker = "breaker = { min_requests = 2, window = \"60s\" }";
+    let gateway = Gateway::with().endpoint(silent.local_addr().unwrap());
+    let gateway = gateway.service(&format!("protocol = \"h2\"\n{breaker}")).start();
+    let mut client = Client::connect(&gateway.address, Protocol::Http2).await;
+    for _ in 0..4 {
+        let response = client.send("POST", "/grpc.health.v1.Health/Check", &headers, empty()).await;
+        assert_eq!(response.headers()["grpc-status"], "4");
+    }
+    assert_eq!(gateway.metric(r#"wayside_breaker_open{service="shop"}"#), Some(0.0));
 }

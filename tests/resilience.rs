@@ -5,6 +5,8 @@ use crate::support::gateway::Gateway;
 use crate::support::program::{Program, until};
 use crate::support::saying::Saying;
 use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 fn status(gateway: &Program) -> String {
     let answer = gateway.get("/", &[]);
@@ -80,4 +82,59 @@ fn three_gateways_in_a_row_do_not_multiply_their_retries() {
     let asked = origins.iter().map(Saying::asked).sum::<usize>();
     // 27 times as many without a budget; a fifth more with the signal to stop, beside what is there at first.
     assert!(asked as f64 <= 1.21 * f64::from(requests) + 3.64 * 10.0, "{asked}");
+}
+
+/// A request that its endpoint may hold.
+fn ask(gateway: &Program) -> TcpStream {
+    let mut stream = TcpStream::connect(&gateway.address).unwrap();
+    stream.write_all(b"GET /hold HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
+    stream
+}
+
+/// The status of its answer.
+fn answer(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn where_an_answer_takes_long_another_endpoint_is_asked_beside_and_the_first_good_one_counts() {
+    let origins = [Saying::start(), Saying::start()];
+    origins[0].says(0);
+    let keys = "hedge = { after = \"20ms\" }\nstrategy = \"round-robin\"\nattempt_timeout = \"60s\"";
+    let before = |keys: &str| {
+        let gateway = Gateway::with().endpoints(origins.iter().map(|origin| origin.address));
+        gateway.service(keys).start()
+    };
+    let gateway = before(keys);
+    (0..6).for_each(|_| assert_eq!(answer(ask(&gateway)), "200"));
+    let hedges = || gateway.metric(r#"wayside_hedges_total{service="shop"}"#).unwrap();
+    assert!(origins[0].asked() >= 3 && hedges() >= 3.0, "{} {}", origins[0].asked(), hedges());
+    // Nobody waits for those any more, and they are no failures: it takes its turn.
+    until("nothing is in flight", || {
+        shop(&gateway)["endpoints"].as_array().unwrap().iter().all(|endpoint| endpoint["in_flight"] == 0)
+    });
+    assert!(shop(&gateway)["endpoints"].as_array().unwrap().iter().all(|endpoint| endpoint["healthy"] == true));
+    // A failure of one is not the answer while the other is on its way.
+    origins[1].says(503);
+    let asked = origins[1].asked();
+    let waiting = ask(&gateway);
+    until("the other one has failed", || origins[1].asked() > asked);
+    origins[0].says(201);
+    assert_eq!(answer(waiting), "201");
+}
+
+#[test]
+fn a_hedge_draws_on_the_retry_budget() {
+    let origins = [Saying::start(), Saying::start()];
+    origins.iter().for_each(|origin| origin.says(0));
+    let gateway = Gateway::with().endpoints(origins.iter().map(|origin| origin.address));
+    let budget = "retry_budget = { percent = 0, min_per_second = 0, burst = 0 }";
+    let gateway = gateway.service(&format!("hedge = {{ after = \"1ms\" }}\n{budget}")).start();
+    let waiting = ask(&gateway);
+    until("no other is asked", || gateway.metric(r#"wayside_retries_refused_total{service="shop"}"#) == Some(1.0));
+    origins.iter().for_each(|origin| origin.says(200));
+    assert_eq!(answer(waiting), "200");
+    assert_eq!(origins.iter().map(Saying::asked).sum::<usize>(), 1);
 }

@@ -102,6 +102,9 @@ pub struct ServiceState {
     /// Retries that its budget still allows.
     #[serde(default)]
     pub retries_left: u32,
+    /// How long an attempt is waited for before another is made beside it, ms, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge_after_ms: Option<f64>,
     /// `closed`, `open` or `half-open`; none: it has no breaker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<String>,
@@ -277,6 +280,10 @@ fn service(service: &Arc<Service>) -> ServiceState {
         age_ms: u64::try_from(service.age().as_millis()).unwrap_or(u64::MAX),
         stale: service.live.stale.load(Relaxed),
         retries_left: service.live.budget.left(service.settings.retry_budget, now_ms),
+        hedge_after_ms: service
+            .settings
+            .hedge
+            .and_then(|hedge| Some(hedge.wait(service.live.latencies.get())?.as_secs_f64() * 1_000.0)),
         breaker: service.settings.breaker.map(|_| service.live.breaker.state(now_ms).name().to_owned()),
         partial: service.live.partial.load(Relaxed),
         panic: ready.panic,

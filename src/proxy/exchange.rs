@@ -45,8 +45,9 @@ impl Exchange {
         Box::new(Exchange { worker: Rc::clone(worker), active, record })
     }
 
-    /// Notes that an attempt begins now.
-    pub fn attempt(&mut self, picked: &Picked, now: Instant) -> u64 {
+    /// Notes that an attempt begins now; `hedge`: beside another one. Gives its place among all, and its span.
+    pub fn attempt(&mut self, picked: &Picked, hedge: bool, now: Instant) -> (usize, u64) {
+        let place = self.record.attempts.len();
         let span_id = self.worker.chance.borrow_mut().next_u64().max(1);
         self.record.attempts.push(Attempt {
             span_id,
@@ -55,22 +56,29 @@ impl Exchange {
             candidates: picked.candidates,
             passed_over: picked.passed_over,
             panic: picked.panic,
+            hedge,
             began: now.saturating_duration_since(self.record.started),
             took: Duration::ZERO,
             outcome: Err(AttemptError::Unfinished),
             cause: None,
         });
-        span_id
+        (place, span_id)
     }
 
-    /// Notes what came at `now` of the attempt that was begun last, and how long it took.
-    pub fn attempted(&mut self, outcome: Result<u16, AttemptError>, cause: Option<Box<str>>, now: Instant) -> Duration {
+    /// Notes what came at `now` of the attempt at this place.
+    pub fn attempted(
+        &mut self,
+        place: usize,
+        outcome: Result<u16, AttemptError>,
+        cause: Option<Box<str>>,
+        now: Instant,
+    ) {
         let now = now.saturating_duration_since(self.record.started);
-        let Some(attempt) = self.record.attempts.last_mut() else { return Duration::ZERO };
-        attempt.outcome = outcome;
-        attempt.cause = cause;
-        attempt.took = now.saturating_sub(attempt.began);
-        attempt.took
+        if let Some(attempt) = self.record.attempts.get_mut(place) {
+            attempt.outcome = outcome;
+            attempt.cause = cause;
+            attempt.took = now.saturating_sub(attempt.began);
+        }
     }
 }
 

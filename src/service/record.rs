@@ -178,6 +178,8 @@ pub struct Attempt {
     pub passed_over: usize,
     /// So few were usable that it was chosen from all.
     pub panic: bool,
+    /// It was made beside another one, which took long.
+    pub hedge: bool,
     /// From the exchange's start.
     pub began: Duration,
     /// Until the response's head, or the failure.
@@ -207,6 +209,8 @@ pub enum AttemptError {
     Timeout,
     /// The client's side of the body broke, so the upstream is not to blame.
     ClientGone,
+    /// Another attempt that was made beside it was answered first.
+    Outrun,
     /// Still open.
     Unfinished,
 }
@@ -225,7 +229,7 @@ impl End {
 
 impl AttemptError {
     /// Each once, in the order of their declaration.
-    pub const ALL: [AttemptError; 9] = [
+    pub const ALL: [AttemptError; 10] = [
         AttemptError::Connect,
         AttemptError::ConnectTimeout,
         AttemptError::NoSocket,
@@ -234,6 +238,7 @@ impl AttemptError {
         AttemptError::Protocol,
         AttemptError::Timeout,
         AttemptError::ClientGone,
+        AttemptError::Outrun,
         AttemptError::Unfinished,
     ];
 
@@ -244,7 +249,8 @@ impl AttemptError {
 
     /// It says something of the endpoint.
     pub fn blames_endpoint(self) -> bool {
-        !matches!(self, AttemptError::NoSocket | AttemptError::ClientGone | AttemptError::Unfinished)
+        use AttemptError::{ClientGone, NoSocket, Outrun, Unfinished};
+        !matches!(self, NoSocket | ClientGone | Outrun | Unfinished)
     }
 
     /// As metrics and traces call it.
@@ -258,6 +264,7 @@ impl AttemptError {
             AttemptError::Protocol => "protocol",
             AttemptError::Timeout => "timeout",
             AttemptError::ClientGone => "client_gone",
+            AttemptError::Outrun => "outrun",
             AttemptError::Unfinished => "unfinished",
         }
     }

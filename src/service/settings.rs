@@ -5,6 +5,7 @@ use super::breaker;
 use super::budget::RetryBudget;
 use super::health::outlier::Outlier;
 use super::health::settings::{HealthCheck, Kind};
+use super::hedge::Hedge;
 use super::plan::Strategy;
 use super::retry::{Backoff, RetryOn, is_retryable};
 use crate::base::duration;
@@ -85,6 +86,9 @@ pub struct Settings {
     pub retry_backoff: Backoff,
     /// How many retries it may cost.
     pub retry_budget: RetryBudget,
+    /// Where an answer to a request without body that does no harm when it is done twice takes long, another endpoint is asked
+    /// beside. It counts as an attempt, and draws on the retry budget. None: never.
+    pub hedge: Option<Hedge>,
     /// Requests are refused while most of them fail; none: they never are.
     pub breaker: Option<breaker::Settings>,
     /// Bytes of a request's body; one more is refused with 413. None: as many as come.
@@ -131,6 +135,7 @@ impl Default for Settings {
             retry_on: RetryOn::default(),
             retry_backoff: Backoff::default(),
             retry_budget: RetryBudget::default(),
+            hedge: None,
             breaker: None,
             max_body_bytes: None,
             sticky_ttl: Duration::from_secs(3600),
@@ -176,6 +181,9 @@ impl Settings {
         }
         self.retry_backoff.check().map_err(|problem| format!("retry_backoff{problem}"))?;
         self.retry_budget.check().map_err(|problem| format!("retry_budget{problem}"))?;
+        if let Some(hedge) = &self.hedge {
+            hedge.check().map_err(|problem| format!("hedge{problem}"))?;
+        }
         if let Some(breaker) = &self.breaker {
             breaker.check().map_err(|problem| format!("breaker{problem}"))?;
         }

@@ -260,6 +260,9 @@ fn client(trace: &Trace<'_>, attempt: &Attempt, number: usize, whole: Duration) 
     if attempt.passed_over > 0 {
         set("wayside.passed_over", count(attempt.passed_over as u64));
     }
+    if attempt.hedge {
+        set("wayside.hedge", true.into());
+    }
     if attempt.panic {
         set("wayside.panic", true.into());
     }
@@ -267,6 +270,11 @@ fn client(trace: &Trace<'_>, attempt: &Attempt, number: usize, whole: Duration) 
         Ok(status) => {
             set("http.response.status_code", i64::from(status).into());
             (status >= 400).then(|| status.to_string().into())
+        }
+        // No fault of anybody's.
+        Err(AttemptError::Outrun) => {
+            set("wayside.outrun", true.into());
+            None
         }
         Err(error) => Some(error.name().into()),
     };

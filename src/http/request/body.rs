@@ -75,6 +75,8 @@ pub struct Upload {
     failed: Cell<Option<Malformed>>,
     bytes: Cell<u64>,
     most: u64,
+    /// There never was one: it is at its end for whoever reads it.
+    none: bool,
     /// How long the client may owe a piece; none: as long as it likes.
     stall_timeout: Option<Duration>,
     /// When the last piece came; none: nothing of it was read.
@@ -119,6 +121,7 @@ impl Upload {
         // A call of gRPC can be a conversation in which the client is silent for long.
         let watched = !http2 || !grpc::is_call(head);
         let incoming = (!incoming.is_over()).then_some(incoming);
+        let none = incoming.is_none();
         Rc::new(Upload {
             incoming: RefCell::new(incoming),
             kept: RefCell::default(),
@@ -127,6 +130,7 @@ impl Upload {
             failed: Cell::new(None),
             bytes: Cell::new(0),
             most,
+            none,
             stall_timeout: watched.then_some(limits.stall_timeout),
             came: Cell::new(None),
             owed: Cell::new(None),
@@ -210,6 +214,9 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenUpload>>> {
         let this = &mut *self;
         let source = &this.source;
+        if source.none {
+            return Poll::Ready(None);
+        }
         if source.reader.get() != this.reader {
             return Poll::Ready(Some(Err(BrokenUpload::TakenOver)));
         }
@@ -266,7 +273,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         let source = &self.source;
         let ended = || source.incoming.borrow().as_ref().is_none_or(Incoming::is_over);
-        source.reader.get() == self.reader && source.kept.borrow().left() == 0 && ended()
+        source.none || source.reader.get() == self.reader && source.kept.borrow().left() == 0 && ended()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -102,6 +102,13 @@ impl<'a> Attempts<'a> {
         Attempts { terms, budget, settings, made: 0, out_of_budget: false, told_to_stop: false }
     }
 
+    /// May another one be made beside the one that is on its way? Then it counts as made.
+    pub(super) fn beside(&mut self, now: Instant) -> bool {
+        let may = self.made + 1 < self.terms.max_attempts && self.budget.retry(self.settings, process_ms_at(now));
+        self.made += u32::from(may);
+        may
+    }
+
     /// One came to this.
     pub(super) fn after(
         &mut self,
@@ -177,7 +184,7 @@ fn answer(error: AttemptError, deadline: Option<Instant>, now: Instant) -> Error
         }
         AttemptError::Timeout => Error::AttemptTimeout,
         AttemptError::Cancelled => Error::UpstreamCancelled,
-        AttemptError::Reset | AttemptError::Unfinished => Error::UpstreamReset,
+        AttemptError::Reset | AttemptError::Outrun | AttemptError::Unfinished => Error::UpstreamReset,
     }
 }
 
@@ -277,6 +284,22 @@ mod tests {
         assert_eq!(follows(&settings, call(13), false), After::Take);
         settings.retry_on = vec!["5xx".to_owned()].try_into().unwrap();
         assert!(matches!(follows(&settings, Ok(Said { status: 500, ..Said::default() }), true), After::Better(_)));
+    }
+
+    #[test]
+    fn what_is_made_beside_counts_as_an_attempt() {
+        let (settings, budget, started) = (settings(), Budget::default(), Instant::now());
+        let request = http::Request::get("/").body(()).unwrap();
+        let head = Head::new(request.into_parts().0, Peer::new(([127, 0, 0, 1], 1).into()), &[]);
+        let (plan, gateway) = (Plan::default(), Gateway::default());
+        let terms = Terms::new(&settings, &plan, &gateway, &head, started);
+        let mut attempts = Attempts::new(&terms, &budget, settings.retry_budget);
+        // Of three, one is on its way.
+        assert_eq!([(); 3].map(|()| attempts.beside(started)), [true, true, false]);
+        let again = Again { possible: true, harmless: true };
+        let after = attempts.after(Err(AttemptError::Connect), again, started, &mut Chance(1));
+        assert_eq!(after, After::GiveUp(Error::ConnectFailed));
+        assert_eq!(budget.left(settings.retry_budget, 0), settings.retry_budget.burst - 2);
     }
 
     #[test]

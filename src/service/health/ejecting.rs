@@ -21,18 +21,26 @@ pub fn was_good(outcome: Result<(u16, &Fields), AttemptError>) -> Option<bool> {
     }
 }
 
-/// An attempt has ended: with this answer's head, or without one. Takes no lock, and writes nothing that was not wrong
-/// before, but where endpoints are compared.
+/// An attempt has ended after `took`: with this answer's head, or without one. Tells the strategies, and ejection: there it
+/// takes no lock, and writes nothing that was not wrong before, but where endpoints are compared. Gives whether it was
+/// good; see [`was_good`].
 pub fn noted(
     service: &Service,
     endpoint: &Endpoint,
     outcome: Result<(u16, &Fields), AttemptError>,
     (took, now_ms): (Duration, u64),
     chance: &mut Chance,
-) {
-    let Some(outlier) = &service.settings.outlier else { return };
-    let Some(good) = was_good(outcome) else { return };
-    count(service, outlier, endpoint, good, (took, now_ms), chance);
+) -> Option<bool> {
+    let good = was_good(outcome)?;
+    let (load, pace) = (&endpoint.live.load, &service.live.pace);
+    match good {
+        true => load.answered(took, pace, now_ms),
+        false => load.failed(took, pace, now_ms),
+    }
+    if let Some(outlier) = &service.settings.outlier {
+        count(service, outlier, endpoint, good, (took, now_ms), chance);
+    }
+    Some(good)
 }
 
 fn count(

@@ -225,6 +225,11 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
     for service in &services {
         text.sample(name, &[("service", &service.name)], service.live.budget.refused());
     }
+    let name = "wayside_hedges_total";
+    text.family(name, "counter", "Attempts that were made beside others, which took long.");
+    for service in services.iter().filter(|service| service.settings.hedge.is_some()) {
+        text.sample(name, &[("service", &service.name)], service.live.hedges.load(Relaxed));
+    }
     let breakers = || services.iter().filter(|service| service.settings.breaker.is_some());
     let name = "wayside_breaker_open";
     text.family(name, "gauge", "1: the service's breaker refuses requests, or lets one at a time find out.");

@@ -52,6 +52,7 @@ pub(crate) fn attempt(span_id: u64, outcome: Result<u16, AttemptError>) -> Attem
         candidates: 3,
         passed_over: 0,
         panic: false,
+        hedge: false,
         began: Duration::from_millis(1),
         took: Duration::from_millis(2),
         outcome,

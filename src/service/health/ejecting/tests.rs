@@ -84,7 +84,7 @@ fn what_is_not_its_fault_is_not_held_against_it_and_grpc_tells_by_its_status() {
         noted(&service, &service.endpoints[0], outcome, (TOOK, 0), &mut chance);
         service.ejected().len()
     };
-    for error in [AttemptError::NoSocket, AttemptError::ClientGone, AttemptError::Unfinished] {
+    for error in [AttemptError::NoSocket, AttemptError::ClientGone, AttemptError::Outrun, AttemptError::Unfinished] {
         assert_eq!(note(Err(error)), 0, "{error:?}");
     }
     let nothing = Fields::default();
