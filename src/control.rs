@@ -306,7 +306,9 @@ impl Control {
 
     fn publish(&mut self) {
         let snapshot = Arc::new(self.world.snapshot());
-        self.checks.follow(snapshot.services());
+        for name in self.world.published() {
+            self.checks.follow(name, snapshot.service(name));
+        }
         self.retired.push(self.publisher.publish(snapshot));
         self.take_apart();
     }

@@ -49,6 +49,8 @@ pub(super) struct World {
     left: HashSet<Arc<str>>,
     /// Names of services that are another one in the next snapshot.
     changed: HashSet<Arc<str>>,
+    /// Of those that were another one in the last.
+    published: HashSet<Arc<str>>,
     /// As they were published last.
     catalog: Arc<Catalog>,
     routes: Routes,
@@ -74,6 +76,7 @@ impl World {
             services: HashMap::new(),
             left: HashSet::new(),
             changed: HashSet::new(),
+            published: HashSet::new(),
             catalog: Arc::default(),
             routes: Routes::default(),
             index: Arc::default(),
@@ -351,8 +354,8 @@ impl World {
             if self.config.routes.iter().any(leads_to_another) {
                 self.routes = self.routes();
             }
-            self.changed.clear();
         }
+        self.published = std::mem::take(&mut self.changed);
         self.generation += 1;
         Snapshot {
             generation: self.generation,
@@ -368,6 +371,11 @@ impl World {
             rate_limits: self.rate_limits.clone(),
             stores: self.stores.clone(),
         }
+    }
+
+    /// Names of services that are another one in the last snapshot than in the one before, or are no longer in it.
+    pub(super) fn published(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.published.iter()
     }
 
     /// The declared routes, with the services as they are now.

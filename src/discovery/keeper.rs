@@ -206,6 +206,7 @@ impl<F: Follow> Source for Followed<F> {
         };
         let keepers = Keepers {
             keepers: lookups.into_iter().map(keeper).collect(),
+            held: BTreeMap::new(),
             reports: reports.clone(),
             whole: None,
             quiet: F::QUIET,
@@ -241,6 +242,8 @@ async fn run<F: Follow>(follow: Arc<F>, mut keepers: Keepers) {
 #[derive(Debug)]
 pub struct Keepers {
     keepers: BTreeMap<Arc<str>, Keeper>,
+    /// When those have to be read again whose list is held.
+    held: BTreeMap<Arc<str>, Instant>,
     reports: Reports,
     /// Since when every list is read.
     whole: Option<Instant>,
@@ -276,9 +279,12 @@ impl Keepers {
 
     /// Takes the newest list of one service, whole.
     pub async fn offer(&mut self, service: &str, answer: Observed) {
-        if let Some(keeper) = self.keepers.get_mut(service) {
-            keeper.offer(answer).await;
-        }
+        let Some(keeper) = self.keepers.get_mut(service) else { return };
+        keeper.offer(answer).await;
+        match keeper.confirm_at() {
+            Some(at) => self.held.insert(Arc::clone(&keeper.lookup.service), at),
+            None => self.held.remove(service),
+        };
     }
 
     /// One service is not given out, though the registry lives: what was known of it stays, and is not confirmed until
@@ -315,8 +321,7 @@ impl Keepers {
 
     /// When every list has to be read again, at the latest.
     pub fn again(&self) -> Instant {
-        let held = self.keepers.values().filter_map(Keeper::confirm_at).min();
-        held.map_or(self.again, |at| at.min(self.again))
+        self.held.values().fold(self.again, |again, at| again.min(*at))
     }
 
     /// The registry lives and has nothing to say: what is known is as it says, as of now.

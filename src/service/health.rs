@@ -38,19 +38,16 @@ impl Drop for Check {
 }
 
 impl Checks {
-    /// Begins checks of endpoints that are new, ends those of endpoints that are gone, and leaves the others alone: what did
-    /// not change since the last time is not looked at. Must be called on a tokio runtime.
-    pub fn follow<'a>(&mut self, services: impl Iterator<Item = &'a Arc<Service>>) {
-        let mut before = std::mem::take(&mut self.followed);
-        for service in services.filter(|service| service.settings.health.is_some()) {
-            match before.remove(&service.name) {
-                Some(known) if Arc::ptr_eq(&known, service) => {}
-                known => self.change(known.as_deref(), service),
+    /// A service is another one from now on, or none: begins checks of endpoints that are new, ends those of endpoints that
+    /// are gone, and leaves the others alone. Must be called on a tokio runtime.
+    pub fn follow(&mut self, name: &Arc<str>, service: Option<&Arc<Service>>) {
+        let known = self.followed.remove(name);
+        match service.filter(|service| service.settings.health.is_some()) {
+            Some(service) => {
+                self.change(known.as_deref(), service);
+                self.followed.insert(Arc::clone(name), Arc::clone(service));
             }
-            self.followed.insert(Arc::clone(&service.name), Arc::clone(service));
-        }
-        for gone in before.into_values() {
-            self.end(&gone.endpoints);
+            None => known.iter().for_each(|known| self.end(&known.endpoints)),
         }
     }
 

@@ -149,6 +149,7 @@ fn all_is_read_again_after_a_quiet_time() {
         let chance = Chance(seed);
         let mut keepers = Keepers {
             keepers: BTreeMap::new(),
+            held: BTreeMap::new(),
             reports,
             whole,
             quiet: QUIET,

@@ -28,6 +28,7 @@ async fn checks_follow_what_changes() {
         })
     };
     let mut checks = Checks::default();
+    let name: Arc<str> = "users".into();
     let running = |checks: &Checks| {
         let mut ids: Vec<_> = checks.running.iter().map(|(id, check)| (*id, check.0.id())).collect();
         ids.sort_unstable_by_key(|(id, _)| *id);
@@ -35,24 +36,24 @@ async fn checks_follow_what_changes() {
     };
     let ids = |running: &[(u32, tokio::task::Id)]| running.iter().map(|(id, _)| *id).collect::<Vec<_>>();
     let first = service(&[0, 1, 2, 3], Some("/"));
-    checks.follow([&first].into_iter());
+    checks.follow(&name, Some(&first));
     let before = running(&checks);
     assert_eq!(ids(&before), [0, 1, 2, 3]);
-    checks.follow([&first].into_iter());
+    checks.follow(&name, Some(&first));
     assert_eq!(running(&checks), before);
-    checks.follow([&service(&[0, 4, 3, 2], Some("/"))].into_iter());
+    checks.follow(&name, Some(&service(&[0, 4, 3, 2], Some("/"))));
     let after = running(&checks);
     assert_eq!(ids(&after), [0, 2, 3, 4]);
     assert!(after.iter().filter(|check| before.contains(check)).count() == 3, "those that stay go on");
-    checks.follow([&service(&[0, 4], Some("/other"))].into_iter());
+    checks.follow(&name, Some(&service(&[0, 4], Some("/other"))));
     let other = running(&checks);
     assert_eq!(ids(&other), [0, 4]);
     assert!(!other.iter().any(|check| after.contains(check)), "on other terms they begin anew");
-    checks.follow([&service(&[0, 4], None)].into_iter());
+    checks.follow(&name, Some(&service(&[0, 4], None)));
     assert!(running(&checks).is_empty());
-    checks.follow([&service(&[5], Some("/"))].into_iter());
+    checks.follow(&name, Some(&service(&[5], Some("/"))));
     assert_eq!(ids(&running(&checks)), [5]);
-    checks.follow([].into_iter());
+    checks.follow(&name, None);
     assert!(running(&checks).is_empty());
 }
 
