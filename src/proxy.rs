@@ -83,7 +83,7 @@ async fn carry(
     exchange.record.service = Some(Arc::clone(&forward.service));
     let most = forward.service.settings.max_body_bytes.unwrap_or(u64::MAX);
     let body = Upload::new(body, &head, most, &snapshot.gateway);
-    let arrived = upstream::send(&mut exchange, &forward, &snapshot.gateway, &body).await;
+    let arrived = upstream::admit::send(&mut exchange, &forward, &snapshot.gateway, &body).await;
     exchange.record.request_bytes = body.bytes();
     let edits = &forward.edits.response;
     match arrived {

@@ -1,5 +1,6 @@
 //! A service: a named group of endpoints, and how traffic to it is balanced, timed and retried.
 
+pub mod admission;
 pub mod balance;
 pub mod breaker;
 pub mod budget;
@@ -74,6 +75,8 @@ pub struct ServiceLive {
     pub hedges: AtomicU64,
     /// Whether requests to it are worth while.
     pub breaker: breaker::Breaker,
+    /// Who is in, and who waits.
+    pub admission: admission::Admission,
     /// What its endpoints share.
     pub group: Arc<Group>,
     /// Endpoints that left it a while ago.

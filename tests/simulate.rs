@@ -2,6 +2,7 @@
 //! The picks and the counts are the gateway's own code. `make simulate` prints them side by side and draws them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on must fail")]
 
+mod admission;
 mod engine;
 mod model;
 mod picture;

@@ -3,6 +3,7 @@
 use crate::discovery::Metadata;
 use crate::discovery::left_out::LeftOut;
 use crate::policy::{Scope, Standing};
+use crate::service::admission::Admission;
 use crate::service::{Endpoint, Service};
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -108,11 +109,29 @@ pub struct ServiceState {
     /// `closed`, `open` or `half-open`; none: it has no breaker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<String>,
+    /// How many exchanges it has and may have; none: as many as come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admission: Option<AdmissionState>,
     /// In the source's order.
     pub endpoints: Vec<EndpointState>,
     /// Endpoints that left it, and have not finished yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub draining: Vec<EndpointState>,
+}
+
+/// How many exchanges a service has, and may have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AdmissionState {
+    /// In flight.
+    pub in_flight: u32,
+    /// As many as may be now: what is declared, what its endpoints have room for, or what latency says. None: any number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// What latency says of it, where that is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<u32>,
+    /// Requests that wait.
+    pub queued: u32,
 }
 
 /// One endpoint.
@@ -229,6 +248,18 @@ impl Services {
     }
 }
 
+impl AdmissionState {
+    fn of(admission: &Admission) -> Self {
+        let places = &admission.places;
+        AdmissionState {
+            in_flight: places.in_flight(),
+            limit: Some(places.limit()).filter(|limit| *limit < u32::MAX),
+            adaptive: admission.adaptive(),
+            queued: places.waiting(),
+        }
+    }
+}
+
 /// An endpoint as it is now. `ramp`: the part of its share that it gets, in thousandths.
 fn endpoint(endpoint: &Endpoint, draining: bool, ramp: u32) -> EndpointState {
     let ejected = endpoint.live.ejected_until_ms();
@@ -285,6 +316,7 @@ fn service(service: &Arc<Service>) -> ServiceState {
             .hedge
             .and_then(|hedge| Some(hedge.wait(service.live.latencies.get())?.as_secs_f64() * 1_000.0)),
         breaker: service.settings.breaker.map(|_| service.live.breaker.state(now_ms).name().to_owned()),
+        admission: service.settings.is_limited().then(|| AdmissionState::of(&service.live.admission)),
         partial: service.live.partial.load(Relaxed),
         panic: ready.panic,
         endpoints: service.endpoints.iter().map(|one| endpoint(one, false, ramp(one))).collect(),

@@ -398,6 +398,7 @@ impl World {
         let Declared { settings, tls } = declared?;
         let live = Arc::clone(self.services.entry(Arc::clone(name)).or_default());
         live.group.declare(settings.slow_start, settings.panic);
+        live.admission.declare(&settings.limits, settings.adaptive, process_ms());
         let service = Service {
             name: Arc::clone(name),
             settings,

@@ -29,6 +29,8 @@ pub enum Error {
     NoEndpoint,
     /// Most requests to the service fail, so it is left alone for a while.
     Breaker,
+    /// The service has as many requests as it may.
+    Overloaded,
     /// No connection to any endpoint that was tried.
     ConnectFailed,
     /// The connection broke before the response's head, and sending again would not be safe.
@@ -54,9 +56,11 @@ impl Error {
             Error::Unauthenticated => StatusCode::UNAUTHORIZED,
             Error::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Error::NoRoute => StatusCode::NOT_FOUND,
-            Error::AuthUnavailable | Error::PolicyUnavailable | Error::NoEndpoint | Error::Breaker => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Error::AuthUnavailable
+            | Error::PolicyUnavailable
+            | Error::NoEndpoint
+            | Error::Breaker
+            | Error::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Error::ConnectFailed | Error::UpstreamReset | Error::UpstreamCancelled | Error::UpstreamProtocol => {
                 StatusCode::BAD_GATEWAY
             }
@@ -78,6 +82,7 @@ impl Error {
             Error::PolicyUnavailable => "policy_unavailable",
             Error::NoEndpoint => "no_endpoint",
             Error::Breaker => "breaker",
+            Error::Overloaded => "overloaded",
             Error::ConnectFailed => "connect_failed",
             Error::UpstreamReset => "upstream_reset",
             Error::UpstreamCancelled => "upstream_cancelled",
@@ -105,6 +110,7 @@ impl Error {
             Error::Breaker => {
                 "Most requests to the service fail now, so it is left alone for a while; try again later."
             }
+            Error::Overloaded => "The service has as many requests as it can take; try again soon.",
             Error::ConnectFailed => "The service could not be reached.",
             Error::UpstreamReset => {
                 "The service broke the connection before it answered. It may have received the request, so it was not sent again."

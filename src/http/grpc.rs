@@ -66,6 +66,7 @@ fn status(error: Error) -> u16 {
         | Error::PolicyUnavailable
         | Error::NoEndpoint
         | Error::Breaker
+        | Error::Overloaded
         | Error::ConnectFailed
         | Error::UpstreamReset => 14, // UNAVAILABLE
     }

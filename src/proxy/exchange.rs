@@ -9,6 +9,7 @@ use crate::http::fields::Fields;
 use crate::http::request::{Head, Peer};
 use crate::http::settings::Telemetry;
 use crate::policy::{Question, Version};
+use crate::service::admission::Place;
 use crate::service::balance::Picked;
 use crate::service::catalog::Catalog;
 use crate::service::decision::Called;
@@ -26,6 +27,8 @@ pub struct Exchange {
     pub active: Active,
     /// What is known of it.
     pub record: Record,
+    /// Its place at its service, where places are limited.
+    pub place: Option<Place>,
 }
 
 impl Exchange {
@@ -42,7 +45,7 @@ impl Exchange {
         let sampler = worker.recorder.sampler(telemetry);
         let trace = TraceContext::begin(parent, state, sampler, &mut worker.chance.borrow_mut());
         let record = Record::new(active.began, worker.calendar.get(), trace, telemetry.access_log, peer);
-        Box::new(Exchange { worker: Rc::clone(worker), active, record })
+        Box::new(Exchange { worker: Rc::clone(worker), active, record, place: None })
     }
 
     /// Notes that an attempt begins now; `hedge`: beside another one. Gives its place among all, and its span.

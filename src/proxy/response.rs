@@ -107,6 +107,8 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
     exchange.record.status = status.as_u16();
     let whole = if let Download::Http1(body) = &mut download { body.take_whole() } else { None };
     let content = if let Some(whole) = whole {
+        // Its client may take it when it likes.
+        exchange.place = None;
         exchange.record.response_bytes = whole.len() as u64;
         Content::Full(whole)
     } else if http_body::Body::is_end_stream(&download) {

@@ -1,5 +1,6 @@
 //! The way up: attempts, one after the other, each on an endpoint of its own, within their deadlines.
 
+pub mod admit;
 mod attempt;
 mod attempts;
 pub mod download;
@@ -108,7 +109,7 @@ async fn send_on(
     let mut attempts = Attempts::new(terms, &service.live.budget, service.settings.retry_budget);
     let pick = |tried: &[u32], now: Instant| {
         let wanted = Wanted { service, plan, tried, key: &key, now_ms: process_ms_at(now) };
-        worker.balancer.borrow_mut().pick(wanted)
+        worker.balancer.borrow_mut().pick_with_room(wanted)
     };
     let mut now = exchange.record.decided_at();
     let mut next = pick(&tried, now).ok_or(Error::NoEndpoint);

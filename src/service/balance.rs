@@ -9,6 +9,7 @@ mod least_request;
 mod narrowed;
 mod peak_ewma;
 mod random;
+mod room;
 mod round_robin;
 mod sticky;
 mod weighted_round_robin;
@@ -18,7 +19,7 @@ pub use sticky::Memory;
 use crate::base::chance::Chance;
 use crate::service::endpoints::Layout;
 use crate::service::plan::{Plan, Strategy};
-use crate::service::{Endpoint, Service};
+use crate::service::{Endpoint, InFlight, Service};
 use candidates::Candidates;
 use cost::Cost;
 use narrowed::Narrowed;
@@ -40,7 +41,7 @@ pub struct Wanted<'a> {
 }
 
 /// What a pick came to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Picked {
     /// Where to go.
     pub endpoint: Arc<Endpoint>,
@@ -52,6 +53,15 @@ pub struct Picked {
     pub passed_over: usize,
     /// So few were usable that it was chosen from all of them.
     pub panic: bool,
+    /// The request counts there already.
+    pub in_flight: Option<InFlight>,
+}
+
+impl Picked {
+    /// Counts the request in flight there from `now_ms` on.
+    pub fn enter(&mut self, now_ms: u64) -> InFlight {
+        self.in_flight.take().unwrap_or_else(|| InFlight::enter(&self.endpoint.live, now_ms))
+    }
 }
 
 /// Draws for one pick, where endpoints that start slowly let their turns pass.
@@ -83,7 +93,9 @@ impl Balancer {
             match endpoints.by_id(*id).filter(|endpoint| endpoint.usable()) {
                 Some(endpoint) => {
                     let endpoint = Arc::clone(endpoint);
-                    return Some(Picked { endpoint, strategy: None, candidates: 1, passed_over, panic: false });
+                    let picked =
+                        Picked { endpoint, strategy: None, candidates: 1, passed_over, panic: false, in_flight: None };
+                    return Some(picked);
                 }
                 None => passed_over += 1,
             }
@@ -128,7 +140,7 @@ impl Balancer {
             };
             let endpoint = Arc::clone(endpoints.get(place as usize)?);
             let (strategy, candidates, panic) = (Some(strategy), candidates.len(), ready.panic);
-            return Some(Picked { endpoint, strategy, candidates, passed_over, panic });
+            return Some(Picked { endpoint, strategy, candidates, passed_over, panic, in_flight: None });
         }
         None
     }

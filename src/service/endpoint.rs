@@ -237,6 +237,16 @@ impl InFlight {
         }
         InFlight(Arc::clone(live))
     }
+
+    /// The same if there are fewer than `most`.
+    pub(in crate::service) fn enter_below(live: &Arc<Live>, most: u32, now_ms: u64) -> Option<Self> {
+        let more = |in_flight| (in_flight < most).then_some(in_flight + 1);
+        let before = live.in_flight.fetch_update(Relaxed, Relaxed, more).ok()?;
+        if before == 0 {
+            live.load.begins(now_ms);
+        }
+        Some(InFlight(Arc::clone(live)))
+    }
 }
 
 impl Drop for InFlight {

@@ -3,7 +3,7 @@
 //! granted, and what the store says corrects the copy.
 
 mod gcra;
-mod key;
+pub(in crate::service) mod key;
 mod memory;
 mod rate;
 pub mod settings;

@@ -1,6 +1,7 @@
 //! What is known of one request and its response once they are over: plain data, and all that spans, metrics, logs and
 //! records are made of.
 
+use super::admission::Over;
 use super::decision::{Decision, Fault, LogLine};
 use super::plan::Strategy;
 use super::rate_limit::Standing;
@@ -41,6 +42,10 @@ pub struct Record {
     pub service: Option<Arc<Service>>,
     /// Policies that were asked, in order.
     pub calls: SmallVec<[PolicyCall; 1]>,
+    /// How long it waited for its service to have room for it.
+    pub queued: Duration,
+    /// Why that had none.
+    pub over: Option<Over>,
     /// What was tried upstream, in order.
     pub attempts: SmallVec<[Attempt; 1]>,
     /// The status that the client was given; 0: none. A gRPC client is told of an error with a 200, which would tell
@@ -84,6 +89,8 @@ impl Record {
             route: None,
             service: None,
             calls: SmallVec::new(),
+            queued: Duration::ZERO,
+            over: None,
             attempts: SmallVec::new(),
             status: 0,
             error: None,
@@ -107,9 +114,9 @@ impl Record {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// When it was known where it goes: after the last policy's word.
+    /// When it was known where it goes, after the last policy's word, and its service had room for it.
     pub fn decided_at(&self) -> Instant {
-        self.calls.last().map_or(self.started, |call| self.started + call.began + call.took)
+        self.calls.last().map_or(self.started, |call| self.started + call.began + call.took) + self.queued
     }
 
     /// The declared limit that refused it.

@@ -1,6 +1,7 @@
 //! What `[services.NAME]` of the configuration says. Each key is a field here, with its default and its bounds, and
 //! nowhere else.
 
+use super::admission::{Limits, adaptive, queue};
 use super::breaker;
 use super::budget::RetryBudget;
 use super::health::outlier::Outlier;
@@ -91,6 +92,12 @@ pub struct Settings {
     pub hedge: Option<Hedge>,
     /// Requests are refused while most of them fail; none: they never are.
     pub breaker: Option<breaker::Settings>,
+    /// How much of it may go on at a time.
+    pub limits: Limits,
+    /// What is beyond waits; none: it is refused.
+    pub queue: Option<queue::Settings>,
+    /// How many requests may be in flight is found by how long answers take; none: only what `limits` say holds.
+    pub adaptive: Option<adaptive::Settings>,
     /// Bytes of a request's body; one more is refused with 413. None: as many as come.
     pub max_body_bytes: Option<u64>,
     /// How long `sticky` remembers a key that is not used.
@@ -137,6 +144,9 @@ impl Default for Settings {
             retry_budget: RetryBudget::default(),
             hedge: None,
             breaker: None,
+            limits: Limits::default(),
+            queue: None,
+            adaptive: None,
             max_body_bytes: None,
             sticky_ttl: Duration::from_secs(3600),
             tls: None,
@@ -187,6 +197,15 @@ impl Settings {
         if let Some(breaker) = &self.breaker {
             breaker.check().map_err(|problem| format!("breaker{problem}"))?;
         }
+        if let Some(queue) = &self.queue {
+            queue.check().map_err(|problem| format!("queue{problem}"))?;
+            if !self.is_limited() {
+                return Err("queue: nobody waits where nothing is limited: it needs `limits` or `adaptive`".into());
+            }
+        }
+        if let Some(adaptive) = &self.adaptive {
+            adaptive.check().map_err(|problem| format!("adaptive{problem}"))?;
+        }
         if let Some(health) = &self.health {
             health.check().map_err(|problem| format!("health{problem}"))?;
             if health.kind == Kind::Grpc && self.tls.is_some() && !self.http2() {
@@ -228,6 +247,11 @@ impl Settings {
         }
         let connector = client::Connector::new(&tls, self.http2());
         connector.map(|connector| Some(Arc::new(connector))).map_err(|problem| format!("tls: {problem}"))
+    }
+
+    /// Requests may have to wait for others, or be refused for them.
+    pub fn is_limited(&self) -> bool {
+        self.limits.requests.is_some() || self.limits.endpoint_requests.is_some() || self.adaptive.is_some()
     }
 
     /// HTTP/2 is spoken to its endpoints.

@@ -3,6 +3,7 @@
 use super::safe::{self, Quoted, Value, cut};
 use super::spans::protocol;
 use crate::http::settings::AccessLog;
+use crate::service::admission::Over;
 use crate::service::record::Record;
 use serde::Serialize;
 use std::time::Duration;
@@ -34,6 +35,12 @@ struct Entry<'a> {
     /// The declared limit that refused it.
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limit: Option<&'a str>,
+    /// Its service had no room for it, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    over: Option<&'static str>,
+    /// How long it waited for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queued_ms: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +100,8 @@ impl<'a> Entry<'a> {
             status: record.status,
             error: record.error.map(crate::http::error::Error::code),
             rate_limit: record.limited_by(),
+            over: record.over.map(Over::name),
+            queued_ms: Some(ms(record.queued)).filter(|ms| *ms > 0.0),
             route: record.route.as_deref().map(cut),
             service: record.service.as_ref().map(|service| cut(&service.name)),
             endpoint: record.attempts.last().map(|attempt| attempt.endpoint.address),
@@ -106,8 +115,7 @@ impl<'a> Entry<'a> {
             reason: call.map(|call| cut(&call.reason)).filter(|reason| !reason.is_empty()),
             request_bytes: record.request_bytes,
             response_bytes: record.response_bytes,
-            // Whole microseconds.
-            duration_ms: took.as_micros() as f64 / 1000.0,
+            duration_ms: ms(took),
             end: record.end.name(),
             trace_id: format!("{:032x}", record.trace.trace_id),
             user: record.user.as_deref().map(cut),
@@ -129,11 +137,14 @@ impl<'a> Entry<'a> {
         let _ = write!(line, "{}B/{}B {:.3}ms", self.request_bytes, self.response_bytes, self.duration_ms);
         let endpoint = self.endpoint.map(|endpoint| endpoint.to_string());
         let peer = self.peer.map(|peer| peer.to_string());
+        let queued = self.queued_ms.map(|ms| format!("{ms:.3}ms"));
         let attempts = (self.attempts > 1).then(|| self.attempts.to_string());
         let pairs = [
             ("error", self.error),
             ("end", (self.end != "complete").then_some(self.end)),
             ("rate_limit", self.rate_limit),
+            ("over", self.over),
+            ("queued", queued.as_deref()),
             ("route", self.route),
             ("service", self.service),
             ("endpoint", endpoint.as_deref()),
@@ -159,6 +170,11 @@ impl<'a> Entry<'a> {
         }
         line
     }
+}
+
+/// In whole microseconds.
+fn ms(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1000.0
 }
 
 /// An exchange's line, with its end.

@@ -161,6 +161,12 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
     if let Some(call) = record.calls.last() {
         decided(call, &mut set);
     }
+    if !record.queued.is_zero() {
+        set("wayside.queued_ms", (record.queued.as_micros() as f64 / 1000.0).into());
+    }
+    if let Some(over) = record.over {
+        set("wayside.over", over.name().into());
+    }
     if record.out_of_budget {
         set("wayside.retry_budget_spent", true.into());
     }

@@ -50,9 +50,9 @@ pub(super) struct Begun {
 
 impl Begun {
     /// Begins now.
-    pub(super) fn new(exchange: &mut Exchange, picked: Picked, hedge: bool, now: Instant) -> Self {
+    pub(super) fn new(exchange: &mut Exchange, mut picked: Picked, hedge: bool, now: Instant) -> Self {
         let (place, span_id) = exchange.attempt(&picked, hedge, now);
-        let in_flight = InFlight::enter(&picked.endpoint.live, process_ms_at(now));
+        let in_flight = picked.enter(process_ms_at(now));
         Begun { place, span_id, endpoint: picked.endpoint, began: now, in_flight }
     }
 

@@ -98,9 +98,12 @@ pub(super) async fn race(
     }
 }
 
-/// Requests are worth while: with a breaker that is not closed, one more is one too many.
+/// Requests are worth while: with a breaker that is not closed, or while others wait, one more is one too many.
 fn is_closed(way: &Way<'_>, now: Instant) -> bool {
     let live = &way.service.live;
+    if live.admission.places.waiting() > 0 {
+        return false;
+    }
     way.service.settings.breaker.is_none() || live.breaker.state(process_ms_at(now)) == State::Closed
 }
 

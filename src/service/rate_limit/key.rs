@@ -13,7 +13,7 @@ use std::net::IpAddr;
 /// away is no way round.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) enum Key {
+pub(in crate::service) enum Key {
     /// By the client's address, or its /64 in IPv6: `client`.
     #[default]
     Client,
@@ -42,7 +42,7 @@ impl TryFrom<String> for Key {
 
 /// A request's own key. What a client says is never taken for an address.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) enum Of<'a> {
+pub(in crate::service) enum Of<'a> {
     All,
     Client(IpAddr),
     Said(Cow<'a, [u8]>),
@@ -50,7 +50,7 @@ pub(super) enum Of<'a> {
 
 impl Key {
     /// This request's.
-    pub(super) fn of<'a>(&self, head: &'a Head) -> Of<'a> {
+    pub(in crate::service) fn of<'a>(&self, head: &'a Head) -> Of<'a> {
         let said = match self {
             Key::None => return Of::All,
             Key::Client => None,

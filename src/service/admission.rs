@@ -1,0 +1,69 @@
+//! Admission: how many exchanges with a service may be in flight, from this gateway. The settings limit them, its endpoints'
+//! room does, and where it is adaptive, how long its answers take. Who is beyond that waits for a while, or is refused at
+//! once: a service that hangs then costs its own requests, and not the gateway's memory.
+
+pub mod adaptive;
+mod limits;
+mod places;
+pub mod queue;
+
+pub use limits::Limits;
+pub use places::{Entered, Over, Place, Places, Waiting};
+
+use crate::http::request::Head;
+use adaptive::Gradient;
+use queue::Who;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::time::Duration;
+
+/// A service's own; it belongs to the service's name.
+#[derive(Debug, Default)]
+pub struct Admission {
+    /// Who is in.
+    pub places: Arc<Places>,
+    gradient: Mutex<Option<Gradient>>,
+    /// Clients choose keys: nobody may find two that share a line.
+    secret: RandomState,
+}
+
+impl Admission {
+    /// What its service's settings say from `now_ms` on. What was learnt stays, unless it is about something else.
+    pub fn declare(&self, limits: &Limits, adaptive: Option<adaptive::Settings>, now_ms: u64) {
+        self.places.declare(limits.requests.map(Into::into), now_ms);
+        let mut gradient = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);
+        if gradient.as_ref().map(|gradient| gradient.settings) != adaptive {
+            *gradient = adaptive.map(Gradient::new);
+        }
+        self.places.adapt(gradient.as_ref().map(Gradient::limit), now_ms);
+    }
+
+    /// A request comes, of which it is known at `now_ms` that it goes here. `room`: what its endpoints have room for, all
+    /// together.
+    pub fn enter(&self, room: u32, queue: Option<&queue::Settings>, head: &Head, now_ms: u64) -> Entered {
+        let key = |queue: &queue::Settings| self.secret.hash_one(queue.key.of(head));
+        let who = || Who { key: queue.map_or(0, key), weight: 1 };
+        self.places.enter(room, queue.map(queue::Settings::terms), who, now_ms)
+    }
+
+    /// A good answer came to the only attempt of a request, `took` after that had all of the request. Where others measure
+    /// at the same moment, nobody waits.
+    pub fn answered(&self, took: Duration, now_ms: u64) {
+        let mut gradient = match self.gradient.try_lock() {
+            Ok(gradient) => gradient,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let Some(gradient) = gradient.as_mut() else { return };
+        let us = u32::try_from(took.as_micros()).unwrap_or(u32::MAX);
+        if gradient.answered(us, self.places.requests(), now_ms) {
+            self.places.adapt(Some(gradient.limit()), now_ms);
+        }
+    }
+
+    /// What latency says of how many requests the service can take.
+    pub fn adaptive(&self) -> Option<u32> {
+        let gradient = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);
+        gradient.as_ref().map(Gradient::limit)
+    }
+}

@@ -1,0 +1,239 @@
+//! A service's limit that finds itself: while its answers take as long as they do unhurried, it grows by its root in each
+//! window; when they take longer, it shrinks as much. A gradient like Netflix's `Gradient2Limit`, by windows as Envoy's
+//! `adaptive_concurrency` has them, but what is unhurried comes from windows in which the limit held nobody back: it need not
+//! be forced down for that. Pure: it is told what was measured when.
+
+use crate::base::duration;
+use serde::Deserialize;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// `adaptive = { … }`.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where it begins.
+    pub start: u32,
+    /// It is never less.
+    pub min: u32,
+    /// It is never more.
+    pub max: u32,
+    /// It changes each so long at most,
+    #[serde(with = "duration")]
+    pub window: Duration,
+    /// and after so many answers at least.
+    pub min_requests: u32,
+    /// Answers may take so many times as long as unhurried ones before it shrinks.
+    pub tolerance: f64,
+    /// The part of the way to where it should be that it goes at once.
+    pub smoothing: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let window = Duration::from_millis(250);
+        Settings { start: 20, min: 4, max: 1000, window, min_requests: 20, tolerance: 1.5, smoothing: 0.5 }
+    }
+}
+
+impl Settings {
+    /// Is every number within its bounds?
+    ///
+    /// # Errors
+    /// The key that is not, and what was expected.
+    pub fn check(&self) -> Result<(), String> {
+        if !(1..=100_000).contains(&self.max) {
+            return Err(format!(".max: {} is not between 1 and 100000", self.max));
+        }
+        for (key, number) in [("min", self.min), ("start", self.start)] {
+            if !(1..=self.max).contains(&number) {
+                return Err(format!(".{key}: {number} is not between 1 and max, {}", self.max));
+            }
+        }
+        if self.start < self.min {
+            return Err(format!(".start: {} is less than min, {}", self.start, self.min));
+        }
+        if !(Duration::from_millis(50)..=Duration::from_secs(10)).contains(&self.window) {
+            return Err(".window: must be between 50ms and 10s".into());
+        }
+        if !(1..=KEPT as u32).contains(&self.min_requests) {
+            return Err(format!(".min_requests: {} is not between 1 and {KEPT}", self.min_requests));
+        }
+        for (key, number, low, high) in
+            [("tolerance", self.tolerance, 1.1, 10.0), ("smoothing", self.smoothing, 0.05, 1.0)]
+        {
+            if !(low..=high).contains(&number) {
+                return Err(format!(".{key}: {number} is not between {low} and {high}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Answers of a window that are kept: of more, the last.
+const KEPT: usize = 1024;
+/// For so long a window tells what is unhurried, ms.
+const MEMORY_MS: u64 = 30_000;
+/// Windows that are remembered, however short they are.
+const WINDOWS: usize = 1024;
+/// Full so far, the limit holds somebody back.
+const BINDS: f64 = 0.9;
+/// While it does, what is unhurried becomes this much longer with each window: all may have become slower for good.
+const CREEP: f64 = 1.002;
+
+/// A limit, and what it goes by.
+#[derive(Debug)]
+pub(super) struct Gradient {
+    pub(super) settings: Settings,
+    limit: f64,
+    /// When this window began; none: with its first answer.
+    since_ms: Option<u64>,
+    /// In µs.
+    samples: Vec<u32>,
+    seen: usize,
+    /// Most that was in flight in it.
+    most: u32,
+    /// Medians of windows in which the limit held nobody back, and when they ended.
+    unhurried: VecDeque<(u64, f64)>,
+    /// The least of them, as long as there is one.
+    base_us: f64,
+}
+
+impl Gradient {
+    /// None was measured yet.
+    pub(super) fn new(settings: Settings) -> Self {
+        Gradient {
+            settings,
+            limit: settings.start.into(),
+            since_ms: None,
+            samples: Vec::new(),
+            seen: 0,
+            most: 0,
+            unhurried: VecDeque::new(),
+            base_us: 0.0,
+        }
+    }
+
+    /// It, as a whole number.
+    pub(super) fn limit(&self) -> u32 {
+        // Between its bounds.
+        self.limit as u32
+    }
+
+    /// A good answer came after `took_us`, while so many were in flight. True: the limit is another one now.
+    pub(super) fn answered(&mut self, took_us: u32, in_flight: u32, now_ms: u64) -> bool {
+        match self.samples.get_mut(self.seen % KEPT) {
+            Some(oldest) => *oldest = took_us,
+            None => self.samples.push(took_us),
+        }
+        self.seen += 1;
+        self.most = self.most.max(in_flight);
+        let since_ms = *self.since_ms.get_or_insert(now_ms);
+        let over = u128::from(now_ms.saturating_sub(since_ms)) >= self.settings.window.as_millis();
+        over && self.seen >= self.settings.min_requests as usize && self.ends(now_ms)
+    }
+
+    /// The window is over.
+    fn ends(&mut self, now_ms: u64) -> bool {
+        let middle = self.samples.len() / 2;
+        let median = f64::from(*self.samples.select_nth_unstable(middle).1).max(1.0);
+        let binds = f64::from(self.most) >= BINDS * self.limit;
+        self.learns(median, binds, now_ms);
+        let gradient = (self.settings.tolerance * self.base_us / median).clamp(0.5, 1.0);
+        let aim = gradient * self.limit + self.limit.sqrt();
+        let next = self.limit + self.settings.smoothing * (aim - self.limit);
+        let before = self.limit();
+        // What nobody asks for tells nothing of what could be.
+        if binds || next < self.limit {
+            self.limit = next.clamp(self.settings.min.into(), self.settings.max.into());
+        }
+        (self.since_ms, self.seen, self.most) = (Some(now_ms), 0, 0);
+        self.samples.clear();
+        self.limit() != before
+    }
+
+    /// What is unhurried, after a window with this median.
+    fn learns(&mut self, median: f64, binds: bool, now_ms: u64) {
+        if binds {
+            self.unhurried.iter_mut().for_each(|(_, median)| *median *= CREEP);
+            self.base_us = if self.base_us == 0.0 { median } else { self.base_us * CREEP };
+            // Nothing is as fast as less than nothing: all that were slower were not unhurried.
+            self.base_us = self.base_us.min(median);
+        } else {
+            self.unhurried.push_back((now_ms, median));
+        }
+        let old = |(at_ms, _): &(u64, f64)| now_ms.saturating_sub(*at_ms) > MEMORY_MS;
+        while self.unhurried.len() > WINDOWS || self.unhurried.len() > 1 && self.unhurried.front().is_some_and(old) {
+            self.unhurried.pop_front();
+        }
+        if !binds {
+            self.base_us = self.unhurried.iter().fold(f64::INFINITY, |least, (_, median)| least.min(*median));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Windows in which all answers take so long, each with so many in flight.
+    fn windows(gradient: &mut Gradient, now_ms: &mut u64, count: usize, us: u32, in_flight: Option<u32>) {
+        for _ in 0..count {
+            for _ in 0..26 {
+                *now_ms += 10;
+                let limit = gradient.limit();
+                gradient.answered(us, in_flight.unwrap_or(limit), *now_ms);
+            }
+        }
+    }
+
+    #[test]
+    fn it_grows_while_it_binds_and_shrinks_when_answers_take_longer() {
+        let (mut gradient, mut now_ms) = (Gradient::new(Settings::default()), 1_000);
+        windows(&mut gradient, &mut now_ms, 10, 20_000, Some(5));
+        assert_eq!(gradient.limit(), 20);
+        windows(&mut gradient, &mut now_ms, 20, 20_000, None);
+        let grown = gradient.limit();
+        assert!((60..120).contains(&grown), "{grown}");
+        // Within what is tolerated, nothing happens but that it grows.
+        windows(&mut gradient, &mut now_ms, 2, 29_000, None);
+        assert!(gradient.limit() >= grown);
+        windows(&mut gradient, &mut now_ms, 20, 90_000, None);
+        assert!(gradient.limit() <= 16, "{}", gradient.limit());
+    }
+
+    #[test]
+    fn a_service_that_is_slower_for_good_is_known_after_a_while() {
+        let (mut gradient, mut now_ms) = (Gradient::new(Settings::default()), 1_000);
+        windows(&mut gradient, &mut now_ms, 10, 10_000, Some(1));
+        windows(&mut gradient, &mut now_ms, 100, 50_000, Some(1));
+        let least = gradient.limit();
+        windows(&mut gradient, &mut now_ms, 100, 50_000, Some(1));
+        windows(&mut gradient, &mut now_ms, 20, 50_000, None);
+        assert!(least < 10 && gradient.limit() > 30, "{least}, {}", gradient.limit());
+    }
+
+    #[test]
+    fn too_few_answers_tell_nothing() {
+        let mut gradient = Gradient::new(Settings::default());
+        assert!((0..19).all(|number| !gradient.answered(10, 20, number * 1_000)));
+        assert!(gradient.answered(10, 20, 20_000) && gradient.limit() > 20);
+    }
+
+    proptest! {
+        #[test]
+        fn it_stays_within_its_bounds(
+            answers in prop::collection::vec((1u32..10_000_000, 0u32..2_000, 0u64..100), 1..3_000),
+        ) {
+            let settings = Settings { max: 200, min_requests: 1, window: Duration::from_millis(50), ..Settings::default() };
+            let (mut gradient, mut now_ms) = (Gradient::new(settings), 0);
+            for (took, in_flight, later) in answers {
+                now_ms += later;
+                gradient.answered(took, in_flight, now_ms);
+                prop_assert!((4..=200).contains(&gradient.limit()) && gradient.samples.len() <= KEPT);
+                prop_assert!(gradient.base_us.is_finite());
+            }
+        }
+    }
+}
