@@ -8,6 +8,7 @@ mod http2;
 pub mod listener;
 mod middleware;
 pub mod response;
+pub mod shedding;
 pub mod upgrade;
 pub mod upstream;
 pub mod worker;
@@ -18,6 +19,7 @@ use crate::http::request::body::{Incoming, Upload};
 use crate::http::request::check::{check, ends_at_this_hop};
 use crate::http::request::{Head, Parts, Peer};
 use crate::snapshot::Snapshot;
+use crate::telemetry::Counter;
 use decide::{Decided, decide};
 use exchange::Exchange;
 use http::StatusCode;
@@ -52,6 +54,11 @@ pub async fn handle(
     }
     if snapshot.gateway.via.as_ref().is_some_and(|via| via.is_loop(&head.parts.headers)) {
         return response::from_error(exchange, Error::LoopDetected);
+    }
+    if worker.shedding.refuses(&mut worker.chance.borrow_mut()) {
+        worker.recorder.count(Counter::Shed);
+        exchange.record.retry_after = Some(1);
+        return response::from_error(exchange, Error::Shed);
     }
     exchange.record.rate_limit = snapshot.rate_limits.take(&head, &snapshot.stores, exchange.record.started);
     if exchange.record.limited_by().is_some() {

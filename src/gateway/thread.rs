@@ -1,17 +1,19 @@
 //! A worker's thread: its runtime, its listeners, its tidying, its part of the drain.
 
 use crate::base::chance::Chance;
+use crate::base::seldom::Seldom;
 use crate::base::time::Calendar;
 use crate::http::downstream::opening::Opening;
 use crate::http::downstream::spread::Fresh;
 use crate::http::downstream::untaken::Untaken;
 use crate::proxy::listener;
+use crate::proxy::shedding::{Shedding, TICK};
 use crate::proxy::worker::{Shared, Worker};
 use crate::service::balance::Balancer;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::oneshot;
 
@@ -38,6 +40,7 @@ pub(super) fn run(
             chance: RefCell::new(chance),
             calendar: Cell::default(),
             untaken: Untaken::default(),
+            shedding: Shedding::default(),
             date: RefCell::default(),
             recorder: shared.telemetry.recorder(),
             shared,
@@ -52,6 +55,7 @@ pub(super) fn run(
         }
         tokio::task::spawn_local(listener::receive(Rc::clone(&worker), fresh));
         tokio::task::spawn_local(tidy_each_second(Rc::clone(&worker)));
+        tokio::task::spawn_local(tick(Rc::clone(&worker)));
         // Whoever waits for it may have given up.
         let _ = begun.send(());
         let mut drain = worker.shared.drain.subscribe();
@@ -79,9 +83,9 @@ pub(super) fn run(
 fn tidy(worker: &Worker) {
     let calendar = Calendar::look();
     worker.calendar.set(calendar);
-    worker.date.replace(httpdate::fmt_http_date(calendar.at(std::time::Instant::now())));
+    worker.date.replace(httpdate::fmt_http_date(calendar.at(Instant::now())));
     let snapshot = worker.shared.snapshot.load();
-    if let Some(then) = std::time::Instant::now().checked_sub(snapshot.gateway.stall_timeout) {
+    if let Some(then) = Instant::now().checked_sub(snapshot.gateway.stall_timeout) {
         worker.untaken.let_go(then);
     }
     worker.pools.max_idle.set(snapshot.gateway.idle_upstream_connections.div_ceil(snapshot.gateway.workers));
@@ -98,5 +102,28 @@ async fn tidy_each_second(worker: Rc<Worker>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         tidy(&worker);
+    }
+}
+
+/// Sees how late the worker gets to what is due. Where that does not matter, it looks seldom, so that a worker with nothing
+/// to do sleeps.
+async fn tick(worker: Rc<Worker>) {
+    static SAID: Seldom = Seldom::each(Duration::from_secs(10));
+    loop {
+        let tolerated = worker.shared.snapshot.load().gateway.shed_when_late;
+        let due = Instant::now() + if tolerated.is_zero() { Duration::from_secs(1) } else { TICK };
+        tokio::time::sleep_until(due.into()).await;
+        worker.shedding.ticked(due, Instant::now(), tolerated);
+        let permille = worker.shedding.permille();
+        if permille > 0
+            && let Some(left_out) = SAID.may()
+        {
+            tracing::warn!(
+                left_out,
+                worker = worker.index,
+                permille,
+                "too much to do: a part of the requests is refused"
+            );
+        }
     }
 }

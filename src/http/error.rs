@@ -29,6 +29,8 @@ pub enum Error {
     NoEndpoint,
     /// Most requests to the service fail, so it is left alone for a while.
     Breaker,
+    /// The gateway has more to do than it can.
+    Shed,
     /// The service has as many requests as it may.
     Overloaded,
     /// No connection to any endpoint that was tried.
@@ -60,6 +62,7 @@ impl Error {
             | Error::PolicyUnavailable
             | Error::NoEndpoint
             | Error::Breaker
+            | Error::Shed
             | Error::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Error::ConnectFailed | Error::UpstreamReset | Error::UpstreamCancelled | Error::UpstreamProtocol => {
                 StatusCode::BAD_GATEWAY
@@ -82,6 +85,7 @@ impl Error {
             Error::PolicyUnavailable => "policy_unavailable",
             Error::NoEndpoint => "no_endpoint",
             Error::Breaker => "breaker",
+            Error::Shed => "shed",
             Error::Overloaded => "overloaded",
             Error::ConnectFailed => "connect_failed",
             Error::UpstreamReset => "upstream_reset",
@@ -110,6 +114,7 @@ impl Error {
             Error::Breaker => {
                 "Most requests to the service fail now, so it is left alone for a while; try again later."
             }
+            Error::Shed => "The gateway has more to do than it can; try again soon.",
             Error::Overloaded => "The service has as many requests as it can take; try again soon.",
             Error::ConnectFailed => "The service could not be reached.",
             Error::UpstreamReset => {

@@ -67,6 +67,7 @@ fn status(error: Error) -> u16 {
         | Error::NoEndpoint
         | Error::Breaker
         | Error::Overloaded
+        | Error::Shed
         | Error::ConnectFailed
         | Error::UpstreamReset => 14, // UNAVAILABLE
     }

@@ -37,6 +37,11 @@ pub struct Gateway {
     /// How long a drain waits for what is in flight.
     #[serde(with = "duration")]
     pub drain_timeout: Duration,
+    /// A worker that gets to everything later than this refuses a part of what comes, until it is in time. Zero: it never
+    /// does. Not by default: to find out, each worker wakes 100 times a second, and a machine that stands still for a moment
+    /// would be taken for one with too much to do.
+    #[serde(with = "duration")]
+    pub shed_when_late: Duration,
     /// The largest `timeout` that a policy can ask for.
     #[serde(with = "duration")]
     pub max_timeout: Duration,
@@ -116,6 +121,7 @@ impl Default for Gateway {
             zone: None,
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
+            shed_when_late: Duration::ZERO,
             max_timeout: Duration::from_secs(3600),
             max_attempts: 5,
             trusted_proxies: Vec::new(),
@@ -177,6 +183,10 @@ impl Gateway {
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, duration)| duration.is_zero()) {
             return Err(format!("{key}: must be more than 0"));
+        }
+        let late = self.shed_when_late;
+        if !late.is_zero() && !(Duration::from_millis(5)..=Duration::from_secs(10)).contains(&late) {
+            return Err("shed_when_late: must be 0s (never), or between 5ms and 10s".into());
         }
         let bounds = [
             ("workers", self.workers as u64, 1, MOST_WORKERS as u64),

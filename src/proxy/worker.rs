@@ -1,5 +1,6 @@
 //! What one worker has: an OS thread's own upstream connections, balancing, chance and way to tell; and what all share.
 
+use super::shedding::Shedding;
 use crate::base::chance::Chance;
 use crate::base::time::Calendar;
 use crate::http::downstream::clients::Clients;
@@ -45,6 +46,8 @@ pub struct Worker {
     pub pools: Rc<Pools>,
     /// Responses on streams of which clients take nothing.
     pub untaken: Untaken,
+    /// What it refuses, since it has too much to do.
+    pub shedding: Shedding,
     /// Its part of balancing.
     pub balancer: RefCell<Balancer>,
     /// For ids, sampling and seeds.

@@ -11,11 +11,13 @@ pub enum Counter {
     HandshakeFailed,
     /// An interim response with status 103 could not be passed on.
     EarlyHint,
+    /// A request was refused, since a worker has more to do than it can.
+    Shed,
 }
 
 impl Counter {
     /// Each once, in the order of their declaration: its name on the page, and what that says.
-    pub(super) const ALL: [(Counter, &'static str, &'static str); 3] = [
+    pub(super) const ALL: [(Counter, &'static str, &'static str); 4] = [
         (
             Counter::TurnedAway,
             "wayside_connections_turned_away_total",
@@ -30,6 +32,11 @@ impl Counter {
             Counter::EarlyHint,
             "wayside_early_hints_dropped_total",
             "Interim responses with status 103 from endpoints, to clients that could not be told of them.",
+        ),
+        (
+            Counter::Shed,
+            "wayside_shed_total",
+            "Requests that were refused since a worker had more to do than it could; see shed_when_late.",
         ),
     ];
 }
