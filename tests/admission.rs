@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 
 use crate::support::gateway::Gateway;
+use crate::support::origin::{Origin, Protocol};
 use crate::support::program::{Program, get, until};
 use crate::support::saying::Saying;
 use serde_json::Value;
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,7 +20,7 @@ fn status(answer: &str) -> u16 {
 fn admission(gateway: &Program) -> [u64; 3] {
     let shown: Value = serde_json::from_str(&gateway.ask("/services")).unwrap();
     let service = shown["services"].as_array().unwrap().iter().find(|service| service["name"] == "shop").unwrap();
-    ["in_flight", "limit", "queued"].map(|key| service["admission"][key].as_u64().unwrap())
+    ["in_flight", "limit", "queued"].map(|key| service["admission"][key].as_u64().unwrap_or(u64::MAX))
 }
 
 /// A request, on a thread of its own, that its origin answers when it is told to.
@@ -131,6 +133,65 @@ fn an_endpoint_that_has_as_many_as_it_may_is_passed_over() {
     assert_eq!(status(&gateway.get("/", &[])), 503);
     origins.iter().for_each(|origin| origin.says(200));
     held.into_iter().for_each(|held| assert_eq!(status(&held.join().unwrap()), 200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_workers_share_the_connections_that_may_be_open() {
+    let origin = Origin::start(Protocol::Http1).await;
+    let gateway = Gateway::with().endpoint(origin.address).service("limits = { connections = 1 }\nqueue = {}").start();
+    // On connections of their own, which both workers take: what one keeps idle, the other has to wait for.
+    for number in 0..8 {
+        let answer = gateway.get(&format!("/{number}"), &[]);
+        assert_eq!(status(&answer), 200, "{answer}");
+        assert!(gateway.metric("wayside_upstream_connections{service=\"shop\"}") <= Some(1.0));
+    }
+}
+
+#[test]
+fn requests_that_wait_for_a_connection_are_bounded() {
+    // It takes connections, and never says a word of TLS.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let keys = "limits = { pending = 1 }\ntls = {}\nconnect_timeout = \"15s\"\nmax_attempts = 1";
+    let gateway = Gateway::with().endpoint(silent.local_addr().unwrap()).service(keys).start();
+    let first = hold(&gateway, "a");
+    until("it waits", || gateway.metric("wayside_upstream_pending{service=\"shop\"}") == Some(1.0));
+    let refused = gateway.get("/", &[]);
+    assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("\"code\":\"overloaded\""), "{refused}");
+    let over = "wayside_overload_refused_total{service=\"shop\",over=\"connections\"}";
+    assert_eq!((gateway.metric(over), admission(&gateway)[0]), (Some(1.0), 1));
+    drop(gateway);
+    // However its connection ended.
+    let _ = first.join();
+}
+
+/// One worker, of whom as many ask at a time as take it longer than it may be late, again and again.
+#[test]
+fn a_worker_with_too_much_to_do_refuses_some_and_the_admin_answers() {
+    let origin = Saying::start();
+    let gateway = Gateway::with().endpoint(origin.address).keys("workers = 1\nshed_when_late = \"5ms\"").start();
+    let enough = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let ask = || {
+            let mut refused = None;
+            while !enough.load(Relaxed) {
+                let answer = gateway.get("/", &[]);
+                if status(&answer) == 503 {
+                    refused = Some(answer);
+                }
+            }
+            refused
+        };
+        let asking: Vec<_> = (0..64).map(|_| scope.spawn(ask)).collect();
+        // Whatever the traffic, operators are answered.
+        let shed = || gateway.ask("/healthz").contains("alive") && gateway.metric("wayside_shed_total") >= Some(20.0);
+        let ends = scope.spawn(|| until("it refuses some", shed)).join();
+        enough.store(true, Relaxed);
+        ends.unwrap();
+        let refused: Vec<String> = asking.into_iter().filter_map(|asking| asking.join().unwrap()).collect();
+        let told = |answer: &String| answer.contains("\"code\":\"shed\"") && answer.contains("retry-after: 1\r\n");
+        assert!(!refused.is_empty() && refused.iter().all(told), "{refused:?}");
+    });
+    until("it is in time", || (0..10).all(|_| status(&gateway.get("/", &[])) == 200));
 }
 
 /// Of so many requests, how long the middle one took.

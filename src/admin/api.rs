@@ -132,6 +132,9 @@ pub struct AdmissionState {
     pub adaptive: Option<u32>,
     /// Requests that wait.
     pub queued: u32,
+    /// Connections to its endpoints that are open.
+    #[serde(default)]
+    pub connections: u32,
 }
 
 /// One endpoint.
@@ -256,6 +259,7 @@ impl AdmissionState {
             limit: Some(places.limit()).filter(|limit| *limit < u32::MAX),
             adaptive: admission.adaptive(),
             queued: places.waiting(),
+            connections: admission.sockets.open(),
         }
     }
 }

@@ -6,9 +6,11 @@ pub mod adaptive;
 mod limits;
 mod places;
 pub mod queue;
+mod sockets;
 
 pub use limits::Limits;
 pub use places::{Entered, Over, Place, Places, Waiting};
+pub use sockets::{Both, Open, Sockets};
 
 use crate::http::request::Head;
 use adaptive::Gradient;
@@ -22,6 +24,8 @@ use std::time::Duration;
 pub struct Admission {
     /// Who is in.
     pub places: Arc<Places>,
+    /// Connections to all endpoints.
+    pub sockets: Arc<Sockets>,
     gradient: Mutex<Option<Gradient>>,
     /// Clients choose keys: nobody may find two that share a line.
     secret: RandomState,

@@ -1,6 +1,7 @@
 //! A breaker, one for each service: while most requests to it fail, the others are refused at once, and after a while one
 //! after the other may find out whether it is well again (Nygard, "Release It!").
 
+use super::endpoint::ramp;
 use crate::base::duration;
 use serde::Deserialize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,12 +23,16 @@ pub struct Settings {
     pub open: Duration,
     /// This many good answers in a row close it, asked for one after the other.
     pub probes: u32,
+    /// Once it has closed, it lets in a tenth of the requests at first, and all after so long (as `slow_start` does); zero: all
+    /// at once.
+    #[serde(with = "duration")]
+    pub ramp: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (window, open) = (Duration::from_secs(2), Duration::from_secs(5));
-        Settings { window, percent: 50, min_requests: 20, open, probes: 5 }
+        Settings { window, percent: 50, min_requests: 20, open, probes: 5, ramp: Duration::ZERO }
     }
 }
 
@@ -41,6 +46,9 @@ impl Settings {
             if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&time) {
                 return Err(format!(".{key}: must be between 100ms and 1h"));
             }
+        }
+        if self.ramp > Duration::from_secs(3600) {
+            return Err(".ramp: must be at most 1h".into());
         }
         if !(1..=100).contains(&self.percent) {
             return Err(format!(".percent: {} is not between 1 and 100", self.percent));
@@ -89,6 +97,10 @@ pub struct Breaker {
     slots: [Slot; SLOTS],
     /// How often it has opened.
     opened: AtomicU64,
+    /// When it closed last, ms; 0: it never did.
+    closed_ms: AtomicU64,
+    /// Requests that have come since then, while not all of them were let in.
+    since: AtomicU64,
 }
 
 /// What the state is packed in: who knows one knows all of it.
@@ -161,7 +173,8 @@ impl Breaker {
         let pass = |probe| Pass { breaker: self, settings, probe, ended: false };
         let word = Word(self.word.load(Relaxed));
         if word == Word::CLOSED {
-            return Ok(pass(false));
+            // Whoever comes now finds out sooner than that how it goes.
+            return if self.lets_in(settings, now_ms) { Ok(pass(false)) } else { Err(1000) };
         }
         let left = word.until_ms().saturating_sub(now_ms);
         if left > 0 {
@@ -171,6 +184,18 @@ impl Breaker {
         let mine = !word.probing() && self.change(word, probing);
         // Whoever finds out is soon done, one way or the other.
         if mine { Ok(pass(true)) } else { Err(1000) }
+    }
+
+    /// It is closed: is this one of those that are let in by now? Evenly, by their number.
+    fn lets_in(&self, settings: &Settings, now_ms: u64) -> bool {
+        let (closed_ms, ramp_ms) = (self.closed_ms.load(Relaxed), settings.ramp.as_millis());
+        let ramp_ms = u64::try_from(ramp_ms).unwrap_or(u64::MAX);
+        if closed_ms == 0 || now_ms.saturating_sub(closed_ms) >= ramp_ms {
+            return true;
+        }
+        let permille = u64::from(ramp::permille(closed_ms, ramp_ms, now_ms));
+        let number = self.since.fetch_add(1, Relaxed) & u64::from(u32::MAX);
+        number * permille / 1000 != (number + 1) * permille / 1000
     }
 
     fn change(&self, from: Word, to: Word) -> bool {
@@ -234,6 +259,7 @@ impl Pass<'_> {
             good if good >= settings.probes => {
                 // What opened it is forgotten: one bad answer would open it again.
                 breaker.slots.iter().for_each(|slot| slot.0.store(0, Relaxed));
+                breaker.closed_ms.store(now_ms, Relaxed);
                 Word::CLOSED
             }
             good => Word::new(word.until_ms(), good, false),
@@ -283,6 +309,18 @@ mod tests {
         // What was before is forgotten.
         assert!(end(&breaker, &settings, true, 5041));
         assert_eq!(breaker.state(5041), State::Closed);
+    }
+
+    #[test]
+    fn once_closed_it_lets_in_more_and_more() {
+        let settings = Settings { ramp: Duration::from_secs(10), ..Settings::default() };
+        let breaker = Breaker::default();
+        assert!((0..20).all(|ms| end(&breaker, &settings, true, ms)));
+        assert!((0..5).all(|_| end(&breaker, &settings, false, 10_000)));
+        let passed = |from: u64| (from..from + 1000).filter(|ms| end(&breaker, &settings, false, *ms)).count();
+        let shares = [10_000, 15_000, 18_000, 20_000].map(passed);
+        assert!((100..=101).contains(&shares[0]) && (540..=560).contains(&shares[1]), "{shares:?}");
+        assert!((840..=860).contains(&shares[2]) && shares[3] == 1000, "{shares:?}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub use load::{Load, Pace};
 pub(super) use standing::By;
 pub(super) use window::Did;
 
+use super::admission::Sockets;
 use crate::base::seldom::Seldom;
 use crate::base::time::process_ms;
 use crate::discovery::Metadata;
@@ -56,6 +57,8 @@ pub struct Endpoint {
 pub struct Live {
     /// Requests sent to it whose response has not ended.
     pub in_flight: AtomicU32,
+    /// Connections to it.
+    pub sockets: Arc<Sockets>,
     /// Its failures, latency and silence.
     pub load: Load,
     /// By active checks, by failing connects and by its answers.
@@ -85,6 +88,7 @@ impl Live {
         let by = (!healthy).then_some(By::Checks);
         Live {
             in_flight: AtomicU32::new(0),
+            sockets: Arc::default(),
             load: Load::default(),
             standing: Standing::new(by, now_ms),
             ejection: Ejection::default(),

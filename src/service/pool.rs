@@ -12,6 +12,7 @@ use crate::base::time::Alarm;
 use crate::http::h1::scratch::Scratch;
 use crate::http::tls::Socket;
 use crate::http::tls::client::{self, Connector};
+use crate::service::admission::{Both, Limits, Open};
 use crate::service::{Endpoint, Service};
 use rustc_hash::FxHashMap;
 use shared::{Connections, Way};
@@ -77,6 +78,8 @@ pub enum ConnectError {
     Failed(Arc<str>),
     /// The gateway has no socket or file left; what the system says.
     NoSocket(Arc<str>),
+    /// As many are open as may be, or as many requests wait for one.
+    NoRoom,
     /// Not in time.
     Timeout,
 }
@@ -113,16 +116,43 @@ impl Pools {
     ) -> Result<Connection, ConnectError> {
         let tls = service.tls.as_ref();
         if service.settings.http2() {
-            let shared = tokio::time::timeout(within, self.shared(endpoint, tls)).await;
+            let shared = tokio::time::timeout(within, self.shared(endpoint, service)).await;
             return shared.map_err(|_| ConnectError::Timeout)?.map(Connection::Http2);
         }
         if !fresh && let Some(link) = self.idle(endpoint.id, tls, careful) {
             return Ok(Connection::Http1 { link, reused: true });
         }
+        let (both, limits) = (both(endpoint, service), &service.settings.limits);
+        let _pending = both.wait(limits).ok_or(ConnectError::NoRoom)?;
+        let (began, counts) = (Instant::now(), both.open(limits));
+        let counts = match counts {
+            Some(counts) => counts,
+            // Aside, so that nobody else's request grows by it.
+            None => Box::pin(self.room(&both, limits, within)).await.ok_or(ConnectError::NoRoom)?,
+        };
+        let within = within.saturating_sub(began.elapsed());
         let opened = tokio::time::timeout(within, open(endpoint.address, tls.map(Arc::as_ref))).await;
         let socket = opened.map_err(|_| ConnectError::Timeout)??;
         endpoint.live.connected();
-        Ok(Connection::Http1 { link: Link::new(socket, tls.cloned()), reused: false })
+        Ok(Connection::Http1 { link: Link::new(socket, tls.cloned(), counts), reused: false })
+    }
+
+    /// Waits until one more may be open. None: that is not so in time.
+    async fn room(&self, both: &Both, limits: &Limits, within: Duration) -> Option<Open> {
+        self.let_go(both);
+        tokio::time::timeout(within, both.opens(limits)).await.ok()
+    }
+
+    /// Closes one that is idle and belongs to the same service. Others' workers do so within a second.
+    fn let_go(&self, both: &Both) {
+        let mut endpoints = self.endpoints.borrow_mut();
+        for pool in endpoints.values_mut() {
+            let same = |idle: &Idle| Arc::ptr_eq(&idle.link.counts().service, &both.service);
+            if let Some(place) = pool.idle.iter().position(same) {
+                pool.idle.swap_remove(place);
+                return self.idle.set(self.idle.get().saturating_sub(1));
+            }
+        }
     }
 
     /// What the future comes to. None: the deadline was there first.
@@ -151,7 +181,7 @@ impl Pools {
     pub fn give_back(&self, endpoint: u32, link: Link) {
         let idle = Idle { link, since: self.now.get() };
         // What becomes too old while it is here, `tidy` finds, which alone moves the time that this goes by.
-        if self.idle.get() >= self.max_idle.get() || self.is_old(&idle) {
+        if self.idle.get() >= self.max_idle.get() || self.is_old(&idle) || idle.link.counts().is_wanted() {
             return;
         }
         self.idle.set(self.idle.get() + 1);
@@ -163,11 +193,9 @@ impl Pools {
         since(idle.since) >= self.idle_timeout.get() || since(idle.link.opened()) >= self.lifetime.get()
     }
 
-    async fn shared(
-        self: &Rc<Self>,
-        endpoint: &Endpoint,
-        wanted: Option<&Arc<Connector>>,
-    ) -> Result<Multiplexed, ConnectError> {
+    async fn shared(self: &Rc<Self>, endpoint: &Endpoint, service: &Service) -> Result<Multiplexed, ConnectError> {
+        let (wanted, limits) = (service.tls.as_ref(), &service.settings.limits);
+        let both = both(endpoint, service);
         let mut waiting = {
             let mut endpoints = self.endpoints.borrow_mut();
             let pool = endpoints.entry(endpoint.id).or_default();
@@ -175,6 +203,13 @@ impl Pools {
                 Way::Use(connection) => return Ok(connection),
                 Way::Wait(opening) => opening,
                 Way::Open => {
+                    let counts = match pool.shared.least(wanted) {
+                        None => Open::anyway(&both),
+                        Some(least) => match both.open(limits) {
+                            Some(counts) => counts,
+                            None => return Ok(least.clone()),
+                        },
+                    };
                     let (done, waiting) = watch::channel(None);
                     let tls = wanted.cloned();
                     pool.shared.opening(waiting.clone(), tls.clone());
@@ -182,7 +217,8 @@ impl Pools {
                     let (address, live) = (endpoint.address, endpoint.live.clone());
                     // On its own task: whoever asked first may give up before the others.
                     tokio::task::spawn_local(async move {
-                        let opened = tokio::time::timeout(CONNECT_AT_MOST, pools.open_http2(address, tls.as_deref()));
+                        let opened =
+                            tokio::time::timeout(CONNECT_AT_MOST, pools.open_http2(address, tls.as_deref(), counts));
                         let opened = opened.await.unwrap_or(Err(ConnectError::Timeout));
                         if opened.is_ok() {
                             live.connected();
@@ -196,6 +232,7 @@ impl Pools {
                 }
             }
         };
+        let _pending = both.wait(limits).ok_or(ConnectError::NoRoom)?;
         // An error: the connecting task is gone, which only the end of the worker does.
         let opened = waiting.wait_for(Option::is_some).await.map_err(|_| failed("the worker ends"))?;
         opened.clone().unwrap_or_else(|| Err(failed("the worker ends")))
@@ -205,9 +242,10 @@ impl Pools {
         &self,
         address: std::net::SocketAddr,
         tls: Option<&Connector>,
+        counts: Open,
     ) -> Result<Multiplexed, ConnectError> {
         let socket = open(address, tls).await?;
-        shared::begin(address, socket, self.max_head.get(), self.keepalive.get()).await.map_err(failed)
+        shared::begin(address, socket, self.max_head.get(), self.keepalive.get(), counts).await.map_err(failed)
     }
 
     /// Closes what is idle for too long, or belongs to an endpoint that is gone.
@@ -218,7 +256,8 @@ impl Pools {
             if !known(*id) {
                 return false;
             }
-            pool.idle.retain(|idle| !self.is_old(idle) && idle.link.seems_quiet());
+            let keeps = |idle: &Idle| !self.is_old(idle) && idle.link.seems_quiet() && !idle.link.counts().is_wanted();
+            pool.idle.retain(keeps);
             idle += pool.idle.len();
             pool.shared.forget_before(self.now.get().checked_sub(self.lifetime.get()));
             // Endpoints without connections are not looked at each second.
@@ -226,6 +265,12 @@ impl Pools {
         });
         self.idle.set(idle);
     }
+}
+
+/// Where a connection to this endpoint counts.
+fn both(endpoint: &Endpoint, service: &Service) -> Both {
+    let (endpoint, service) = (&endpoint.live.sockets, &service.live.admission.sockets);
+    Both { endpoint: Arc::clone(endpoint), service: Arc::clone(service) }
 }
 
 fn failed(cause: impl std::fmt::Display) -> ConnectError {

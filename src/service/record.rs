@@ -206,6 +206,8 @@ pub enum AttemptError {
     ConnectTimeout,
     /// The gateway had no socket or file left for a connection, which says nothing of the endpoint: nothing was sent.
     NoSocket,
+    /// No more connections may be open, or no more requests wait for one: nothing was sent.
+    NoRoom,
     /// The connection broke; something may have been sent.
     Reset,
     /// HTTP/2: the endpoint cancelled the request.
@@ -236,10 +238,11 @@ impl End {
 
 impl AttemptError {
     /// Each once, in the order of their declaration.
-    pub const ALL: [AttemptError; 10] = [
+    pub const ALL: [AttemptError; 11] = [
         AttemptError::Connect,
         AttemptError::ConnectTimeout,
         AttemptError::NoSocket,
+        AttemptError::NoRoom,
         AttemptError::Reset,
         AttemptError::Cancelled,
         AttemptError::Protocol,
@@ -251,13 +254,16 @@ impl AttemptError {
 
     /// Nothing of the request was sent, so it may go to another endpoint whatever it asks for.
     pub fn is_unsent(self) -> bool {
-        matches!(self, AttemptError::Connect | AttemptError::ConnectTimeout | AttemptError::NoSocket)
+        matches!(
+            self,
+            AttemptError::Connect | AttemptError::ConnectTimeout | AttemptError::NoSocket | AttemptError::NoRoom
+        )
     }
 
     /// It says something of the endpoint.
     pub fn blames_endpoint(self) -> bool {
-        use AttemptError::{ClientGone, NoSocket, Outrun, Unfinished};
-        !matches!(self, NoSocket | ClientGone | Outrun | Unfinished)
+        use AttemptError::{ClientGone, NoRoom, NoSocket, Outrun, Unfinished};
+        !matches!(self, NoSocket | NoRoom | ClientGone | Outrun | Unfinished)
     }
 
     /// As metrics and traces call it.
@@ -266,6 +272,7 @@ impl AttemptError {
             AttemptError::Connect => "connect_failed",
             AttemptError::ConnectTimeout => "connect_timeout",
             AttemptError::NoSocket => "no_socket",
+            AttemptError::NoRoom => "no_room",
             AttemptError::Reset => "reset",
             AttemptError::Cancelled => "cancelled",
             AttemptError::Protocol => "protocol",

@@ -251,7 +251,7 @@ impl Settings {
 
     /// Requests may have to wait for others, or be refused for them.
     pub fn is_limited(&self) -> bool {
-        self.limits.requests.is_some() || self.limits.endpoint_requests.is_some() || self.adaptive.is_some()
+        !self.limits.is_none() || self.adaptive.is_some()
     }
 
     /// HTTP/2 is spoken to its endpoints.

@@ -48,8 +48,13 @@ pub async fn send(
         }
         Err(error) => {
             exchange.place = None;
-            let full = error == Error::NoEndpoint && exchange.record.attempts.is_empty() && is_full(service);
-            Err(if full { refuse(exchange, service, Over::Endpoints) } else { error })
+            match error {
+                Error::NoEndpoint if exchange.record.attempts.is_empty() && is_full(service) => {
+                    Err(refuse(exchange, service, Over::Endpoints))
+                }
+                Error::Overloaded => Err(refuse(exchange, service, Over::Connections)),
+                error => Err(error),
+            }
         }
     }
 }
@@ -59,12 +64,8 @@ fn enter(exchange: &mut Exchange, service: &Service) -> Result<Option<Waiting>, 
     // The proxy has noted it before it decided.
     let Some(head) = &exchange.record.head else { return Ok(None) };
     let Settings { limits, queue, .. } = &*service.settings;
-    let room = limits.endpoint_requests.map_or(u32::MAX, |each| {
-        let ready = service.endpoints.ready();
-        // Without any, it shall be told so.
-        let endpoints = ready.candidates.max(ready.line.places.len()).max(1);
-        u32::try_from(endpoints).unwrap_or(u32::MAX).saturating_mul(each.get())
-    });
+    let ready = service.endpoints.ready();
+    let room = limits.room(ready.candidates.max(ready.line.places.len()), service.settings.http2());
     let now_ms = process_ms_at(exchange.record.decided_at());
     match service.live.admission.enter(room, queue.as_ref(), head, now_ms) {
         Entered::Place(place) => exchange.place = Some(place),
@@ -116,7 +117,8 @@ fn refused(exchange: &mut Exchange, service: &Service, over: Over) -> Error {
 
 /// There are endpoints, which have as many requests as they may.
 fn is_full(service: &Service) -> bool {
-    service.settings.limits.endpoint_requests.is_some() && !service.endpoints.ready().line.places.is_empty()
+    let settings = &service.settings;
+    settings.limits.of_each(settings.http2()).is_some() && !service.endpoints.ready().line.places.is_empty()
 }
 
 /// What a response's head says of how many requests its service can take: how long it took, unless it came from the second

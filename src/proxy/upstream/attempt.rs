@@ -125,6 +125,7 @@ impl From<ConnectError> for Failure {
         match error {
             ConnectError::Failed(cause) => Failure::new(AttemptError::Connect, cause),
             ConnectError::NoSocket(cause) => Failure::new(AttemptError::NoSocket, cause),
+            ConnectError::NoRoom => AttemptError::NoRoom.into(),
             ConnectError::Timeout => AttemptError::ConnectTimeout.into(),
         }
     }

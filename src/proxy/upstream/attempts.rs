@@ -176,6 +176,7 @@ fn answer(error: AttemptError, deadline: Option<Instant>, now: Instant) -> Error
     let over = deadline.is_some_and(|deadline| now >= deadline);
     match error {
         AttemptError::Connect | AttemptError::ConnectTimeout | AttemptError::NoSocket => Error::ConnectFailed,
+        AttemptError::NoRoom => Error::Overloaded,
         AttemptError::Protocol => Error::UpstreamProtocol,
         AttemptError::ClientGone => Error::Malformed(Malformed::Body),
         // gRPC's servers know the deadline too, and may give up a moment before it is seen here.

@@ -20,11 +20,13 @@ pub enum Over {
     QueueTimeout,
     /// Each endpoint that it might have gone to has as many as it may.
     Endpoints,
+    /// No more connections may be open, or no more requests wait for one.
+    Connections,
 }
 
 impl Over {
     /// Each once, in the order of their declaration.
-    pub const ALL: [Over; 4] = [Over::Limit, Over::QueueFull, Over::QueueTimeout, Over::Endpoints];
+    pub const ALL: [Over; 5] = [Over::Limit, Over::QueueFull, Over::QueueTimeout, Over::Endpoints, Over::Connections];
 
     /// As logs, traces and metrics call it.
     pub fn name(self) -> &'static str {
@@ -33,6 +35,7 @@ impl Over {
             Over::QueueFull => "queue_full",
             Over::QueueTimeout => "queue_timeout",
             Over::Endpoints => "endpoints_full",
+            Over::Connections => "connections",
         }
     }
 }
@@ -159,6 +162,11 @@ impl Places {
     /// What latency says from now on.
     pub(super) fn adapt(self: &Arc<Self>, limit: Option<u32>, now_ms: u64) {
         self.change(&self.adaptive, limit.unwrap_or(u32::MAX), now_ms);
+    }
+
+    /// Its endpoints have room for any number from now on.
+    pub(super) fn has_room(self: &Arc<Self>, now_ms: u64) {
+        self.change(&self.room, u32::MAX, now_ms);
     }
 
     fn change(self: &Arc<Self>, which: &AtomicU32, limit: u32, now_ms: u64) {

@@ -1,4 +1,4 @@
-//! Endpoints that have room: `limits.endpoint_requests`. Whoever has as many as it may is passed over, as if it had been tried.
+//! Endpoints that have room, as `limits` say. Whoever has as many as it may is passed over, as if it had been tried.
 
 use super::{Balancer, Picked, Wanted};
 use crate::service::InFlight;
@@ -10,7 +10,8 @@ const MOST: usize = 64;
 impl Balancer {
     /// Picks an endpoint that has room, and takes it up. None: there is no usable one that was not tried yet, or all are full.
     pub fn pick_with_room(&mut self, wanted: Wanted<'_>) -> Option<Picked> {
-        let Some(most) = wanted.service.settings.limits.endpoint_requests else { return self.pick(wanted) };
+        let settings = &wanted.service.settings;
+        let Some(most) = settings.limits.of_each(settings.http2()) else { return self.pick(wanted) };
         let most = u64::from(most.get());
         let ready = wanted.service.endpoints.ready();
         let mut full: SmallVec<[u32; 8]> = wanted.tried.into();

@@ -4,6 +4,7 @@
 use crate::http::h1::scratch::Scratch;
 use crate::http::tls::Socket;
 use crate::http::tls::client::Connector;
+use crate::service::admission::{Both, Open};
 use bytes::Bytes;
 use socket2::SockRef;
 use std::cell::{Cell, RefCell};
@@ -26,12 +27,18 @@ struct Inner {
     written: Cell<u64>,
     opened: Instant,
     tls: Option<Arc<Connector>>,
+    open: Open,
 }
 
 impl Link {
-    pub(super) fn new(socket: Socket, tls: Option<Arc<Connector>>) -> Self {
+    pub(super) fn new(socket: Socket, tls: Option<Arc<Connector>>, open: Open) -> Self {
         let socket = RefCell::new(socket);
-        Link(Rc::new(Inner { socket, written: Cell::new(0), opened: Instant::now(), tls }))
+        Link(Rc::new(Inner { socket, written: Cell::new(0), opened: Instant::now(), tls, open }))
+    }
+
+    /// Where it counts as open.
+    pub(super) fn counts(&self) -> &Both {
+        self.0.open.of()
     }
 
     /// When it was opened.

@@ -5,6 +5,7 @@ use crate::base::local::LocalExec;
 use crate::http::request::body::RequestBody;
 use crate::http::tls::Socket;
 use crate::http::tls::client::Connector;
+use crate::service::admission::Open;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::Cell;
@@ -120,6 +121,12 @@ impl Connections {
         self.open.extend(connection.map(|connection| (connection.clone(), tls)));
     }
 
+    /// The one with fewest requests that was opened on these terms.
+    pub(super) fn least(&self, wanted: Option<&Arc<Connector>>) -> Option<&Multiplexed> {
+        let same = self.open.iter().filter(|(_, tls)| tls.as_ref() == wanted).map(|(connection, _)| connection);
+        same.min_by_key(|connection| connection.state.streams.get())
+    }
+
     /// There is none, and none is being opened.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty() && self.connecting.is_none()
@@ -139,6 +146,7 @@ pub(super) async fn begin(
     socket: Socket,
     max_head: usize,
     keepalive: Duration,
+    open: Open,
 ) -> hyper::Result<Multiplexed> {
     let mut builder = http2::Builder::new(LocalExec);
     builder.timer(TokioTimer::new()).max_header_list_size(u32::try_from(max_head).unwrap_or(u32::MAX));
@@ -180,6 +188,7 @@ pub(super) async fn begin(
         if let Err(error) = ended {
             tracing::debug!(%address, %error, "upstream connection ended");
         }
+        drop((connection, open));
     });
     Ok(Multiplexed { sender, opened: Instant::now(), state })
 }

@@ -8,7 +8,7 @@ use super::{CODES, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry}
 use crate::http::malformed::Malformed;
 use crate::policy::{BOUNDS, GuestMetrics, SeriesValue, Version};
 use crate::service::Service;
-use crate::service::admission::{Over, Places};
+use crate::service::admission::{Over, Places, Sockets};
 use crate::service::breaker::State;
 use crate::service::decision::{Decision, FaultKind};
 use crate::service::health::outlier::Cause;
@@ -283,6 +283,16 @@ fn admission(text: &mut Text, services: &[&Arc<Service>]) {
         text.family(name, "gauge", help);
         for service in limited() {
             text.sample(name, &[("service", &service.name)], value(&service.live.admission.places));
+        }
+    }
+    let gauges: [(_, _, fn(&Sockets) -> u32); 2] = [
+        ("wayside_upstream_connections", "Connections to the service's endpoints that are open.", Sockets::open),
+        ("wayside_upstream_pending", "Requests that wait for a connection.", Sockets::pending),
+    ];
+    for (name, help, value) in gauges {
+        text.family(name, "gauge", help);
+        for service in services {
+            text.sample(name, &[("service", &service.name)], value(&service.live.admission.sockets));
         }
     }
     let name = "wayside_queued_total";

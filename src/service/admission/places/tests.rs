@@ -54,7 +54,7 @@ fn what_is_beyond_the_limit_is_refused_or_waits_for_a_place() {
     assert!(other.so_far().unwrap().is_ok());
     drop((third, other));
     assert_eq!(counts(&places), (0, 0));
-    assert_eq!(Over::ALL.map(|over| places.refused(over)), [1, 1, 0, 0]);
+    assert_eq!(Over::ALL.map(|over| places.refused(over)), [1, 1, 0, 0, 0]);
     assert_eq!(places.queued(), 4);
 }
 
