@@ -14,7 +14,7 @@ pub use sockets::{Both, Open, Sockets};
 
 use crate::http::request::Head;
 use adaptive::Gradient;
-use queue::Who;
+use queue::{Terms, Who};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
@@ -35,6 +35,9 @@ impl Admission {
     /// What its service's settings say from `now_ms` on. What was learnt stays, unless it is about something else.
     pub fn declare(&self, limits: &Limits, adaptive: Option<adaptive::Settings>, now_ms: u64) {
         self.places.declare(limits.requests.map(Into::into), now_ms);
+        if limits.room(1, false) == u32::MAX {
+            self.places.has_room(now_ms);
+        }
         let mut gradient = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);
         if gradient.as_ref().map(|gradient| gradient.settings) != adaptive {
             *gradient = adaptive.map(Gradient::new);
@@ -43,11 +46,22 @@ impl Admission {
     }
 
     /// A request comes, of which it is known at `now_ms` that it goes here. `room`: what its endpoints have room for, all
-    /// together.
-    pub fn enter(&self, room: u32, queue: Option<&queue::Settings>, head: &Head, now_ms: u64) -> Entered {
-        let key = |queue: &queue::Settings| self.secret.hash_one(queue.key.of(head));
-        let who = || Who { key: queue.map_or(0, key), weight: 1 };
-        self.places.enter(room, queue.map(queue::Settings::terms), who, now_ms)
+    /// together; `named`: with whom a policy lets it wait, and their weight.
+    pub fn enter(
+        &self,
+        room: u32,
+        queue: Option<&queue::Settings>,
+        (head, named): (&Head, Option<&(String, u32)>),
+        now_ms: u64,
+    ) -> Entered {
+        let who = || match (named, queue) {
+            (Some((key, weight)), _) => Who { key: self.secret.hash_one(("named", key)), weight: *weight },
+            (None, Some(queue)) => Who { key: self.secret.hash_one(queue.key.of(head)), weight: 1 },
+            (None, None) => Who::default(),
+        };
+        let terms = queue.map(queue::Settings::terms);
+        let terms = terms.map(|terms| Terms { keyed: terms.keyed || named.is_some(), ..terms });
+        self.places.enter(room, terms, who, now_ms)
     }
 
     /// A good answer came to the only attempt of a request, `took` after that had all of the request. Where others measure

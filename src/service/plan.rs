@@ -73,4 +73,6 @@ pub struct Plan {
     pub max_attempts: Option<u32>,
     /// Instead of the service's list, where not empty.
     pub retry_status: Vec<u16>,
+    /// With whom it waits for its service to have room, and how many places those have in each turn.
+    pub queue: Option<(String, u32)>,
 }

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 /// Named endpoints, subset pairs and preferred pairs: of each at most this many.
 const MOST: usize = 8;
-/// Bytes of a key for `hash` and `sticky`.
+/// Bytes of a key.
 const KEY: usize = 1024;
+/// Places in each turn of a key that waits.
+const WEIGHT: u32 = 100;
 /// Bytes of a reason.
 const REASON: usize = 256;
 
@@ -101,6 +103,19 @@ impl Host for Context {
         if !self.call.plan.retry_status.contains(&status) {
             self.call.plan.retry_status.push(status);
         }
+    }
+
+    fn queue_as(&mut self, key: String, weight: u32) {
+        if !self.deciding("plan.queue-as") {
+            return;
+        }
+        if key.len() > KEY {
+            return self.bad(format!("`plan.queue-as`: the key is longer than {KEY} bytes"));
+        }
+        if !(1..=WEIGHT).contains(&weight) {
+            return self.bad(format!("`plan.queue-as`: a weight of {weight} (expected 1 to {WEIGHT})"));
+        }
+        self.call.plan.queue = Some((key, weight));
     }
 
     fn reason(&mut self, mut text: String) {

@@ -17,6 +17,7 @@ fn a_forward_names_a_service_of_the_snapshot_and_says_how() {
         .import("plan", "timeout-ms", "(param i32)")
         .import("plan", "endpoint", "(param i32)")
         .import("plan", "retry-status", "(param i32)")
+        .import("plan", "queue-as", "(param i32 i32 i32)")
         .import("plan", "reason", "(param i32 i32)")
         .import("edit", "set-header", "(param i32 i32 i32 i32)")
         .import("edit", "remove-response-header", "(param i32 i32)")
@@ -25,7 +26,7 @@ fn a_forward_names_a_service_of_the_snapshot_and_says_how() {
     let version = load(guest.decide(&format!(
         "(call $plan.hash {key}) (call $plan.max-attempts (i32.const 2)) (call $plan.timeout-ms (i32.const 250))
          (call $plan.endpoint (i32.const 7)) (call $plan.endpoint (i32.const 8)) (call $plan.retry-status (i32.const 429))
-         (call $plan.reason {name}) (call $edit.set-header {name} {value}) (call $edit.remove-response-header {name})
+         (call $plan.queue-as {value} (i32.const 3)) (call $plan.reason {name}) (call $edit.set-header {name} {value}) (call $edit.remove-response-header {name})
          (call $edit.set-path {path}) (call $forward {users})"
     )));
     for worker in [0, 1, 0, 17] {
@@ -42,6 +43,7 @@ fn a_forward_names_a_service_of_the_snapshot_and_says_how() {
                 timeout: Some(Duration::from_millis(250)),
                 max_attempts: Some(2),
                 retry_status: vec![429],
+                queue: Some(("gold".into(), 3)),
                 ..Plan::default()
             }
         );

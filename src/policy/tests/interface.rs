@@ -261,6 +261,14 @@ const FORBIDDEN: &[(&str, &str, &str, &str, &str)] = &[
     ("plan", "max-attempts", "(param i32)", "(call $F (i32.const 0))", "of 0"),
     ("plan", "retry-status", "(param i32)", "(call $F (i32.const 404))", "of 404"),
     ("plan", "hash", "(param i32 i32)", "(call $F (i32.const 0) (i32.const 1025))", "longer than 1024"),
+    ("plan", "queue-as", "(param i32 i32 i32)", "(call $F (\"k\") (i32.const 0))", "a weight of 0"),
+    (
+        "plan",
+        "queue-as",
+        "(param i32 i32 i32)",
+        "(call $F (i32.const 0) (i32.const 1025) (i32.const 1))",
+        "longer than 1024",
+    ),
     ("plan", "sticky", "(param i32 i32)", "(call $F (i32.const 0) (i32.const 1025))", "longer than 1024"),
     (
         "state",

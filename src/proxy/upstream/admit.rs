@@ -30,7 +30,7 @@ pub async fn send(
     let service = &forward.service;
     let limited = service.settings.is_limited();
     if limited {
-        match enter(exchange, service) {
+        match enter(exchange, forward) {
             Ok(None) => {}
             // Aside, so that nobody else's request grows by it.
             Ok(Some(waiting)) => Box::pin(wait(exchange, forward, gateway, waiting)).await?,
@@ -60,14 +60,15 @@ pub async fn send(
 }
 
 /// Takes a place for it. Some: it has to wait for one.
-fn enter(exchange: &mut Exchange, service: &Service) -> Result<Option<Waiting>, Over> {
+fn enter(exchange: &mut Exchange, forward: &Forward) -> Result<Option<Waiting>, Over> {
+    let Forward { service, plan, .. } = forward;
     // The proxy has noted it before it decided.
     let Some(head) = &exchange.record.head else { return Ok(None) };
     let Settings { limits, queue, .. } = &*service.settings;
     let ready = service.endpoints.ready();
     let room = limits.room(ready.candidates.max(ready.line.places.len()), service.settings.http2());
     let now_ms = process_ms_at(exchange.record.decided_at());
-    match service.live.admission.enter(room, queue.as_ref(), head, now_ms) {
+    match service.live.admission.enter(room, queue.as_ref(), (head, plan.queue.as_ref()), now_ms) {
         Entered::Place(place) => exchange.place = Some(place),
         Entered::Waits(waiting) => return Ok(Some(waiting)),
         Entered::Refused(over) => return Err(over),
