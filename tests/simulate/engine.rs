@@ -19,13 +19,20 @@ const TIMEOUT: u64 = 2 * SECOND;
 /// What is simulated.
 #[derive(Clone)]
 pub(super) struct Scene {
-    pub strategy: Strategy,
+    pub settings: Settings,
     pub gateways: usize,
     pub endpoints: Vec<Model>,
     /// Declared, one for each endpoint.
     pub weights: Vec<u32>,
-    /// Zones of the endpoints; gateways are in zone `a`. None: nobody has a zone.
-    pub zones: Option<Vec<&'static str>>,
+    /// Each endpoint is in one of so many zones, each gateway in one of them, in turn. 0: nobody has a zone.
+    pub zones: usize,
+    /// Of each endpoint.
+    pub tiers: Vec<u32>,
+    /// Active checks find an endpoint that takes no connection, or says nothing, so long after it began, and that it ended,
+    /// in µs.
+    pub checks: Option<u64>,
+    /// Of the requests, those with one and the same key; the others' are of 2,000 different ones.
+    pub hot: f64,
     /// Requests a second, all gateways together.
     pub rate: f64,
     pub seconds: u64,
@@ -40,11 +47,14 @@ impl Scene {
     pub(super) fn of(strategy: Strategy, (count, slots, ms): (usize, usize, u64), busy: f64, seconds: u64) -> Self {
         let capacity = (count * slots) as f64 * 1_000.0 / ms as f64;
         Scene {
-            strategy,
+            settings: Settings { strategy, ..Settings::of("simulated") },
             gateways: 1,
             endpoints: vec![Model::new(slots, ms as f64 * 1_000.0); count],
             weights: vec![1; count],
-            zones: None,
+            zones: 0,
+            tiers: vec![0; count],
+            checks: None,
+            hot: 0.0,
             rate: busy * capacity,
             seconds,
             attempts: 1,
@@ -76,6 +86,10 @@ pub(super) struct Outcome {
     pub lost: u64,
     /// Of those with one, how long each took, in µs and in order.
     pub took: Vec<u64>,
+    /// Requests that stayed in their gateway's zone, and all, from when they count.
+    pub stayed: (u64, u64),
+    /// The most that was in flight to one endpoint, as a part of what each had at that time, from when they count.
+    pub most: f64,
 }
 
 impl Outcome {
@@ -126,6 +140,8 @@ enum Event {
     Done(usize, usize),
     Failed(usize),
     TimedOut(usize, usize),
+    /// A check has found an endpoint well, or ill.
+    Checked(usize, bool),
 }
 
 struct Run<'a> {
@@ -145,21 +161,22 @@ const KEYS: usize = 2_000;
 
 impl<'a> Run<'a> {
     fn new(scene: &'a Scene) -> Self {
-        let endpoint = |place: usize| {
-            let zone = scene.zones.as_ref().map(|zones| zones[place]);
+        let endpoint = |gateway: usize, place: usize| {
+            let zone = (scene.zones > 0).then(|| place % scene.zones);
             let address = ([10, 0, (place / 250) as u8, (place % 250) as u8], 80).into();
             Arc::new(Endpoint {
                 weight: scene.weights[place],
-                zone: zone.map(Arc::from),
-                local: zone.is_none_or(|zone| zone == "a"),
+                zone: zone.map(|zone| zone.to_string().into()),
+                local: zone.is_none_or(|zone| zone == gateway % scene.zones),
+                tier: scene.tiers[place],
                 ..Endpoint::of("users", place as u32, address)
             })
         };
         let gateway = |number: usize| Gateway {
             service: Service {
                 name: "users".into(),
-                settings: Arc::new(Settings { strategy: scene.strategy, ..Settings::of("simulated") }),
-                endpoints: (0..scene.endpoints.len()).map(endpoint).collect(),
+                settings: Arc::new(scene.settings.clone()),
+                endpoints: (0..scene.endpoints.len()).map(|place| endpoint(number, place)).collect(),
                 reported: Arc::default(),
                 digest: 0,
                 tls: None,
@@ -181,7 +198,20 @@ impl<'a> Run<'a> {
                 asked: 0,
                 lost: 0,
                 took: Vec::new(),
+                stayed: (0, 0),
+                most: 0.0,
             },
+        }
+    }
+
+    /// When checks find what.
+    fn check(&mut self) {
+        let Some(later) = self.scene.checks else { return };
+        for (place, model) in self.scene.endpoints.iter().enumerate() {
+            if let Some((Fault::Refuses | Fault::Hangs, when)) = &model.fault {
+                self.at(when.start + later, Event::Checked(place, false));
+                self.at(when.end + later, Event::Checked(place, true));
+            }
         }
     }
 
@@ -197,6 +227,8 @@ impl<'a> Run<'a> {
     }
 
     fn run(mut self) -> Outcome {
+        self.gateways.iter().for_each(|gateway| wayside::service::balance::prepare(&gateway.service));
+        self.check();
         self.at(0, Event::Comes);
         while let Some(Reverse((now, _, event))) = self.events.pop() {
             self.now = now;
@@ -211,6 +243,9 @@ impl<'a> Run<'a> {
                 Event::Failed(request) => self.over(request, false),
                 Event::TimedOut(request, attempt) if self.waits(request, attempt) => self.over(request, false),
                 Event::TimedOut(..) => {}
+                Event::Checked(place, healthy) => {
+                    self.gateways.iter().for_each(|gateway| gateway.service.endpoints[place].live.checked(healthy));
+                }
             }
         }
         self.outcome.took.sort_unstable();
@@ -222,7 +257,8 @@ impl<'a> Run<'a> {
             self.outcome.asked += 1;
         }
         let gateway = self.chance.below(self.gateways.len());
-        let key = format!("user-{}", self.chance.below(KEYS));
+        let hot = self.scene.hot > 0.0 && self.chance.below(1_000) < (self.scene.hot * 1_000.0) as usize;
+        let key = if hot { "hot".to_owned() } else { format!("user-{}", self.chance.below(KEYS)) };
         let (began, attempt_began) = (self.now, self.now);
         self.requests.push(Asked { gateway, began, attempt_began, key, tried: vec![], endpoint: 0, in_flight: None });
         self.attempt(self.requests.len() - 1);
@@ -241,6 +277,18 @@ impl<'a> Run<'a> {
         let second = (self.now / SECOND) as usize;
         if let Some(sent) = self.outcome.sent[endpoint].get_mut(second) {
             *sent += 1;
+        }
+        if self.now >= self.scene.from {
+            let service = &self.gateways[self.requests[request].gateway].service;
+            self.outcome.stayed.0 += u64::from(service.endpoints[endpoint].local);
+            self.outcome.stayed.1 += 1;
+            let all: u32 = service.endpoints.iter().map(|endpoint| endpoint.in_flight()).sum();
+            let mean = f64::from(all) / service.endpoints.len() as f64;
+            // Of a few, one is much.
+            if mean >= 2.0 {
+                let part = f64::from(service.endpoints[endpoint].in_flight()) / mean;
+                self.outcome.most = self.outcome.most.max(part);
+            }
         }
         match self.models[endpoint].meets(request, self.now, &mut self.chance) {
             Met::Begins(after) => self.at(after, Event::Done(request, attempt)),
