@@ -40,6 +40,7 @@ fn service(strategy: Strategy, size: u16) -> Service {
         reported: Arc::default(),
         digest: 0,
         tls: None,
+        affinity: None,
         live: Arc::new(ServiceLive::default()),
     }
 }

@@ -31,6 +31,7 @@ fn question() -> anyhow::Result<Question> {
         reported: Arc::default(),
         digest: 0,
         tls: None,
+        affinity: None,
         live: Arc::new(ServiceLive::default()),
     };
     let catalog: Arc<Catalog> = Arc::new([Arc::new(service)].into_iter().collect());

@@ -1,6 +1,7 @@
 //! A service: a named group of endpoints, and how traffic to it is balanced, timed and retried.
 
 pub mod admission;
+pub mod affinity;
 pub mod balance;
 pub mod breaker;
 pub mod budget;
@@ -27,6 +28,7 @@ pub use settings::Settings;
 use crate::discovery::Metadata;
 use crate::discovery::Observed;
 use crate::http::tls::client::Connector;
+use affinity::Affinity;
 use health::outlier::Ejections;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
@@ -47,6 +49,8 @@ pub struct Service {
     pub digest: u64,
     /// Speaks TLS with its endpoints; none: they are spoken to without.
     pub tls: Option<Arc<Connector>>,
+    /// Clients come back to whoever has answered them; none: they do not.
+    pub affinity: Option<Arc<Affinity>>,
     /// What outlives the snapshot.
     pub live: Arc<ServiceLive>,
 }

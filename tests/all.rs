@@ -1,6 +1,7 @@
 //! Every test of the program as a whole but those that put it under load, in one binary: linking is what takes long.
 
 mod admission;
+mod affinity;
 mod bounds;
 mod browser;
 mod compile;

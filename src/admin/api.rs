@@ -4,6 +4,7 @@ use crate::discovery::Metadata;
 use crate::discovery::left_out::LeftOut;
 use crate::policy::{Scope, Standing};
 use crate::service::admission::Admission;
+use crate::service::affinity::{Kind, Rule};
 use crate::service::{Endpoint, Service};
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -112,6 +113,9 @@ pub struct ServiceState {
     /// How many exchanges it has and may have; none: as many as come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<AdmissionState>,
+    /// By what clients come back to the endpoint that has answered them; none: they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<StickyState>,
     /// In the source's order.
     pub endpoints: Vec<EndpointState>,
     /// Endpoints that left it, and have not finished yet.
@@ -135,6 +139,19 @@ pub struct AdmissionState {
     /// Connections to its endpoints that are open.
     #[serde(default)]
     pub connections: u32,
+}
+
+/// By what clients come back to an endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StickyState {
+    /// A cookie of the gateway's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
+    /// A header of the endpoints'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// What its keys are called, the one that signs first; gateways of a fleet have the same. It tells nothing of the keys.
+    pub keys: Vec<String>,
 }
 
 /// One endpoint.
@@ -321,11 +338,20 @@ fn service(service: &Arc<Service>) -> ServiceState {
             .and_then(|hedge| Some(hedge.wait(service.live.latencies.get())?.as_secs_f64() * 1_000.0)),
         breaker: service.settings.breaker.map(|_| service.live.breaker.state(now_ms).name().to_owned()),
         admission: service.settings.is_limited().then(|| AdmissionState::of(&service.live.admission)),
+        sticky: service.affinity.as_ref().map(|affinity| sticky(&affinity.rule)),
         partial: service.live.partial.load(Relaxed),
         panic: ready.panic,
         endpoints: service.endpoints.iter().map(|one| endpoint(one, false, ramp(one))).collect(),
         draining: service.live.left.draining().iter().map(|one| endpoint(one, true, 1000)).collect(),
     }
+}
+
+fn sticky(rule: &Rule) -> StickyState {
+    let (cookie, header) = match &rule.kind {
+        Kind::Cookie(cookie) => (Some(cookie.name.clone()), None),
+        Kind::Header(header) => (None, Some(header.name.to_string())),
+    };
+    StickyState { cookie, header, keys: rule.keys.names().collect() }
 }
 
 impl Routes {

@@ -10,6 +10,7 @@ use crate::discovery::{Lookup, SourceSettings};
 use crate::http::settings::{Gateway, Policies, Telemetry};
 use crate::http::tls::client::Connector;
 use crate::service::Settings;
+use crate::service::affinity;
 use crate::service::middleware::{self, Chain};
 use crate::service::rate_limit;
 use crate::service::route::{Match, RawMatch};
@@ -55,6 +56,8 @@ pub struct Declared {
     pub settings: Arc<Settings>,
     /// What makes TLS handshakes with its endpoints.
     pub tls: Option<Arc<Connector>>,
+    /// What holds clients to endpoints.
+    pub affinity: Option<Arc<affinity::Rule>>,
 }
 
 /// A declared route.
@@ -223,6 +226,9 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
     for connector in services.values().filter_map(|declared| declared.tls.as_ref()) {
         declared.push_str(&connector.digest);
     }
+    for rule in services.values().filter_map(|declared| declared.affinity.as_ref()) {
+        declared.push_str(&rule.keys.digest);
+    }
     declared.push_str(&middleware.digest);
     let gateway = gateway.at(folder);
     let policies = policies.map(|policies| policies.at(folder, &gateway.state_directory)).transpose();
@@ -271,8 +277,8 @@ fn declared(
         source.check(&settings.lookup(name))?;
     }
     settings.check(most_attempts)?;
-    let tls = settings.connector(folder)?;
-    Ok(Declared { settings: Arc::new(settings), tls })
+    let (tls, affinity) = (settings.connector(folder)?, settings.affinity(folder)?);
+    Ok(Declared { settings: Arc::new(settings), tls, affinity })
 }
 
 fn keep<T: Clone + PartialEq>(new: &mut T, running: &T, key: &'static str, kept: &mut Vec<&'static str>) {

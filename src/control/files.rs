@@ -41,7 +41,8 @@ impl Files {
     pub(super) fn new(config: &Config) -> Self {
         let connectors = config.services.values().filter_map(|declared| declared.tls.as_ref());
         let files = connectors.flat_map(|connector| connector.files.clone()).chain(config.middleware.files.clone());
-        let files = files.chain([config.file.clone()]);
+        let rules = config.services.values().filter_map(|declared| declared.affinity.as_ref());
+        let files = files.chain(rules.map(|rule| rule.keys.file.clone())).chain([config.file.clone()]);
         Files {
             file: config.file.clone(),
             changes: watch::files(files),
@@ -145,9 +146,12 @@ fn named(file: &Path, text: &str) -> BTreeSet<PathBuf> {
     };
     let whole = toml::from_str(text).map_or(toml::Value::Boolean(false), toml::Value::Table);
     let services = whole.get("services").and_then(|services| services.as_table());
-    let of_tls: [&[&str]; 3] = [&["tls", "ca"], &["tls", "certificate", "chain"], &["tls", "certificate", "key"]];
-    let of_services =
-        services.into_iter().flatten().flat_map(|(_, service)| of_tls.iter().filter_map(|keys| path(service, keys)));
+    let of_service: [&[&str]; 4] =
+        [&["tls", "ca"], &["tls", "certificate", "chain"], &["tls", "certificate", "key"], &["sticky", "key_file"]];
+    let of_services = services
+        .into_iter()
+        .flatten()
+        .flat_map(|(_, service)| of_service.iter().filter_map(|keys| path(service, keys)));
     // Whatever the kind is called: `basic.file` and the like.
     let of_kind = |(_, kind): (&String, &toml::Value)| {
         MIDDLEWARE_FILES.iter().filter_map(|key| path(kind, &[key])).collect::<Vec<_>>()

@@ -10,6 +10,7 @@ use crate::discovery::left_out::LeftOut;
 use crate::discovery::store::Stores;
 use crate::discovery::{Observed, Report};
 use crate::policy::Scopes;
+use crate::service::affinity::Affinity;
 use crate::service::balance;
 use crate::service::catalog::Catalog;
 use crate::service::decision::Forward;
@@ -391,21 +392,25 @@ impl World {
     /// The service of this name, if it is declared, a source names it, or a route leads to it.
     fn service(&mut self, name: &Arc<str>) -> Option<Service> {
         let known = self.known.get(name);
-        let by = |source: &str| Declared { settings: Arc::new(Settings::of(source)), tls: None };
+        let by = |source: &str| Declared { settings: Arc::new(Settings::of(source)), tls: None, affinity: None };
         let routed = || self.config.routes.iter().any(|route| route.service == *name).then(|| by("none"));
         let declared = self.config.services.get(name).cloned();
         let declared = declared.or_else(|| known.map(|known| by(&known.source))).or_else(routed);
-        let Declared { settings, tls } = declared?;
+        let Declared { settings, tls, affinity } = declared?;
         let live = Arc::clone(self.services.entry(Arc::clone(name)).or_default());
         live.group.declare(settings.slow_start, settings.panic);
         live.admission.declare(&settings.limits, settings.adaptive, process_ms());
+        let endpoints = known.map(|known| known.endpoints.clone()).unwrap_or_default();
+        let before = self.catalog.service(name).and_then(|before| before.affinity.as_ref());
+        let affinity = affinity.map(|rule| Affinity::after(before, &rule, name, &endpoints));
         let service = Service {
             name: Arc::clone(name),
             settings,
-            endpoints: known.map(|known| known.endpoints.clone()).unwrap_or_default(),
+            endpoints,
             reported: known.map(|known| Arc::clone(&known.observed)).unwrap_or_default(),
             digest: known.map_or(0, |known| known.digest),
             tls,
+            affinity,
             live,
         };
         balance::prepare(&service);

@@ -27,6 +27,8 @@ pub enum Error {
     PolicyUnavailable,
     /// No endpoint of the service is usable.
     NoEndpoint,
+    /// The client shows a session that is none, or that nobody has any more.
+    Session,
     /// Most requests to the service fail, so it is left alone for a while.
     Breaker,
     /// The gateway has more to do than it can.
@@ -57,7 +59,7 @@ impl Error {
             Error::LoopDetected => StatusCode::LOOP_DETECTED,
             Error::Unauthenticated => StatusCode::UNAUTHORIZED,
             Error::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Error::NoRoute => StatusCode::NOT_FOUND,
+            Error::NoRoute | Error::Session => StatusCode::NOT_FOUND,
             Error::AuthUnavailable
             | Error::PolicyUnavailable
             | Error::NoEndpoint
@@ -84,6 +86,7 @@ impl Error {
             Error::NoRoute => "no_route",
             Error::PolicyUnavailable => "policy_unavailable",
             Error::NoEndpoint => "no_endpoint",
+            Error::Session => "session",
             Error::Breaker => "breaker",
             Error::Shed => "shed",
             Error::Overloaded => "overloaded",
@@ -111,6 +114,7 @@ impl Error {
             Error::NoRoute => "No route leads from this host and path to a service.",
             Error::PolicyUnavailable => "The routing policy for this request is failing; try again soon.",
             Error::NoEndpoint => "The service has no endpoint that could answer now; try again soon.",
+            Error::Session => "There is no such session, or it is over; begin a new one.",
             Error::Breaker => {
                 "Most requests to the service fail now, so it is left alone for a while; try again later."
             }

@@ -58,6 +58,7 @@ fn status(error: Error) -> u16 {
     match error {
         Error::UpstreamCancelled => 1,                                       // CANCELLED
         Error::AttemptTimeout | Error::Timeout => 4,                         // DEADLINE_EXCEEDED
+        Error::Session => 5,                                                 // NOT_FOUND
         Error::NoRoute | Error::MethodRefused => 12,                         // UNIMPLEMENTED
         Error::RateLimited | Error::Malformed(Malformed::BodyTooLarge) => 8, // RESOURCE_EXHAUSTED
         Error::Malformed(_) | Error::PlainHttp | Error::LoopDetected | Error::UpstreamProtocol => 13, // INTERNAL
@@ -170,6 +171,7 @@ mod tests {
             Error::NoRoute,
             Error::PolicyUnavailable,
             Error::NoEndpoint,
+            Error::Session,
             Error::ConnectFailed,
             Error::UpstreamReset,
             Error::UpstreamCancelled,

@@ -73,6 +73,7 @@ fn catalog() -> Arc<Catalog> {
             reported: Arc::new(Observed { revision: "r7".into(), held: Some("too few".into()), ..Observed::default() }),
             digest: 0,
             tls: None,
+            affinity: None,
             live: Arc::new(ServiceLive::default()),
         };
         Arc::new([Arc::new(service)].into_iter().collect())

@@ -1,6 +1,7 @@
 //! The way up: attempts, one after the other, each on an endpoint of its own, within their deadlines.
 
 pub mod admit;
+mod affinity;
 mod attempt;
 mod attempts;
 pub mod download;
@@ -22,6 +23,7 @@ use crate::http::request::body::Upload;
 use crate::http::settings::Gateway;
 use crate::proxy::exchange::Exchange;
 use crate::service::InFlight;
+use crate::service::affinity::Held;
 use crate::service::balance::Wanted;
 use crate::service::decision::Forward;
 use crate::service::health::ejecting;
@@ -62,16 +64,17 @@ pub async fn send(
     // The proxy has noted it before it decided.
     let Some(head) = exchange.record.head.clone() else { return Err(Error::NoRoute) };
     let started = exchange.record.started;
-    let terms = Terms::new(&service.settings, plan, gateway, &head, started);
+    let held = affinity::held(exchange, forward, &head)?;
+    let terms = Terms::new(&service.settings, plan, gateway, &head, started).for_session(held.is_bound());
     let Some(settings) = &service.settings.breaker else {
-        return send_on(exchange, forward, gateway, (&head, &terms), body).await;
+        return send_on(exchange, forward, gateway, (&head, &terms, &held), body).await;
     };
     let passed = service.live.breaker.pass(settings, process_ms_at(exchange.record.decided_at()));
     let pass = passed.map_err(|left_ms| {
         exchange.record.retry_after = Some(left_ms.div_ceil(1000));
         Error::Breaker
     })?;
-    let sent = send_on(exchange, forward, gateway, (&head, &terms), body).await;
+    let sent = send_on(exchange, forward, gateway, (&head, &terms, &held), body).await;
     let bad = match &sent {
         Ok(Arrived { response, .. }) => {
             ejecting::was_good(Ok((response.status.as_u16(), &response.headers))) == Some(false)
@@ -91,7 +94,7 @@ async fn send_on(
     exchange: &mut Exchange,
     forward: &Forward,
     gateway: &Gateway,
-    (head, terms): (&Head, &Terms<'_>),
+    (head, terms, held): (&Head, &Terms<'_>, &Held),
     body: &Rc<Upload>,
 ) -> Result<Arrived, Error> {
     let worker = Rc::clone(&exchange.worker);
@@ -100,8 +103,9 @@ async fn send_on(
         return Err(Error::Malformed(Malformed::BodyTooLarge));
     }
     let key = key(service, plan, head);
-    let outgoing = &Outgoing::new(head, forward, gateway, exchange.active.handle(), worker.recorder.counters())?;
-    let hedge = service.settings.hedge.as_ref().filter(|_| hedge::may(head, body));
+    let outgoing = Outgoing::new(head, forward, gateway, exchange.active.handle(), worker.recorder.counters())?;
+    let outgoing = &outgoing.in_session(affinity::session(service, held));
+    let hedge = service.settings.hedge.as_ref().filter(|_| hedge::may(head, body) && !held.is_bound());
     let trace = &exchange.record.trace.clone();
     let way = Way { pools: &worker.pools, service, outgoing, trace, body, terms, hedge };
     let mut tried: SmallVec<[u32; 4]> = SmallVec::new();
@@ -109,7 +113,10 @@ async fn send_on(
     let mut attempts = Attempts::new(terms, &service.live.budget, service.settings.retry_budget);
     let pick = |tried: &[u32], now: Instant| {
         let wanted = Wanted { service, plan, tried, key: &key, now_ms: process_ms_at(now) };
-        worker.balancer.borrow_mut().pick_with_room(wanted)
+        match affinity::first(service, held, tried, process_ms_at(now)) {
+            None if !held.is_bound() => worker.balancer.borrow_mut().pick_with_room(wanted),
+            first => first,
+        }
     };
     let mut now = exchange.record.decided_at();
     let mut next = pick(&tried, now).ok_or(Error::NoEndpoint);
@@ -131,7 +138,7 @@ async fn send_on(
         let again = Again::of(&head.parts.method, body);
         now = Instant::now();
         match result {
-            Ok(response) => {
+            Ok(mut response) => {
                 let said = Said::of(response.status.as_u16(), &response.headers, is_call);
                 let other = match attempts.after(Ok(said), again, now, &mut worker.chance.borrow_mut()) {
                     After::Better(wait) => pick(&tried, now).map(|other| (other, wait)),
@@ -145,6 +152,7 @@ async fn send_on(
                     continue;
                 }
                 no_more(exchange, &attempts, head);
+                affinity::tell(exchange, service, held, (head, &begun.endpoint), &mut response);
                 if outgoing.waits && !body.started() {
                     body.let_go();
                 }

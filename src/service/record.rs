@@ -2,6 +2,7 @@
 //! records are made of.
 
 use super::admission::Over;
+use super::affinity;
 use super::decision::{Decision, Fault, LogLine};
 use super::plan::Strategy;
 use super::rate_limit::Standing;
@@ -40,6 +41,8 @@ pub struct Record {
     pub route: Option<Arc<str>>,
     /// The service that it went to.
     pub service: Option<Arc<Service>>,
+    /// How it stood with the endpoint that its client belongs to, where the service has that.
+    pub affinity: Option<affinity::Standing>,
     /// Policies that were asked, in order.
     pub calls: SmallVec<[PolicyCall; 1]>,
     /// How long it waited for its service to have room for it.
@@ -88,6 +91,7 @@ impl Record {
             rate_limit: None,
             route: None,
             service: None,
+            affinity: None,
             calls: SmallVec::new(),
             queued: Duration::ZERO,
             over: None,

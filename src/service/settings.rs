@@ -2,6 +2,7 @@
 //! nowhere else.
 
 use super::admission::{Limits, adaptive, queue};
+use super::affinity;
 use super::breaker;
 use super::budget::RetryBudget;
 use super::health::outlier::Outlier;
@@ -100,7 +101,9 @@ pub struct Settings {
     pub adaptive: Option<adaptive::Settings>,
     /// Bytes of a request's body; one more is refused with 413. None: as many as come.
     pub max_body_bytes: Option<u64>,
-    /// How long `sticky` remembers a key that is not used.
+    /// Clients come back to the endpoint that has answered them; none: each request is anybody's.
+    pub sticky: Option<affinity::Settings>,
+    /// How long the strategy `sticky` remembers a key that is not used.
     #[serde(with = "duration")]
     pub sticky_ttl: Duration,
     /// Speak TLS with its endpoints.
@@ -148,6 +151,7 @@ impl Default for Settings {
             queue: None,
             adaptive: None,
             max_body_bytes: None,
+            sticky: None,
             sticky_ttl: Duration::from_secs(3600),
             tls: None,
             health: None,
@@ -252,6 +256,15 @@ impl Settings {
     /// Requests may have to wait for others, or be refused for them.
     pub fn is_limited(&self) -> bool {
         !self.limits.is_none() || self.adaptive.is_some()
+    }
+
+    /// What holds clients to endpoints, with its file relative to `folder`.
+    ///
+    /// # Errors
+    /// Which of the settings is wrong, or what is wrong with the file.
+    pub fn affinity(&self, folder: &Path) -> Result<Option<Arc<affinity::Rule>>, String> {
+        let rule = self.sticky.as_ref().map(|sticky| sticky.check(folder).map(Arc::new)).transpose();
+        rule.map_err(|problem| format!("sticky{problem}"))
     }
 
     /// HTTP/2 is spoken to its endpoints.

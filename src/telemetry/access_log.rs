@@ -4,6 +4,7 @@ use super::safe::{self, Quoted, Value, cut};
 use super::spans::protocol;
 use crate::http::settings::AccessLog;
 use crate::service::admission::Over;
+use crate::service::affinity::Standing;
 use crate::service::record::Record;
 use serde::Serialize;
 use std::time::Duration;
@@ -49,6 +50,9 @@ struct Entry<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     endpoint: Option<std::net::SocketAddr>,
     attempts: usize,
+    /// How it stood with its client's endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    affinity: Option<&'static str>,
     /// The last one was chosen from all endpoints, since too few were usable.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     panic: bool,
@@ -106,6 +110,7 @@ impl<'a> Entry<'a> {
             service: record.service.as_ref().map(|service| cut(&service.name)),
             endpoint: record.attempts.last().map(|attempt| attempt.endpoint.address),
             attempts: record.attempts.len(),
+            affinity: record.affinity.map(Standing::name),
             panic: record.attempts.last().is_some_and(|attempt| attempt.panic),
             retry_budget_spent: record.out_of_budget,
             cause: record.attempts.iter().rev().find_map(|attempt| attempt.cause.as_deref()).map(cut),
@@ -149,6 +154,7 @@ impl<'a> Entry<'a> {
             ("service", self.service),
             ("endpoint", endpoint.as_deref()),
             ("attempts", attempts.as_deref()),
+            ("affinity", self.affinity),
             ("panic", self.panic.then_some("true")),
             ("retry_budget_spent", self.retry_budget_spent.then_some("true")),
             ("cause", self.cause),

@@ -10,6 +10,7 @@ use super::counter::Counters;
 use crate::base::time::process_ms;
 use crate::http::malformed::Malformed;
 use crate::policy::Scope;
+use crate::service::affinity::Standing;
 use crate::service::decision::{Decision, FaultKind};
 use crate::service::record::{AttemptError, Record};
 use crate::snapshot::Snapshot;
@@ -132,6 +133,8 @@ struct Pair {
     /// By error.
     failed: [Count; AttemptError::ALL.len()],
     attempts: Histogram,
+    /// By how they stood with the endpoint that their client belongs to.
+    affinity: [Count; Standing::ALL.len()],
 }
 
 /// What a worker counts of one version of a policy.
@@ -232,6 +235,9 @@ impl Tally {
             |route, service| self.new_pair(route, service),
             |pair| {
                 pair.requests[class(record.status)].observe(took);
+                if let Some(standing) = record.affinity {
+                    pair.affinity[standing as usize].add(1);
+                }
                 for attempt in &record.attempts {
                     match attempt.outcome {
                         Ok(status) => pair.answered[class(status)].add(1),
@@ -278,6 +284,7 @@ impl Tally {
             answered: Default::default(),
             failed: Default::default(),
             attempts: Histogram::new(&REQUEST_BOUNDS),
+            affinity: Default::default(),
         });
         self.registry.lists().pairs.push(Arc::downgrade(&pair));
         pair

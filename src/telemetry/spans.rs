@@ -19,6 +19,8 @@ const METHODS: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "O
 
 /// In place of a strategy: the policy named the endpoint.
 const NAMED: &str = "named by policy";
+/// The same: its client belongs to that endpoint.
+const HELD: &str = "affinity";
 
 static SCOPE: LazyLock<InstrumentationScope> =
     LazyLock::new(|| InstrumentationScope::builder("wayside").with_version(env!("CARGO_PKG_VERSION")).build());
@@ -167,6 +169,9 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
     if let Some(over) = record.over {
         set("wayside.over", over.name().into());
     }
+    if let Some(standing) = record.affinity {
+        set("wayside.affinity", standing.name().into());
+    }
     if record.out_of_budget {
         set("wayside.retry_budget_spent", true.into());
     }
@@ -199,7 +204,7 @@ fn policy(trace: &Trace<'_>, call: &PolicyCall, span_id: u64) -> SpanData {
             set("wayside.service", text(&service.name));
         }
         let attempt = trace.record.attempts.first();
-        let used = attempt.map(strategy);
+        let used = attempt.map(|attempt| strategy(trace.record, attempt));
         if let Some(strategy) = call.strategy.map(Strategy::name).or(used) {
             set("wayside.strategy", strategy.into());
         }
@@ -238,8 +243,9 @@ fn decided(call: &PolicyCall, set: &mut impl FnMut(&'static str, Value)) {
 }
 
 /// How the attempt's endpoint was chosen.
-fn strategy(attempt: &Attempt) -> &'static str {
-    attempt.strategy.map_or(NAMED, Strategy::name)
+fn strategy(record: &Record, attempt: &Attempt) -> &'static str {
+    let other = if record.affinity.is_some() { HELD } else { NAMED };
+    attempt.strategy.map_or(other, Strategy::name)
 }
 
 /// One attempt; `number` from 0.
@@ -261,7 +267,7 @@ fn client(trace: &Trace<'_>, attempt: &Attempt, number: usize, whole: Duration) 
     }
     set("wayside.service", text(&attempt.endpoint.service));
     set("wayside.endpoint", address.to_string().into());
-    set("wayside.strategy", strategy(attempt).into());
+    set("wayside.strategy", strategy(trace.record, attempt).into());
     set("wayside.candidates", count(attempt.candidates as u64));
     if attempt.passed_over > 0 {
         set("wayside.passed_over", count(attempt.passed_over as u64));

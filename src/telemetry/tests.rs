@@ -5,9 +5,10 @@ mod fixture;
 pub(super) use fixture::{attempt, call, service};
 
 use super::*;
+use crate::service::affinity::Standing;
 use crate::service::decision::{Decision, Fault, FaultKind, LogLine};
 use crate::service::plan::Strategy;
-use crate::service::record::{AttemptError, End, PolicyCall};
+use crate::service::record::{Attempt, AttemptError, End, PolicyCall};
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry_sdk::trace::SpanData;
 use std::time::Duration;
@@ -117,6 +118,18 @@ fn an_exchange_has_a_server_span_a_policy_span_and_a_client_span_for_each_attemp
 }
 
 #[test]
+fn an_endpoint_is_named_by_the_policy_or_is_the_one_that_the_client_belongs_to() {
+    for (affinity, how) in [(None, "named by policy"), (Some(Standing::Hit), "affinity")] {
+        let mut record = record(http::Request::get("/"));
+        record.affinity = affinity;
+        record.attempts = vec![Attempt { strategy: None, ..attempt(7, Ok(200)) }].into();
+        let spans = spans(&record, Duration::ZERO);
+        assert_eq!(tag(&spans[0], "wayside.affinity").as_deref(), affinity.map(Standing::name));
+        has(&spans[1], &[("wayside.strategy", how)]);
+    }
+}
+
+#[test]
 fn only_the_gateways_own_and_the_upstreams_failures_are_errors() {
     let span = |status: u16, end: End| {
         let mut record = record(http::Request::get("/"));
@@ -172,6 +185,7 @@ fn the_url_of_an_attempt_says_whether_it_went_over_tls() {
         name: "users".into(),
         settings: Arc::clone(&plain.settings),
         tls: Some(tls),
+        affinity: None,
         endpoints: Default::default(),
         reported: Arc::default(),
         digest: 0,

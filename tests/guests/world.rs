@@ -63,6 +63,7 @@ pub(crate) fn catalog(seed: u32) -> Arc<Catalog> {
             reported: Arc::default(),
             digest: 0,
             tls: None,
+            affinity: None,
             live: Arc::new(ServiceLive::default()),
         };
         Arc::new(service)

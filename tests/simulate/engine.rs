@@ -180,6 +180,7 @@ impl<'a> Run<'a> {
                 reported: Arc::default(),
                 digest: 0,
                 tls: None,
+                affinity: None,
                 live: Arc::default(),
             },
             balancer: Balancer::new(scene.seed + number as u64 * 7_919, Arc::new(Memory::default())),

@@ -33,6 +33,8 @@ pub(super) struct Outgoing<'a> {
     renames: bool,
     /// HTTP/2: the whole of what it is for.
     uri: Option<Uri>,
+    /// The header of a session, with the name that its endpoint has given it.
+    session: Option<(&'a str, &'a [u8])>,
     /// HTTP/1: the protocol that the client wants to speak from now on.
     pub(super) upgrade: Option<&'a HeaderValue>,
     /// HTTP/1, from end to end: the body waits until the endpoint asks for it.
@@ -64,6 +66,7 @@ impl<'a> Outgoing<'a> {
             host,
             renames: told.is_some(),
             uri: None,
+            session: None,
             upgrade: None,
             waits: false,
             client,
@@ -80,6 +83,11 @@ impl<'a> Outgoing<'a> {
             outgoing.waits = expects_continue(head.parts.version, &head.parts.headers);
         }
         Ok(outgoing)
+    }
+
+    /// The same in this session.
+    pub(super) fn in_session(self, session: Option<(&'a str, &'a [u8])>) -> Self {
+        Outgoing { session, ..self }
     }
 
     /// Its client wants to speak WebSocket.
@@ -99,6 +107,9 @@ impl<'a> Outgoing<'a> {
     /// The lines of the head, but for those that differ from one version to the other.
     fn fields(&self, first: &[&str], (trace, span_id): (&TraceContext, u64)) -> Fields {
         let mut headers = forwarded::for_upstream(first, self.head, self.gateway);
+        if let Some((name, session)) = self.session {
+            headers.set(name, session);
+        }
         edit::apply(&mut headers, &self.edits.request);
         forwarded::trace(&mut headers, trace, span_id);
         headers

@@ -69,6 +69,12 @@ impl<'a> Terms<'a> {
         }
     }
 
+    /// The same; of a request that only one endpoint can answer, there is one attempt.
+    pub(super) fn for_session(self, bound: bool) -> Self {
+        let max_attempts = if bound { 1 } else { self.max_attempts };
+        Terms { max_attempts, ..self }
+    }
+
     /// Another endpoint may be asked after an answer with this status.
     pub(super) fn retries(&self, status: u16) -> bool {
         match self.retry_status {

@@ -1,11 +1,24 @@
 //! Endpoints that have room, as `limits` say. Whoever has as many as it may is passed over, as if it had been tried.
 
 use super::{Balancer, Picked, Wanted};
-use crate::service::InFlight;
+use crate::service::{Endpoint, InFlight, Service};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Endpoints that are passed over for one pick. Of as many no one is missed; of more, one with room may be.
 const MOST: usize = 64;
+
+impl Picked {
+    /// This endpoint, which no strategy has chosen, if it has room; taken up then.
+    pub fn held(service: &Service, endpoint: &Arc<Endpoint>, now_ms: u64) -> Option<Self> {
+        let in_flight = match service.settings.limits.of_each(service.settings.http2()) {
+            Some(most) => Some(InFlight::enter_below(&endpoint.live, most.get(), now_ms)?),
+            None => None,
+        };
+        let endpoint = Arc::clone(endpoint);
+        Some(Picked { endpoint, strategy: None, candidates: 1, passed_over: 0, panic: false, in_flight })
+    }
+}
 
 impl Balancer {
     /// Picks an endpoint that has room, and takes it up. None: there is no usable one that was not tried yet, or all are full.

@@ -26,6 +26,7 @@ fn service(strategy: Strategy, weights: &[u32]) -> Service {
         reported: Arc::default(),
         digest: 0,
         tls: None,
+        affinity: None,
         live: Arc::new(ServiceLive::default()),
     }
 }

@@ -24,6 +24,7 @@ async fn checks_follow_what_changes() {
             reported: Arc::default(),
             digest: 0,
             tls: None,
+            affinity: None,
             live: Arc::default(),
         })
     };

@@ -9,6 +9,7 @@ use crate::http::malformed::Malformed;
 use crate::policy::{BOUNDS, GuestMetrics, SeriesValue, Version};
 use crate::service::Service;
 use crate::service::admission::{Over, Places, Sockets};
+use crate::service::affinity::Standing;
 use crate::service::breaker::State;
 use crate::service::decision::{Decision, FaultKind};
 use crate::service::health::outlier::Cause;
@@ -48,6 +49,7 @@ pub(in crate::telemetry) fn page(
         text.single(name, "counter", help, registry.counters.get(counter));
     }
     attempts(&mut text, &pairs);
+    affinity(&mut text, &pairs);
     decisions(&mut text, &policies);
     live_policies(&mut text, snapshot);
     services(&mut text, snapshot);
@@ -130,6 +132,20 @@ fn attempts(text: &mut Text, pairs: &[Arc<Pair>]) {
     text.family(name, "histogram", "Time of an attempt until the response's head, or the failure.");
     for (service, total) in totals.iter().filter(|(_, total)| total.count() > 0) {
         text.times(name, &[("service", service)], &REQUEST_BOUNDS, total);
+    }
+}
+
+fn affinity(text: &mut Text, pairs: &[Arc<Pair>]) {
+    let mut totals: BTreeMap<[&str; 2], u64> = BTreeMap::new();
+    for pair in pairs {
+        for (standing, count) in Standing::ALL.map(Standing::name).into_iter().zip(&pair.affinity) {
+            *totals.entry([&*pair.service, standing]).or_default() += count.get();
+        }
+    }
+    let name = "wayside_affinity_total";
+    text.family(name, "counter", "Requests to services with `sticky`, by how they stood with their client's endpoint.");
+    for ([service, standing], count) in totals.iter().filter(|(_, count)| **count > 0) {
+        text.sample(name, &[("service", service), ("standing", standing)], count);
     }
 }
 

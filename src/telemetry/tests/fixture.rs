@@ -39,6 +39,7 @@ pub(crate) fn service(name: &str) -> Arc<Service> {
         reported: Arc::new(Observed { revision: "r7".into(), ..Observed::default() }),
         digest: 0,
         tls: None,
+        affinity: None,
         live: Arc::default(),
     })
 }

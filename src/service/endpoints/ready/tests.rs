@@ -28,6 +28,7 @@ fn service(since_and_weight: &[(u64, u32, u32)], panic: Option<u32>) -> Service 
         reported: Arc::default(),
         digest: 0,
         tls: None,
+        affinity: None,
         live: Arc::new(live),
     }
 }

@@ -20,7 +20,7 @@ fn service(endpoints: usize, outlier: Outlier) -> Service {
     let endpoints = (0..endpoints).map(endpoint).collect();
     let settings = Arc::new(Settings { outlier: Some(outlier), ..Settings::of("test") });
     let (reported, live) = (Arc::default(), Arc::new(live));
-    Service { name: "users".into(), settings, endpoints, reported, digest: 0, tls: None, live }
+    Service { name: "users".into(), settings, endpoints, reported, digest: 0, tls: None, affinity: None, live }
 }
 
 impl Service {
