@@ -144,3 +144,80 @@ fn a_browser_speaks_websocket_and_sees_events_as_they_come() {
         assert!(tunnel.contains(&format!("\"protocol\":\"{protocol}\"")), "{tunnel}");
     }
 }
+
+/// Asks six times who answers, leaves for another page of the site, and tells what it saw there too. A script must not see the
+/// cookie.
+const WHO: &str = r"<!doctype html><title>who</title><script>
+const who = async () => (await fetch('/who')).text();
+const tell = what => fetch('/said?' + encodeURIComponent(what));
+(async () => {
+  const names = [];
+  for (let n = 0; n < 6; n++) names.push(await who());
+  const seen = (sessionStorage.seen || '') + names.join('') + '[' + document.cookie + ']';
+  if (location.pathname === '/') { sessionStorage.seen = seen; location.href = '/again'; }
+  else tell(seen);
+})();
+</script>";
+
+/// An endpoint that tells its name.
+fn serve_named(stream: TcpStream, name: &str, said: &Sender<String>) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if stream.read_line(&mut head).ok()? == 0 {
+                return None;
+            }
+        }
+        let path = head.split(' ').nth(1)?.to_owned();
+        let (kind, body) = match path.split_once('?').unwrap_or((&path, "")) {
+            ("/" | "/again", _) => ("text/html", WHO),
+            ("/said", what) => {
+                said.send(what.to_owned()).ok()?;
+                ("text/plain", "")
+            }
+            _ => ("text/plain", name),
+        };
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.get_mut().write_all(format!("{head}{body}").as_bytes()).ok()?;
+    }
+}
+
+#[test]
+fn a_browser_comes_back_to_its_endpoint_and_no_script_sees_why() {
+    let (test, told) = channel();
+    let start = |name: &'static str| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, test) = (listener.local_addr().unwrap(), test.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let test = test.clone();
+                std::thread::spawn(move || serve_named(stream.unwrap(), name, &test));
+            }
+        });
+        address
+    };
+    let sticky = "sticky = { cookie = \"__Host-at\", key_file = \"keys\", ttl = \"1h\" }";
+    let gateway = Gateway::with().endpoints(["a", "b", "c"].map(start)).service(sticky);
+    let gateway = gateway.file("keys", "00112233445566778899aabbccddeeff");
+    Authority::new().issue(&["localhost"], gateway.folder(), "a");
+    let gateway = gateway.tls(&["a"], "").telemetry("access_log = \"json\"").start();
+    let profile = tempfile::tempdir().unwrap();
+    let mut browser = Command::new(servers::program("chromium"));
+    browser
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
+        .args(["--no-proxy-server", "--ignore-certificate-errors", "--remote-debugging-port=0"])
+        .arg(format!("--user-data-dir={}", profile.path().display()))
+        .arg(format!("https://{}/", gateway.address));
+    let log = gateway.folder().join("browser.log");
+    let browser = Process::start(&mut browser, &log);
+    let said = told.recv_timeout(WAIT);
+    let said = said.unwrap_or_else(|_| std::fs::read_to_string(&log).unwrap_or_default());
+    drop(browser);
+    let one = ["a", "b", "c"].map(|name| format!("{0}%5B%5D{0}%5B%5D", name.repeat(6)));
+    assert!(one.contains(&said), "{said}");
+    let (lines, _) = gateway.stop();
+    let hits = lines.iter().filter(|line| line.contains("\"affinity\":\"hit\"")).count();
+    assert!(hits >= 13, "{lines:?}");
+}
