@@ -19,6 +19,7 @@ pub mod record;
 pub mod retry;
 pub mod route;
 pub mod settings;
+pub mod subset;
 
 pub use endpoint::{Crowd, Endpoint, Group, InFlight, Left, Live, Load, Pace};
 pub use endpoints::Endpoints;

@@ -34,6 +34,7 @@ mod resilience;
 mod semantics;
 mod simulate;
 mod streams;
+mod subsets;
 mod support;
 mod telemetry;
 mod tls;

@@ -5,7 +5,8 @@ use crate::discovery::left_out::LeftOut;
 use crate::policy::{Scope, Standing};
 use crate::service::admission::Admission;
 use crate::service::affinity::{Kind, Rule};
-use crate::service::{Endpoint, Service};
+use crate::service::subset::Subset;
+use crate::service::{Endpoint, Service, has_all};
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -113,6 +114,9 @@ pub struct ServiceState {
     /// How many exchanges it has and may have; none: as many as come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admission: Option<AdmissionState>,
+    /// Which of the endpoints get traffic; none: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<SubsetState>,
     /// By what clients come back to the endpoint that has answered them; none: they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<StickyState>,
@@ -139,6 +143,17 @@ pub struct AdmissionState {
     /// Connections to its endpoints that are open.
     #[serde(default)]
     pub connections: u32,
+}
+
+/// Which of a service's endpoints get traffic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SubsetState {
+    /// Those with all of these pairs in their metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Where none of them is usable: `none` or `any`.
+    pub fallback: String,
+    /// How many of them are usable and have weight.
+    pub usable: usize,
 }
 
 /// By what clients come back to an endpoint.
@@ -199,6 +214,12 @@ pub struct RouteState {
     pub name: String,
     /// Where it leads to.
     pub service: String,
+    /// Only endpoints with all of these pairs in their metadata.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subset: BTreeMap<String, String>,
+    /// The same, unless there is none of them that is usable.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prefer: BTreeMap<String, String>,
 }
 
 /// `/policies`.
@@ -338,11 +359,21 @@ fn service(service: &Arc<Service>) -> ServiceState {
             .and_then(|hedge| Some(hedge.wait(service.live.latencies.get())?.as_secs_f64() * 1_000.0)),
         breaker: service.settings.breaker.map(|_| service.live.breaker.state(now_ms).name().to_owned()),
         admission: service.settings.is_limited().then(|| AdmissionState::of(&service.live.admission)),
+        subset: service.settings.subset.as_ref().map(|declared| subset(service, declared)),
         sticky: service.affinity.as_ref().map(|affinity| sticky(&affinity.rule)),
         partial: service.live.partial.load(Relaxed),
         panic: ready.panic,
         endpoints: service.endpoints.iter().map(|one| endpoint(one, false, ramp(one))).collect(),
         draining: service.live.left.draining().iter().map(|one| endpoint(one, true, 1000)).collect(),
+    }
+}
+
+fn subset(service: &Service, declared: &Subset) -> SubsetState {
+    let fits = |endpoint: &&Arc<Endpoint>| has_all(&endpoint.metadata, &declared.metadata);
+    SubsetState {
+        metadata: declared.metadata.iter().cloned().collect(),
+        fallback: declared.fallback.name().to_owned(),
+        usable: service.candidates().filter(fits).count(),
     }
 }
 
@@ -360,6 +391,8 @@ impl Routes {
         let route = |route: &crate::service::route::Route| RouteState {
             name: route.name.to_string(),
             service: route.service().name.to_string(),
+            subset: route.forward.plan.subset.iter().cloned().collect(),
+            prefer: route.forward.plan.prefer.iter().flatten().cloned().collect(),
         };
         Routes { routes: snapshot.routes.iter().map(route).collect() }
     }

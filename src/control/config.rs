@@ -12,8 +12,10 @@ use crate::http::tls::client::Connector;
 use crate::service::Settings;
 use crate::service::affinity;
 use crate::service::middleware::{self, Chain};
+use crate::service::plan::Plan;
 use crate::service::rate_limit;
 use crate::service::route::{Match, RawMatch};
+use crate::service::subset::Subset;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -69,6 +71,8 @@ pub struct DeclaredRoute {
     pub matcher: Arc<Match>,
     /// Name of the service that it leads to.
     pub service: Arc<str>,
+    /// Which of its endpoints.
+    pub plan: Plan,
 }
 
 /// A configuration that cannot be used: the file, and all that is wrong with it.
@@ -111,6 +115,7 @@ struct WrittenRoute {
     #[serde(rename = "match", default)]
     rule: RawMatch,
     service: Arc<str>,
+    subset: Option<Subset>,
 }
 
 impl Config {
@@ -209,13 +214,14 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
     let some_name = sources.values().any(SourceSettings::names_services);
     let route = |(index, written): (usize, WrittenRoute)| {
         let at = |e: String| format!("routes, number {}: {e}", index + 1);
-        let WrittenRoute { name, rule, service } = written;
+        let WrittenRoute { name, rule, service, subset } = written;
         let matcher = Arc::new(rule.check().map_err(|e| at(format!("match.{e}")))?);
         if !services.contains_key(&service) && !some_name {
             return Err(at(format!("`service`: there is no `[services.{service}]`")));
         }
         let name = name.unwrap_or_else(|| matcher.label()).into();
-        Ok(DeclaredRoute { name, matcher, service })
+        let plan = subset.map(|subset| subset.plan()).unwrap_or_default();
+        Ok(DeclaredRoute { name, matcher, service, plan })
     };
     let routes = routes.into_iter().enumerate().map(route).collect::<Result<Vec<_>, String>>()?;
     let middleware = Chain::check(middleware, folder).map_err(|problem| format!("middleware, {problem}"))?;

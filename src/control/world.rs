@@ -383,7 +383,7 @@ impl World {
     fn routes(&self) -> Routes {
         let route = |declared: &DeclaredRoute| {
             let service = Arc::clone(self.catalog.service(&declared.service)?);
-            let forward = Arc::new(Forward::to(service));
+            let forward = Arc::new(Forward::to(service, declared.plan.clone()));
             Some(Route { name: Arc::clone(&declared.name), matcher: Arc::clone(&declared.matcher), forward })
         };
         Routes::new(self.config.routes.iter().filter_map(route).collect(), &self.index)

@@ -169,7 +169,7 @@ impl Affinity {
             Says::Nothing => return stands(Standing::Forged),
         };
         let endpoint = service.endpoints.by_address(address);
-        match endpoint.filter(|endpoint| endpoint.usable() && fits(plan, endpoint)) {
+        match endpoint.filter(|endpoint| endpoint.usable() && fits(service, plan, endpoint)) {
             Some(endpoint) => Held { endpoint: Some(Arc::clone(endpoint)), newest, ..stands(Standing::Hit) },
             None => stands(Standing::Gone),
         }
@@ -193,7 +193,7 @@ impl Affinity {
             Refused::Forged => refuse(Standing::Forged),
             Refused::Expired => refuse(Standing::Expired),
         })?;
-        let endpoint = find(&service.endpoints, opened.address).filter(|endpoint| fits(plan, endpoint));
+        let endpoint = find(&service.endpoints, opened.address).filter(|endpoint| fits(service, plan, endpoint));
         let endpoint = endpoint.ok_or(refuse(Standing::Gone))?;
         // Ejected, it still is the only one that has the session.
         if !endpoint.source_healthy || !endpoint.live.is_reachable() {
@@ -268,9 +268,11 @@ fn find(endpoints: &Endpoints, address: SocketAddr) -> Option<&Arc<Endpoint>> {
     })
 }
 
-/// Where a policy wants other endpoints only, it is obeyed.
-fn fits(plan: &Plan, endpoint: &Endpoint) -> bool {
+/// Where a policy, a route or the service wants other endpoints only, that is obeyed; what it would like better is not.
+fn fits(service: &Service, plan: &Plan, endpoint: &Endpoint) -> bool {
+    let declared = service.settings.subset.as_ref().filter(|declared| declared.is_must());
     has_all(&endpoint.metadata, &plan.subset)
+        && declared.is_none_or(|declared| has_all(&endpoint.metadata, &declared.metadata))
 }
 
 #[cfg(test)]

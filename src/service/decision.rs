@@ -82,9 +82,9 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// The way the service's settings say, and unchanged.
-    pub fn to(service: Arc<Service>) -> Self {
-        Forward { service, plan: Plan::default(), edits: Edits::default() }
+    /// The way this plan and the service's settings say, and unchanged.
+    pub fn to(service: Arc<Service>, plan: Plan) -> Self {
+        Forward { service, plan, edits: Edits::default() }
     }
 }
 

@@ -17,6 +17,7 @@ pub use zones::Zones;
 use super::Endpoint;
 use super::endpoint::Group;
 use super::plan::Plan;
+use super::subset::Subset;
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use labels::{Labels, Values};
 use rustc_hash::FxHashMap;
@@ -134,19 +135,29 @@ impl Endpoints {
         kept.load()
     }
 
-    /// Makes `left` the line of those on `line`, but for the ones that were tried, that the plan's subset and preferences
-    /// leave. `wish` is a buffer.
-    pub fn narrow(&self, line: &Line, plan: &Plan, tried: &[u32], left: &mut Line, wish: &mut Vec<u64>) {
+    /// Makes `left` the line of those on `line`, but for the ones that were tried, that the service's declared subset, and the
+    /// plan's subset and preferences leave. `wish` is a buffer.
+    pub fn narrow(
+        &self,
+        line: &Line,
+        (declared, plan): (Option<&Subset>, &Plan),
+        tried: &[u32],
+        left: &mut Line,
+        wish: &mut Vec<u64>,
+    ) {
         left.bits.clone_from(&line.bits);
         for place in tried.iter().filter_map(|id| self.place(*id)) {
             if let Some(word) = left.bits.get_mut(place as usize / 64) {
                 *word &= !(1 << (place % 64));
             }
         }
-        plan.subset.iter().for_each(|(key, value)| self.keep(key, value, &mut left.bits));
-        for (key, value) in &plan.prefer {
+        let must = declared.filter(|declared| declared.is_must()).map(|declared| &declared.metadata);
+        let wished = declared.filter(|declared| !declared.is_must()).map(|declared| &declared.metadata);
+        let musts = must.into_iter().flatten().chain(&plan.subset);
+        musts.for_each(|(key, value)| self.keep(key, value, &mut left.bits));
+        for pairs in wished.into_iter().chain(&plan.prefer) {
             wish.clone_from(&left.bits);
-            self.keep(key, value, wish);
+            pairs.iter().for_each(|(key, value)| self.keep(key, value, wish));
             if wish.iter().any(|word| *word != 0) {
                 std::mem::swap(&mut left.bits, wish);
             }

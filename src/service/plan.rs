@@ -63,8 +63,8 @@ pub struct Plan {
     pub endpoints: Vec<u32>,
     /// Only endpoints with all these pairs.
     pub subset: Vec<(String, String)>,
-    /// Of those, only endpoints with this pair, unless there is none; one after the other.
-    pub prefer: Vec<(String, String)>,
+    /// Of those, only endpoints with all these pairs, unless there is none; one wish after the other.
+    pub prefer: Vec<Vec<(String, String)>>,
     /// Whole exchange.
     pub timeout: Option<Duration>,
     /// One attempt, until its response head.

@@ -10,6 +10,7 @@ use super::health::settings::{HealthCheck, Kind};
 use super::hedge::Hedge;
 use super::plan::Strategy;
 use super::retry::{Backoff, RetryOn, is_retryable};
+use super::subset::Subset;
 use crate::base::duration;
 use crate::discovery::Lookup;
 use crate::discovery::registry::members::OneOrMore;
@@ -61,6 +62,8 @@ pub struct Settings {
     /// An endpoint takes no key while it has so many times its share of what is in flight from this gateway: 1.05 to 10
     /// (Mirrokni et al. 2018). Other keys than the hot ones move, too. None: it takes any number.
     pub hash_bound: Option<f64>,
+    /// Only endpoints whose metadata says so; none: all. Zones are out of the question then.
+    pub subset: Option<Subset>,
     /// What `Host` says upstream; none: as the client sent it. A policy can say otherwise for each request.
     #[serde(deserialize_with = "host")]
     pub host: Option<HeaderValue>,
@@ -135,6 +138,7 @@ impl Default for Settings {
             hash_table: None,
             maglev_table: 65_537,
             hash_bound: None,
+            subset: None,
             host: None,
             protocol: Protocol::Http1,
             timeout: None,
@@ -189,6 +193,9 @@ impl Settings {
         }
         if let Some(bound) = self.hash_bound.filter(|bound| !(1.05..=10.0).contains(bound)) {
             return Err(format!("hash_bound: {bound} is not between 1.05 and 10"));
+        }
+        if self.subset.is_some() && self.zone_aware {
+            return Err("subset: goes without `zone_aware`, whose shares are those of all endpoints".into());
         }
         if self.connect_timeout.is_zero() {
             return Err("connect_timeout: must be more than 0".into());

@@ -72,7 +72,7 @@ impl Host for Context {
         if self.call.plan.prefer.len() == MOST {
             return self.bad(format!("`plan.prefer` was called more than {MOST} times"));
         }
-        self.call.plan.prefer.push((key, value));
+        self.call.plan.prefer.push(vec![(key, value)]);
     }
 
     fn timeout_ms(&mut self, ms: u32) {

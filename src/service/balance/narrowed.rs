@@ -4,6 +4,7 @@
 use super::Wanted;
 use crate::service::endpoints::{Line, Ready};
 use crate::service::plan::Plan;
+use crate::service::subset::Subset;
 use rustc_hash::{FxHashMap, FxHasher};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -22,8 +23,9 @@ pub(super) struct Narrowed {
 struct Narrow {
     /// What was ready then.
     of: Arc<Ready>,
+    declared: Option<Subset>,
     subset: Vec<(String, String)>,
-    prefer: Vec<(String, String)>,
+    prefer: Vec<Vec<(String, String)>>,
     line: Line,
     /// Somebody asked for it lately.
     used: bool,
@@ -32,25 +34,28 @@ struct Narrow {
 /// Lines that are kept; where there are more, all begin anew.
 const MOST: usize = 128;
 
-/// A number for what this request's plan leaves of its service, the same for the next one like it; 0: all that is ready.
+/// A number for what is declared of its service and this request's plan leave of it, the same for the next one like it; 0: all
+/// that is ready.
 pub(super) fn key(wanted: &Wanted<'_>) -> u64 {
-    let Plan { subset, prefer, .. } = wanted.plan;
-    if subset.is_empty() && prefer.is_empty() {
+    let (Plan { subset, prefer, .. }, declared) = (wanted.plan, &wanted.service.settings.subset);
+    if subset.is_empty() && prefer.is_empty() && declared.is_none() {
         return 0;
     }
     let mut hasher = FxHasher::default();
-    (&wanted.service.name, subset, prefer).hash(&mut hasher);
+    (&wanted.service.name, declared, subset, prefer).hash(&mut hasher);
     hasher.finish().max(1)
 }
 
 impl Narrowed {
     /// What this plan leaves of those on the line `of`, which is one of what is ready. `key` is that of [`key`], moved by which.
     pub(super) fn line(&mut self, key: u64, wanted: &Wanted<'_>, ready: &Arc<Ready>, of: &Line) -> &Line {
-        let Plan { subset, prefer, .. } = wanted.plan;
+        let (Plan { subset, prefer, .. }, declared) = (wanted.plan, &wanted.service.settings.subset);
         let endpoints = &wanted.service.endpoints;
+        let wishes = !prefer.is_empty() || declared.as_ref().is_some_and(|declared| !declared.is_must());
+        let by = (declared.as_ref(), wanted.plan);
         // Whoever is preferred and was tried must not keep all others from being asked.
-        if !prefer.is_empty() && !wanted.tried.is_empty() {
-            endpoints.narrow(of, wanted.plan, wanted.tried, &mut self.untried, &mut self.wish);
+        if wishes && !wanted.tried.is_empty() {
+            endpoints.narrow(of, by, wanted.tried, &mut self.untried, &mut self.wish);
             return &self.untried;
         }
         if self.lines.len() >= MOST && !self.lines.contains_key(&key) {
@@ -58,6 +63,7 @@ impl Narrowed {
         }
         let new = || Narrow {
             of: Arc::default(),
+            declared: declared.clone(),
             subset: subset.clone(),
             prefer: prefer.clone(),
             line: Line::default(),
@@ -66,11 +72,16 @@ impl Narrowed {
         let kept = self.lines.entry(key).or_insert_with(new);
         kept.used = true;
         // Two plans may share a number, and then they share a place.
-        if !Arc::ptr_eq(&kept.of, ready) || kept.subset != *subset || kept.prefer != *prefer {
+        if !Arc::ptr_eq(&kept.of, ready)
+            || kept.subset != *subset
+            || kept.prefer != *prefer
+            || kept.declared != *declared
+        {
             kept.of = Arc::clone(ready);
+            kept.declared.clone_from(declared);
             kept.subset.clone_from(subset);
             kept.prefer.clone_from(prefer);
-            endpoints.narrow(of, wanted.plan, &[], &mut kept.line, &mut self.wish);
+            endpoints.narrow(of, by, &[], &mut kept.line, &mut self.wish);
         }
         &kept.line
     }

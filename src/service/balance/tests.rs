@@ -3,6 +3,7 @@
 use super::{Balancer, Candidates, Chance, Memory, Narrowed, Wanted, narrowed};
 use super::{Layout, Strategy};
 use crate::service::plan::Plan;
+use crate::service::subset::{Fallback, Subset};
 use crate::service::{Endpoint, Service, has_all};
 use crate::service::{InFlight, ServiceLive, Settings};
 use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_assert_ne, prop_oneof, proptest};
@@ -78,8 +79,12 @@ fn walked(service: &Service, plan: &Plan, tried: &[u32]) -> Vec<u32> {
         endpoint.is_candidate() && !tried.contains(&endpoint.id) && has_all(&endpoint.metadata, &plan.subset)
     };
     let mut places: Vec<u32> = (0..service.endpoints.len() as u32).filter(fits).collect();
-    for (key, value) in &plan.prefer {
-        let fits = |place: &u32| endpoint(place).metadata.get(key) == Some(value);
+    if let Some(subset) = service.settings.subset.as_ref().filter(|subset| subset.is_must()) {
+        places.retain(|place| has_all(&endpoint(place).metadata, &subset.metadata));
+    }
+    let wish = service.settings.subset.as_ref().filter(|subset| !subset.is_must()).map(|subset| &subset.metadata);
+    for pairs in wish.into_iter().chain(&plan.prefer) {
+        let fits = |place: &u32| has_all(&endpoint(place).metadata, pairs);
         if places.iter().any(fits) {
             places.retain(fits);
         }
@@ -92,7 +97,7 @@ fn whoever_is_preferred_and_was_tried_does_not_keep_the_others_from_being_asked(
     let service = service(Strategy::RoundRobin, &[1, 1]);
     let all = |place: usize| service.endpoints[place].metadata.clone();
     let (key, value) = all(0).into_iter().find(|pair| !all(1).iter().any(|other| other == (&pair.0, &pair.1))).unwrap();
-    let plan = Plan { prefer: vec![(key, value)], ..Plan::default() };
+    let plan = Plan { prefer: vec![vec![(key, value)]], ..Plan::default() };
     let picked = |tried: &[u32]| {
         let wanted = Wanted { plan: &plan, tried, ..wanted(&service, "") };
         balancer(7).pick(wanted).map(|picked| picked.endpoint.id)
@@ -171,9 +176,15 @@ proptest! {
         weights in prop::collection::vec(0u32..3, 0..150),
         sick in prop::collection::vec(any::<bool>(), 150),
         tried in prop::collection::vec(100u32..260, 0..4),
-        subset in pairs(), prefer in pairs(),
+        subset in pairs(), prefer in prop::collection::vec(pairs(), 0..3),
+        declared in prop::option::of((pairs(), any::<bool>())),
     ) {
-        let service = service(Strategy::RoundRobin, &weights);
+        let mut service = service(Strategy::RoundRobin, &weights);
+        let declared = declared.map(|(metadata, must)| {
+            let fallback = if must { Fallback::None } else { Fallback::Any };
+            Subset { metadata, fallback }
+        });
+        service.settings = Arc::new(Settings { subset: declared, ..Settings::clone(&service.settings) });
         for (endpoint, sick) in service.endpoints.iter().zip(&sick) {
             endpoint.live.checked(!sick);
         }
@@ -252,7 +263,7 @@ proptest! {
         let mut balancer = balancer(seed);
         let pair = |value: &str| vec![("version".to_owned(), value.to_owned())];
         let subset = Plan { subset: pair("v1"), ..Plan::default() };
-        let prefer = Plan { prefer: pair("v1"), ..Plan::default() };
+        let prefer = Plan { prefer: vec![pair("v1")], ..Plan::default() };
         for plan in [&subset, &prefer] {
             let picked = balancer.pick(Wanted { plan, ..wanted(&service, "k") }).unwrap();
             prop_assert_eq!(picked.endpoint.metadata["version"].as_str(), "v1");

@@ -59,7 +59,7 @@ fn walked(endpoints: &Endpoints, fits: impl Fn(&Endpoint) -> bool) -> Vec<u32> {
 fn labelled(endpoints: &Endpoints, key: &str, value: &str) -> Vec<u32> {
     let mut left = Line::default();
     let plan = Plan { subset: vec![(key.to_owned(), value.to_owned())], ..Plan::default() };
-    endpoints.narrow(&endpoints.ready().line, &plan, &[], &mut left, &mut Vec::new());
+    endpoints.narrow(&endpoints.ready().line, (None, &plan), &[], &mut left, &mut Vec::new());
     assert!(bits::ones(&left.bits).eq(left.places.iter().copied()));
     left.places
 }
