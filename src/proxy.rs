@@ -2,6 +2,7 @@
 
 pub mod decide;
 mod draining;
+mod ending;
 pub mod exchange;
 mod http1;
 mod http2;

@@ -3,10 +3,11 @@
 
 use crate::support::gateway::Gateway;
 use crate::support::program::{Program, until};
+use crate::support::raw::Raw;
 use crate::support::saying::Saying;
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 
 fn status(gateway: &Program) -> String {
     let answer = gateway.get("/", &[]);
@@ -137,4 +138,45 @@ fn a_hedge_draws_on_the_retry_budget() {
     origins.iter().for_each(|origin| origin.says(200));
     assert_eq!(answer(waiting), "200");
     assert_eq!(origins.iter().map(Saying::asked).sum::<usize>(), 1);
+}
+
+/// An origin that says how long its bodies are, and sends `hello`.
+fn saying_length(length: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        loop {
+            let mut client = Raw::accept(&listener);
+            client.head();
+            client.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\nhello"));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_body_that_breaks_off_counts_as_a_failure_for_all_who_count() {
+    let (breaking, whole) = (saying_length(100), saying_length(5));
+    let ask = |gateway: &Program| {
+        let mut client = Raw::connect(&gateway.address);
+        client.say("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let head = client.head();
+        // To its end, of whichever kind that is.
+        let _ = client.rest();
+        head
+    };
+    let keys = "outlier = { consecutive = 3 }\nstrategy = \"round-robin\"";
+    let gateway = Gateway::with().endpoints([breaking, whole]).service(keys).start();
+    (0..6).for_each(|_| assert!(ask(&gateway).starts_with("HTTP/1.1 200")));
+    let ejections = "wayside_endpoint_ejections_total{service=\"shop\",cause=\"consecutive\"}";
+    until("it is put aside", || gateway.metric(ejections) == Some(1.0));
+    let endpoints = &shop(&gateway)["endpoints"];
+    assert_eq!((&endpoints[0]["state"], &endpoints[1]["state"]), (&"ejected".into(), &"healthy".into()));
+    assert!(endpoints[0]["failures"].as_f64() > Some(2.0) && endpoints[1]["failures"].is_null());
+
+    let breaker = "breaker = { window = \"60s\", min_requests = 5, open = \"60s\" }";
+    let gateway = Gateway::with().endpoint(breaking).service(breaker).start();
+    (0..5).for_each(|_| assert!(ask(&gateway).starts_with("HTTP/1.1 200")));
+    until("it opens", || gateway.metric(r#"wayside_breaker_open{service="shop"}"#) == Some(1.0));
+    assert!(ask(&gateway).starts_with("HTTP/1.1 503"));
 }

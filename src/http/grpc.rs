@@ -41,6 +41,11 @@ pub fn is_failure(headers: &Fields) -> bool {
     matches!(headers.only("grpc-status"), Some(b"8" | b"13" | b"14"))
 }
 
+/// The same of what comes after a response's body.
+pub fn is_failure_after(trailers: &HeaderMap) -> bool {
+    trailers.get(GRPC_STATUS).is_some_and(|status| matches!(status.as_bytes(), b"8" | b"13" | b"14"))
+}
+
 /// The status in the head of a response which has no body then ("trailers-only").
 pub fn status_of(headers: &Fields) -> Option<u8> {
     std::str::from_utf8(headers.only("grpc-status")?).ok()?.parse().ok()
@@ -111,6 +116,7 @@ mod tests {
             let mut headers = Fields::of_map(&HeaderMap::new());
             headers.append("grpc-status", status.as_bytes());
             assert_eq!(is_failure(&headers), expected, "{status}");
+            assert_eq!(is_failure_after(&headers.to_map()), expected, "{status}");
         }
         assert!(!is_failure(&Fields::of_map(&HeaderMap::new())));
     }

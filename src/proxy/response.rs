@@ -8,6 +8,7 @@ use crate::http::grpc;
 use crate::http::headers;
 use crate::http::headers::edit::{self, HeaderEdit};
 use crate::http::settings::Gateway;
+use crate::proxy::ending;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::upgrade::{self, Tunnel};
 use crate::proxy::upstream::download::{Download, Lost, Received};
@@ -70,7 +71,7 @@ enum Content {
 struct Upstream {
     download: Download,
     /// Held until the last frame: the endpoint's load counts the whole response.
-    _in_flight: InFlight,
+    in_flight: InFlight,
     limit: Limit,
     /// Only set when the body once has to wait.
     alarm: Alarm,
@@ -117,7 +118,7 @@ pub fn from_upstream(mut exchange: Box<Exchange>, arrived: Arrived, edits: &[Hea
     } else {
         Content::Upstream(Box::new(Upstream {
             download,
-            _in_flight: arrived.in_flight,
+            in_flight: arrived.in_flight,
             limit: arrived.limit,
             alarm: Alarm::default(),
         }))
@@ -359,6 +360,7 @@ impl Body {
                 let over = match &mut frame {
                     Some(Ok(frame)) => {
                         if let Some(trailers) = frame.trailers_mut() {
+                            ending::ended_with(exchange, &upstream.in_flight, trailers);
                             headers::end_trailers(trailers);
                         }
                         if let Some(data) = frame.data_ref() {
@@ -369,6 +371,7 @@ impl Body {
                     }
                     Some(Err(_)) => {
                         exchange.record.end = End::UpstreamBroke;
+                        ending::broke_off(exchange, &upstream.in_flight, &upstream.limit);
                         upstream.break_off(exchange);
                         false
                     }

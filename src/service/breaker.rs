@@ -148,6 +148,14 @@ impl Slot {
         let _ = self.0.fetch_update(Relaxed, Relaxed, counted);
     }
 
+    /// One that was counted as good in the part of this number is bad.
+    fn turn(&self, number: u64) {
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |slot| {
+            let (all, wrong) = (slot >> 20 & COUNT, slot & COUNT);
+            (slot >> 40 == number & NUMBER && wrong < all).then(|| slot + 1)
+        });
+    }
+
     fn read(&self, number: u64) -> (u64, u64) {
         let slot = self.0.load(Relaxed);
         if slot >> 40 == number & NUMBER { (slot >> 20 & COUNT, slot & COUNT) } else { (0, 0) }
@@ -216,16 +224,37 @@ impl Breaker {
         self.opened.load(Relaxed)
     }
 
+    /// A request that had a good answer at `head_ms` was a bad one: so its end says. `chance`: any number.
+    pub fn turned_bad(&self, settings: &Settings, head_ms: u64, now_ms: u64, chance: u64) {
+        let number = part(settings, head_ms);
+        if let Some(slot) = self.slots.get(number as usize % SLOTS) {
+            slot.turn(number);
+        }
+        let word = Word(self.word.load(Relaxed));
+        let half_open = word != Word::CLOSED && word.until_ms() <= now_ms && !word.probing();
+        match half_open {
+            // It was one of those that found it well. Who finds out now will see for itself.
+            true if self.change(word, Word::new(until(settings, now_ms, chance), 0, false)) => {
+                self.opened.fetch_add(1, Relaxed);
+            }
+            true => {}
+            false => self.may_open(settings, now_ms, chance),
+        }
+    }
+
     fn count(&self, settings: &Settings, bad: bool, now_ms: u64, chance: u64) {
-        let part = u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX).div_ceil(SLOTS as u64).max(1);
-        // The first part has a number, too: none is 0, which slots begin with.
-        let number = now_ms / part + 1;
+        let number = part(settings, now_ms);
         if let Some(slot) = self.slots.get(number as usize % SLOTS) {
             slot.count(number, bad);
         }
-        if !bad {
-            return;
+        if bad {
+            self.may_open(settings, now_ms, chance);
         }
+    }
+
+    /// Opens it if it is closed, and too much is bad.
+    fn may_open(&self, settings: &Settings, now_ms: u64, chance: u64) {
+        let number = part(settings, now_ms);
         let oldest = number.saturating_sub(SLOTS as u64 - 1);
         let of = |number: u64| self.slots.get(number as usize % SLOTS).map_or((0, 0), |slot| slot.read(number));
         let (all, wrong) = (oldest..=number).map(of).fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
@@ -234,6 +263,11 @@ impl Breaker {
             self.opened.fetch_add(1, Relaxed);
         }
     }
+}
+
+/// The number of the part of windows that this is. The first one has a number, too: none is 0, which slots begin with.
+fn part(settings: &Settings, now_ms: u64) -> u64 {
+    now_ms / u64::try_from(settings.window.as_millis()).unwrap_or(u64::MAX).div_ceil(SLOTS as u64).max(1) + 1
 }
 
 /// When one ends that opens now: within ± 10 %, so that many gateways don't ask at once.
@@ -365,6 +399,26 @@ mod tests {
             }
         });
         assert_eq!((most.load(Relaxed), breaker.state(10_000)), (1, State::Closed));
+    }
+
+    #[test]
+    fn an_answer_that_turns_bad_counts_as_if_its_head_had_said_so() {
+        let (breaker, settings) = (Breaker::default(), Settings::default());
+        for ms in 0..20 {
+            assert_eq!(breaker.state(ms), State::Closed);
+            assert!(end(&breaker, &settings, false, ms));
+        }
+        (0..9).for_each(|ms| breaker.turned_bad(&settings, ms, ms + 100, 100));
+        assert_eq!(breaker.state(110), State::Closed);
+        breaker.turned_bad(&settings, 9, 110, 100);
+        assert_eq!(breaker.state(110), State::Open);
+        // What began before the window says nothing; one of those who found it well, that it is not.
+        breaker.turned_bad(&settings, 0, 4000, 100);
+        let now_ms = 110 + 5000;
+        assert!(end(&breaker, &settings, false, now_ms));
+        assert_eq!(breaker.state(now_ms), State::HalfOpen);
+        breaker.turned_bad(&settings, now_ms, now_ms + 1, 100);
+        assert_eq!((breaker.state(now_ms + 1), breaker.opened()), (State::Open, 2));
     }
 
     proptest! {

@@ -231,30 +231,45 @@ impl Live {
 
 /// Counts one request in flight to an endpoint for as long as it lives.
 #[derive(Debug)]
-pub struct InFlight(Arc<Live>);
+pub struct InFlight {
+    live: Arc<Live>,
+    failed_before: u32,
+}
 
 impl InFlight {
     /// One more, until dropped. `now_ms`: since the process started.
     pub fn enter(live: &Arc<Live>, now_ms: u64) -> Self {
-        if live.in_flight.fetch_add(1, Relaxed) == 0 {
+        let before = live.in_flight.fetch_add(1, Relaxed);
+        InFlight::counted(live, before, now_ms)
+    }
+
+    fn counted(live: &Arc<Live>, before: u32, now_ms: u64) -> Self {
+        if before == 0 {
             live.load.begins(now_ms);
         }
-        InFlight(Arc::clone(live))
+        InFlight { live: Arc::clone(live), failed_before: live.ejection.failed() }
     }
 
     /// The same if there are fewer than `most`.
     pub(in crate::service) fn enter_below(live: &Arc<Live>, most: u32, now_ms: u64) -> Option<Self> {
         let more = |in_flight| (in_flight < most).then_some(in_flight + 1);
         let before = live.in_flight.fetch_update(Relaxed, Relaxed, more).ok()?;
-        if before == 0 {
-            live.load.begins(now_ms);
-        }
-        Some(InFlight(Arc::clone(live)))
+        Some(InFlight::counted(live, before, now_ms))
+    }
+
+    /// It is at this endpoint.
+    pub fn is_at(&self, endpoint: &Endpoint) -> bool {
+        Arc::ptr_eq(&self.live, &endpoint.live)
+    }
+
+    /// How many of its answers in a row were bad when this one began.
+    pub fn failed_before(&self) -> u32 {
+        self.failed_before
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        self.live.in_flight.fetch_sub(1, Relaxed);
     }
 }

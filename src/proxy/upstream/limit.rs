@@ -25,6 +25,11 @@ impl Limit {
         Limit { whole, silence, up: Rc::downgrade(up), waiting: None }
     }
 
+    /// The request's body has broken off on the client's side.
+    pub fn client_failed(&self) -> bool {
+        self.up.upgrade().is_some_and(|up| up.failed().is_some())
+    }
+
     /// The next piece has come.
     pub fn came(&mut self) {
         self.waiting = None;

@@ -44,6 +44,23 @@ impl Ejection {
         }
     }
 
+    /// Bad answers in a row until now.
+    pub(in crate::service) fn failed(&self) -> u32 {
+        self.failed.load(Relaxed)
+    }
+
+    /// An answer that was taken for a good one was a bad one, and so many were bad before it: it never broke the row. How many
+    /// that makes.
+    pub(in crate::service) fn turned_bad(&self, before: u32) -> u32 {
+        self.failed.fetch_max(before, Relaxed);
+        self.bad()
+    }
+
+    /// The same for the counts of the second in which it was taken for a good one, `head_ms`; it took so long.
+    pub(in crate::service) fn count_turned(&self, took: Duration, head_ms: u64) {
+        self.window.get_or_init(Box::default).turn(took, head_ms);
+    }
+
     /// A bad one, or none: how many these are in a row.
     pub(in crate::service) fn bad(&self) -> u32 {
         if self.good.load(Relaxed) != 0 {

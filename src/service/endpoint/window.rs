@@ -45,6 +45,22 @@ impl Window {
         }
     }
 
+    /// An attempt that was added as a good one at `at_ms` was a bad one.
+    pub(super) fn turn(&self, took: Duration, at_ms: u64) {
+        let (stamp, slot) = place(at_ms);
+        let Some((counts, times)) = self.counts.get(slot).zip(self.took.get(slot)) else { return };
+        let turned = counts.fetch_update(Relaxed, Relaxed, |word| {
+            let (good, bad) = (word & HALF_MASK, word >> HALF & HALF_MASK);
+            // What was so long ago, nobody looks at any more.
+            (word >> STAMP == stamp && good > 0 && bad < HALF_MASK).then(|| word - 1 + (1 << HALF))
+        });
+        if turned.is_ok() {
+            let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX) / UNIT_US;
+            let _ = times
+                .fetch_update(Relaxed, Relaxed, |word| (word >> STAMP == stamp).then(|| word - took.min(word & MASK)));
+        }
+    }
+
     /// What it did in the second of `now_ms` and in the nine before it.
     pub(super) fn did(&self, now_ms: u64) -> Did {
         let mut did = Did::default();
@@ -111,6 +127,19 @@ mod tests {
             window.clear();
             prop_assert_eq!(window.did(now), Did::default());
         }
+    }
+
+    #[test]
+    fn one_that_turns_bad_is_counted_where_it_was_taken_for_a_good_one() {
+        let (window, ms) = (Window::default(), Duration::from_millis);
+        window.add(true, ms(30), 1_500);
+        window.add(true, ms(10), 1_900);
+        window.turn(ms(30), 1_500);
+        assert_eq!(window.did(5_000), Did { good: 1, bad: 1, took_us: 10_000 });
+        // Of a second that is gone, and of one in which nothing was counted.
+        window.turn(ms(30), 11_500);
+        window.turn(ms(30), 4_000);
+        assert_eq!(window.did(5_000), Did { good: 1, bad: 1, took_us: 10_000 });
     }
 
     #[test]

@@ -43,6 +43,28 @@ pub fn noted(
     Some(good)
 }
 
+/// An answer that was noted as a good one has turned out bad: its body broke off, or what came after it says so. It took so
+/// long until its head, which came at `head_ms`; `before`: bad ones in a row when it was asked for.
+pub fn turned_bad(
+    service: &Service,
+    endpoint: &Endpoint,
+    before: u32,
+    (took, head_ms, now_ms): (Duration, u64, u64),
+    chance: &mut Chance,
+) {
+    let live = &endpoint.live;
+    // Its latency was measured.
+    live.load.failed(Duration::ZERO, &service.live.pace, now_ms);
+    let Some(outlier) = service.settings.outlier.as_ref().filter(|_| !live.is_ejected()) else { return };
+    if outlier.compares() {
+        live.ejection.count_turned(took, head_ms);
+        service.live.ejections.hear();
+    }
+    if live.ejection.turned_bad(before) >= outlier.consecutive && outlier.consecutive > 0 {
+        eject(service, outlier, endpoint, Cause::Consecutive, now_ms, chance);
+    }
+}
+
 fn count(
     service: &Service,
     outlier: &Outlier,

@@ -260,3 +260,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_good_head_does_not_break_the_row_of_those_that_turn_bad() {
+    let compares = || Outlier { success_rate: true, ..Outlier::default() };
+    for at_once in [1, 3, 5] {
+        let (service, mut chance) = (service(4, compares()), Chance(7));
+        let endpoint = &service.endpoints[1];
+        let mut ended = 0;
+        while service.ejected().is_empty() {
+            // Several are on their way at a time; each head is good, each end is bad.
+            let before: Vec<u32> = (0..at_once)
+                .map(|_| {
+                    let before = crate::service::InFlight::enter(&endpoint.live, 0).failed_before();
+                    service.tell(1, true, 1_000, &mut chance);
+                    before
+                })
+                .collect();
+            for before in before {
+                turned_bad(&service, endpoint, before, (TOOK, 1_000, 2_000), &mut chance);
+                ended += 1;
+            }
+            assert!(ended <= 10);
+        }
+        assert!((5..=7).contains(&ended), "{at_once}: {ended}");
+        assert!(endpoint.live.load.failures(2_000) > 4.0);
+        assert_eq!(service.ejected(), [1]);
+    }
+    // One that ends well does break it.
+    let (service, mut chance) = (service(4, compares()), Chance(7));
+    let endpoint = &service.endpoints[1];
+    for number in 0..100 {
+        let before = crate::service::InFlight::enter(&endpoint.live, 0).failed_before();
+        service.tell(1, true, 1_000, &mut chance);
+        if number % 4 != 0 {
+            turned_bad(&service, endpoint, before, (TOOK, 1_000, 1_000), &mut chance);
+        }
+    }
+    assert!(service.ejected().is_empty());
+    let did = endpoint.live.ejection.did(1_000);
+    assert_eq!((did.good, did.bad), (25, 75));
+}
