@@ -11,6 +11,7 @@ mod differ;
 mod files;
 mod gateway;
 mod grpc;
+mod grpc_balance;
 mod guests;
 mod h2spec;
 mod health;
