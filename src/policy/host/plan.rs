@@ -45,6 +45,10 @@ impl Host for Context {
         self.strategy("plan.sticky", Strategy::Sticky, Some(key));
     }
 
+    fn maglev(&mut self, key: String) {
+        self.strategy("plan.maglev", Strategy::Maglev, Some(key));
+    }
+
     fn endpoint(&mut self, id: u32) {
         if !self.deciding("plan.endpoint") {
             return;

@@ -55,6 +55,18 @@ fn a_forward_names_a_service_of_the_snapshot_and_says_how() {
 }
 
 #[test]
+fn each_strategy_with_a_key_is_the_one_that_is_named() {
+    use crate::service::plan::Strategy;
+    for (function, named) in [("hash", Strategy::Hash), ("maglev", Strategy::Maglev), ("sticky", Strategy::Sticky)] {
+        let mut guest = Guest::new().import("plan", function, "(param i32 i32)");
+        let [users, key] = ["users", "a key"].map(|text| guest.text(text));
+        let version = load(guest.decide(&format!("(call $plan.{function} {key}) (call $forward {users})")));
+        let Forward { plan, .. } = forward(ask(&version));
+        assert_eq!((plan.strategy, plan.key.as_deref()), (Some(named), Some("a key")));
+    }
+}
+
+#[test]
 fn a_response_is_answered_as_it_is() {
     let mut guest = Guest::new();
     let body = guest.text("go away");

@@ -269,6 +269,7 @@ const FORBIDDEN: &[(&str, &str, &str, &str, &str)] = &[
         "(call $F (i32.const 0) (i32.const 1025) (i32.const 1))",
         "longer than 1024",
     ),
+    ("plan", "maglev", "(param i32 i32)", "(call $F (i32.const 0) (i32.const 1025))", "longer than 1024"),
     ("plan", "sticky", "(param i32 i32)", "(call $F (i32.const 0) (i32.const 1025))", "longer than 1024"),
     (
         "state",
