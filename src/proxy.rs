@@ -65,21 +65,27 @@ pub async fn handle(
     if exchange.record.limited_by().is_some() {
         return response::from_error(exchange, Error::RateLimited);
     }
-    if snapshot.middleware.is_empty() {
-        return carry(exchange, head, snapshot, body, stream).await;
+    let request = Request { exchange, head, snapshot, body, stream };
+    if request.snapshot.middleware.is_empty() {
+        return carry(request).await;
     }
     // Aside, so that nobody else's request grows by it.
-    Box::pin(middleware::around(exchange, head, snapshot, body, stream)).await
+    Box::pin(middleware::around(request)).await
 }
 
-/// Carries a request that nothing has stopped to where it is decided that it goes.
-async fn carry(
-    mut exchange: Box<Exchange>,
+/// One request that nothing has stopped yet, with all that it takes to carry it on.
+struct Request {
+    exchange: Box<Exchange>,
     head: Arc<Head>,
     snapshot: Arc<Snapshot>,
     body: Incoming,
+    /// What can become a tunnel.
     stream: Option<OnUpgrade>,
-) -> Response {
+}
+
+/// Carries a request to where it is decided that it goes.
+async fn carry(request: Request) -> Response {
+    let Request { mut exchange, head, snapshot, body, stream } = request;
     let verdict = decide(&snapshot, &head, &mut *exchange);
     exchange.record.route = verdict.by;
     exchange.record.calls = verdict.calls;

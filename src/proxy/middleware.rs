@@ -7,19 +7,17 @@ mod cors;
 mod redirect_https;
 mod request_id;
 
-use super::exchange::Exchange;
+use super::Request;
 use super::response::{self, Response};
 use crate::http::coding::Coding;
 use crate::http::error::Error;
 use crate::http::request::Head;
-use crate::http::request::body::Incoming;
 use crate::service::decision::Answer;
 use crate::service::middleware::Kind;
 use crate::service::middleware::compress::Compress;
 use crate::service::middleware::cors::Cors;
-use crate::snapshot::Snapshot;
+use crate::service::record::Record;
 use http::HeaderValue;
-use hyper::upgrade::OnUpgrade;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -42,27 +40,21 @@ enum After {
 }
 
 /// One request on its way through.
-struct Passing<'a> {
-    exchange: &'a mut Exchange,
-    head: Arc<Head>,
-    after: &'a mut SmallVec<[After; 2]>,
+struct Passing {
+    request: Request,
+    after: SmallVec<[After; 2]>,
 }
 
 /// Carries a request through all that fits it, to its endpoint if nothing stops it, and its response back.
-pub(super) async fn around(
-    mut exchange: Box<Exchange>,
-    head: Arc<Head>,
-    snapshot: Arc<Snapshot>,
-    body: Incoming,
-    stream: Option<OnUpgrade>,
-) -> Response {
-    let mut after = SmallVec::new();
-    let passed = before(&mut exchange, head, &snapshot, &mut after).await;
+pub(super) async fn around(request: Request) -> Response {
+    let mut passing = Passing { request, after: SmallVec::new() };
+    let passed = before(&mut passing).await;
+    let Passing { request, after } = passing;
     let mut response = match passed {
-        Ok(head) => super::carry(exchange, head, snapshot, body, stream).await,
-        Err(Stop::Answer(answer)) => response::from_policy(exchange, *answer),
+        Ok(()) => super::carry(request).await,
+        Err(Stop::Answer(answer)) => response::from_policy(request.exchange, *answer),
         Err(Stop::Refuse(error, asks)) => {
-            let mut response = response::from_error(exchange, error);
+            let mut response = response::from_error(request.exchange, error);
             if let Some(asks) = asks {
                 response.headers.append("www-authenticate", asks.as_bytes());
             }
@@ -75,45 +67,48 @@ pub(super) async fn around(
     response
 }
 
-/// The head as it goes on.
+/// Everything that fits it, one after the other.
 ///
 /// # Errors
-/// It does not.
-async fn before(
-    exchange: &mut Exchange,
-    head: Arc<Head>,
-    snapshot: &Snapshot,
-    after: &mut SmallVec<[After; 2]>,
-) -> Result<Arc<Head>, Stop> {
+/// It goes no further.
+async fn before(passing: &mut Passing) -> Result<(), Stop> {
+    let snapshot = Arc::clone(&passing.request.snapshot);
     let chain = &snapshot.middleware;
-    let mut passing = Passing { exchange, head, after };
-    if !chain.facts.is_empty() && passing.head.parts.headers.iter().any(|(name, _)| chain.is_fact(name)) {
+    if !chain.facts.is_empty() && passing.head().parts.headers.iter().any(|(name, _)| chain.is_fact(name)) {
         passing.edit(|head| head.parts.headers.retain(|name| !chain.is_fact(name)));
     }
     for middleware in &chain.all {
-        if !middleware.matcher.fits(&passing.head) {
+        if !middleware.matcher.fits(passing.head()) {
             continue;
         }
         match &middleware.kind {
-            Kind::RequestId(settings) => request_id::before(settings, &mut passing),
-            Kind::RedirectHttps(settings) => redirect_https::before(*settings, &passing)?,
-            Kind::Cors(cors) => cors::before(cors, &mut passing)?,
-            Kind::Basic(basic) => auth::basic(basic, &mut passing).await?,
-            Kind::ApiKey(api_key) => auth::api_key(api_key, &mut passing)?,
-            Kind::Compress(compress) => compress::before(compress, &mut passing),
-            Kind::Jwt(jwt) => auth::jwt(jwt, &mut passing)?,
+            Kind::RequestId(settings) => request_id::before(settings, passing),
+            Kind::RedirectHttps(settings) => redirect_https::before(*settings, passing)?,
+            Kind::Cors(cors) => cors::before(cors, passing)?,
+            Kind::Basic(basic) => auth::basic(basic, passing).await?,
+            Kind::ApiKey(api_key) => auth::api_key(api_key, passing)?,
+            Kind::Compress(compress) => compress::before(compress, passing),
+            Kind::Jwt(jwt) => auth::jwt(jwt, passing)?,
         }
     }
-    Ok(passing.head)
+    Ok(())
 }
 
-impl Passing<'_> {
+impl Passing {
+    fn head(&self) -> &Head {
+        &self.request.head
+    }
+
+    fn record(&mut self) -> &mut Record {
+        &mut self.request.exchange.record
+    }
+
     /// Changes the head for whoever comes next; nobody has seen it yet but those here.
     fn edit(&mut self, change: impl FnOnce(&mut Head)) {
         // Given back at once, so that it is not copied.
-        self.exchange.record.head = None;
-        change(Arc::make_mut(&mut self.head));
-        self.exchange.record.head = Some(Arc::clone(&self.head));
+        self.record().head = None;
+        change(Arc::make_mut(&mut self.request.head));
+        self.record().head = Some(Arc::clone(&self.request.head));
     }
 }
 

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 /// # Errors
 /// No right name and password.
-pub(super) async fn basic(basic: &Arc<Basic>, passing: &mut Passing<'_>) -> Result<(), Stop> {
+pub(super) async fn basic(basic: &Arc<Basic>, passing: &mut Passing) -> Result<(), Stop> {
     let refuse = || Stop::Refuse(Error::Unauthenticated, Some(basic.challenge.clone()));
-    let line = passing.head.parts.headers.only("authorization");
+    let line = passing.head().parts.headers.only("authorization");
     let (name, password) = line.and_then(credentials).ok_or_else(refuse)?;
     match basic.verify(&name, password).await {
         Ok(true) => {}
@@ -25,14 +25,14 @@ pub(super) async fn basic(basic: &Arc<Basic>, passing: &mut Passing<'_>) -> Resu
         }
         head.parts.headers.set(&basic.header, name.as_bytes());
     });
-    passing.exchange.record.user = Some(name.into());
+    passing.record().user = Some(name.into());
     Ok(())
 }
 
 /// # Errors
 /// No key, or one that nobody has.
-pub(super) fn api_key(api_key: &ApiKey, passing: &mut Passing<'_>) -> Result<(), Stop> {
-    let parts = &passing.head.parts;
+pub(super) fn api_key(api_key: &ApiKey, passing: &mut Passing) -> Result<(), Stop> {
+    let parts = &passing.head().parts;
     let key = match &api_key.place {
         Place::Header(header) => parts.headers.only(header).map(<[u8]>::to_vec),
         Place::Query(name) => parts.target.parameter(name).map(String::into_bytes),
@@ -48,15 +48,15 @@ pub(super) fn api_key(api_key: &ApiKey, passing: &mut Passing<'_>) -> Result<(),
         return Err(Stop::Refuse(Error::Unauthenticated, Some(api_key.challenge.clone())));
     };
     passing.edit(|head| head.parts.headers.set(&api_key.subject, id.as_bytes()));
-    passing.exchange.record.user = Some(id);
+    passing.record().user = Some(id);
     Ok(())
 }
 
 /// # Errors
 /// No token, or one that is not taken.
-pub(super) fn jwt(jwt: &Jwt, passing: &mut Passing<'_>) -> Result<(), Stop> {
+pub(super) fn jwt(jwt: &Jwt, passing: &mut Passing) -> Result<(), Stop> {
     let refuse = |problem| Stop::Refuse(Error::Unauthenticated, Some(jwt.challenge(problem)));
-    let headers = &passing.head.parts.headers;
+    let headers = &passing.head().parts.headers;
     let of_cookie = || cookie(headers, jwt.cookie.as_deref()?).map(String::into_bytes);
     let line = headers.only("authorization").and_then(jwt::bearer).map(<[u8]>::to_vec);
     let token = line.or_else(of_cookie).ok_or_else(|| refuse(None))?;
@@ -71,7 +71,7 @@ pub(super) fn jwt(jwt: &Jwt, passing: &mut Passing<'_>) -> Result<(), Stop> {
             }
         }
     });
-    passing.exchange.record.user = claims.get("sub").and_then(|sub| sub.as_str()).map(Arc::from);
+    passing.record().user = claims.get("sub").and_then(|sub| sub.as_str()).map(Arc::from);
     passing.edit(|head| head.claims = Some(Arc::new(claims)));
     Ok(())
 }

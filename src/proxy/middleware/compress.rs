@@ -8,8 +8,8 @@ use http_body::Body;
 use std::sync::Arc;
 
 /// Finds out what the client takes, before anybody changes what it says.
-pub(super) fn before(compress: &Arc<Compress>, passing: &mut Passing<'_>) {
-    let parts = &passing.head.parts;
+pub(super) fn before(compress: &Arc<Compress>, passing: &mut Passing) {
+    let parts = &passing.head().parts;
     // To HTTP/1.0, a coded body would end with the connection, and could not be told from one that broke off.
     let coding = compress.chosen(&parts.headers).filter(|_| parts.version != Version::HTTP_10);
     let head_only = parts.method == Method::HEAD;

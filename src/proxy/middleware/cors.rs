@@ -9,8 +9,8 @@ use std::sync::Arc;
 /// # Errors
 /// It is a preflight, which is answered here. One of an origin that may do nothing gets an answer that says so by saying
 /// nothing.
-pub(super) fn before(cors: &Arc<Cors>, passing: &mut Passing<'_>) -> Result<(), Stop> {
-    let parts = &passing.head.parts;
+pub(super) fn before(cors: &Arc<Cors>, passing: &mut Passing) -> Result<(), Stop> {
+    let parts = &passing.head().parts;
     let allowed: Option<Box<str>> = cors.allows(parts.headers.only("origin")).map(Into::into);
     let preflight = is_preflight(&parts.method, &parts.headers);
     passing.after.push(After::Cors { cors: Arc::clone(cors), allowed, preflight });

@@ -8,8 +8,8 @@ use http::{StatusCode, header};
 
 /// # Errors
 /// It has come without TLS.
-pub(super) fn before(settings: RedirectHttps, passing: &Passing<'_>) -> Result<(), Stop> {
-    match settings.of(&passing.head) {
+pub(super) fn before(settings: RedirectHttps, passing: &Passing) -> Result<(), Stop> {
+    match settings.of(passing.head()) {
         None => Ok(()),
         Some(to) if to.is_empty() => Err(Stop::Refuse(Error::PlainHttp, None)),
         Some(to) => {
