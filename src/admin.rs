@@ -9,7 +9,7 @@ use crate::http::downstream::spread::Spread;
 use crate::snapshot::Current;
 use crate::snapshot::vitals::{Phase, Vitals};
 use crate::telemetry::Telemetry;
-use api::{Policies, Problem, Published, Routes, Services, Status};
+use api::{Middleware, Policies, Problem, Published, RateLimits, Routes, Services, Status};
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -33,7 +33,8 @@ pub struct Admin {
     pub hosts: Arc<[String]>,
 }
 
-const PATHS: &str = "See /healthz, /readyz, /metrics, /snapshot, /services, /routes, /policies.";
+const PATHS: &str =
+    "See /healthz, /readyz, /metrics, /snapshot, /services, /routes, /policies, /middleware, /rate_limits.";
 
 fn router(admin: Admin) -> Router {
     Router::new()
@@ -43,6 +44,8 @@ fn router(admin: Admin) -> Router {
         .route("/snapshot", get(async |State(admin): State<Admin>| Json(Published::of(&admin.snapshot.load()))))
         .route("/services", get(async |State(admin): State<Admin>| Json(Services::of(&admin.snapshot.load()))))
         .route("/routes", get(async |State(admin): State<Admin>| Json(Routes::of(&admin.snapshot.load()))))
+        .route("/middleware", get(async |State(admin): State<Admin>| Json(Middleware::of(&admin.snapshot.load()))))
+        .route("/rate_limits", get(async |State(admin): State<Admin>| Json(RateLimits::of(&admin.snapshot.load()))))
         .route("/policies", get(async |State(admin): State<Admin>| Json(Policies::of(&admin.snapshot.load()))))
         .fallback(async || problem(StatusCode::NOT_FOUND, "not_found", PATHS))
         .method_not_allowed_fallback(async || {

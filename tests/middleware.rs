@@ -4,3 +4,4 @@ mod auth;
 mod compress;
 mod edges;
 mod jwt;
+mod seen;

@@ -1,5 +1,9 @@
 //! What the admin answers, as types: the server writes them, and whoever asks can read them.
 
+mod declared;
+
+pub use declared::{Middleware, MiddlewareState, RateLimitState, RateLimits};
+
 use crate::discovery::Metadata;
 use crate::discovery::left_out::LeftOut;
 use crate::policy::{Scope, Standing};

@@ -200,7 +200,11 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
         Err(problem) => Err(format!("sources.{name}: {problem}")),
     };
     let sources = sources.into_iter().map(source).collect::<Result<BTreeMap<Arc<str>, _>, String>>()?;
-    let store = |(name, table)| match store::Settings::parse(table, folder) {
+    let store = |(name, table): (Arc<str>, _)| match store::Settings::parse(table, folder) {
+        _ if *name == *rate_limit::settings::LOCAL => Err(format!(
+            "stores.{name}: this name is taken: as `store` of a rate limit, it says that each gateway counts for itself; \
+             call the store something else"
+        )),
         Ok(settings) => Ok((name, settings)),
         Err(problem) => Err(format!("stores.{name}: {problem}")),
     };

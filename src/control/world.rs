@@ -16,6 +16,7 @@ use crate::service::catalog::Catalog;
 use crate::service::decision::Forward;
 use crate::service::endpoints::changed;
 use crate::service::health::settings::Initial;
+use crate::service::middleware::Chain;
 use crate::service::rate_limit::Limits;
 use crate::service::route::{Index, Route, Routes};
 use crate::service::{Endpoint, Endpoints, Service, ServiceLive, Settings};
@@ -39,6 +40,8 @@ pub(super) struct World {
     /// Where their state and the limits' is shared.
     pub(super) stores: Stores,
     rate_limits: Limits,
+    /// The configuration's, with what they have counted so far.
+    middleware: Arc<Chain>,
     /// By service. An endpoint stays itself while its service lists its address.
     known: BTreeMap<Arc<str>, Known>,
     /// Of the digests of all of them. Each has its service's name in it, so their order is no part of it.
@@ -71,6 +74,7 @@ impl World {
             policies: Scopes::default(),
             stores: Stores::default(),
             rate_limits: Limits::default(),
+            middleware: Arc::default(),
             known: BTreeMap::new(),
             sum: 0,
             merges: BTreeMap::new(),
@@ -159,6 +163,7 @@ impl World {
         self.index = Arc::new(Index::of(self.config.routes.iter().map(|route| &*route.matcher)));
         self.routes = Routes::default();
         self.rate_limits = self.rate_limits.declare(&self.config.rate_limits);
+        self.middleware = Arc::new(self.config.middleware.after(&self.middleware));
         let named = self.known.keys().chain(self.config.services.keys());
         let routed = self.config.routes.iter().map(|route| &route.service);
         let before = self.catalog.services().map(|service| &service.name);
@@ -366,7 +371,7 @@ impl World {
             gateway: Arc::new(self.config.gateway.clone()),
             telemetry: Arc::new(self.config.telemetry.clone()),
             catalog: Arc::clone(&self.catalog),
-            middleware: Arc::clone(&self.config.middleware),
+            middleware: Arc::clone(&self.middleware),
             routes: self.routes.clone(),
             policies: self.policies.clone(),
             rate_limits: self.rate_limits.clone(),

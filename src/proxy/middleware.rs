@@ -13,10 +13,10 @@ use crate::http::coding::Coding;
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::service::decision::Answer;
-use crate::service::middleware::Kind;
 use crate::service::middleware::compress::Compress;
 use crate::service::middleware::cors::Cors;
-use crate::service::record::Record;
+use crate::service::middleware::{Kind, Middleware, Outcome};
+use crate::service::record::{By, Record};
 use http::HeaderValue;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -77,21 +77,44 @@ async fn before(passing: &mut Passing) -> Result<(), Stop> {
     if !chain.facts.is_empty() && passing.head().parts.headers.iter().any(|(name, _)| chain.is_fact(name)) {
         passing.edit(|head| head.parts.headers.retain(|name| !chain.is_fact(name)));
     }
-    for middleware in &chain.all {
+    // None of them changes host or path, so what can fit stays the same.
+    let about = chain.about(passing.head());
+    for middleware in about {
         if !middleware.matcher.fits(passing.head()) {
             continue;
         }
-        match &middleware.kind {
-            Kind::RequestId(settings) => request_id::before(settings, passing),
-            Kind::RedirectHttps(settings) => redirect_https::before(*settings, passing)?,
-            Kind::Cors(cors) => cors::before(cors, passing)?,
-            Kind::Basic(basic) => auth::basic(basic, passing).await?,
-            Kind::ApiKey(api_key) => auth::api_key(api_key, passing)?,
-            Kind::Compress(compress) => compress::before(compress, passing),
-            Kind::Jwt(jwt) => auth::jwt(jwt, passing)?,
-        }
+        one(middleware, passing).await.inspect_err(|stop| {
+            middleware.live.count(stop.outcome());
+            passing.record().stopped_by = Some(By { name: Arc::clone(&middleware.name), kind: middleware.kind.name() });
+        })?;
     }
     Ok(())
+}
+
+/// # Errors
+/// It goes no further.
+async fn one(middleware: &Middleware, passing: &mut Passing) -> Result<(), Stop> {
+    match &middleware.kind {
+        Kind::RequestId(settings) => request_id::before(settings, passing),
+        Kind::RedirectHttps(settings) => return redirect_https::before(*settings, passing),
+        Kind::Cors(cors) => return cors::before(cors, passing),
+        Kind::Basic(basic) => return auth::basic(basic, passing).await,
+        Kind::ApiKey(api_key) => return auth::api_key(api_key, passing),
+        Kind::Compress(compress) => compress::before(compress, passing),
+        Kind::Jwt(jwt) => return auth::jwt(jwt, passing),
+    }
+    Ok(())
+}
+
+impl Stop {
+    /// As it is counted.
+    fn outcome(&self) -> Outcome {
+        match self {
+            Stop::Answer(_) => Outcome::Answered,
+            Stop::Refuse(Error::AuthUnavailable, _) => Outcome::Failed,
+            Stop::Refuse(..) => Outcome::Refused,
+        }
+    }
 }
 
 impl Passing {

@@ -6,24 +6,30 @@ pub mod basic;
 pub mod compress;
 pub mod cors;
 pub mod jwt;
+mod live;
 pub mod redirect_https;
 pub mod request_id;
 
-use super::route::{Match, RawMatch};
+use super::route::{Index, Match, RawMatch};
 use crate::base::{digest, files};
+use crate::http::request::Head;
 use api_key::ApiKey;
 use basic::Basic;
 use compress::Compress;
 use cors::Cors;
 use jwt::Jwt;
+pub use live::{Live, Outcome, UnderWay};
 use redirect_https::RedirectHttps;
 use request_id::RequestId;
 use serde::Deserialize;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// The most tables: each of them is looked at for each request.
-const MOST: usize = 200;
+/// The most tables. A request looks only at those whose host and path it has.
+const MOST: usize = 1000;
+/// Bytes of a name, which goes into each line of the access log that it is about.
+const NAME: usize = 128;
 
 /// A table of `[[middleware]]` as it is written; it has exactly one of the kinds.
 #[derive(Debug, Clone, Deserialize)]
@@ -71,13 +77,17 @@ pub struct Middleware {
     pub matcher: Match,
     /// What is done to them.
     pub kind: Kind,
+    /// What came of it.
+    pub live: Arc<Live>,
 }
 
 /// All of it, in the order of the file.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Chain {
     /// One after the other.
     pub all: Vec<Middleware>,
+    /// Of their rules.
+    index: Index,
     /// Headers in which the gateway tells endpoints what it has verified: no client's request keeps them, whichever
     /// middleware fits it. In lower case, with dashes for underscores.
     pub facts: Vec<String>,
@@ -106,13 +116,47 @@ impl Chain {
             return Err(format!("there are {} tables, and {MOST} are the most", written.len()));
         }
         let mut chain = Chain::default();
-        let mut read = Read::default();
+        let (mut read, mut names) = (Read::default(), HashSet::new());
         for (index, written) in written.into_iter().enumerate() {
-            let middleware = written.check(folder, &mut read, &mut chain.facts);
-            chain.all.push(middleware.map_err(|problem| format!("number {}: {problem}", index + 1))?);
+            let at = |problem: String| format!("number {}: {problem}", index + 1);
+            let is_named = written.name.is_some();
+            let mut middleware = written.check(folder, &mut read, &mut chain.facts).map_err(at)?;
+            if is_named && names.contains(&middleware.name) {
+                return Err(at(format!(
+                    "there is another one named `{}`; give this one another `name`",
+                    middleware.name
+                )));
+            }
+            let plain = Arc::clone(&middleware.name);
+            for number in 2.. {
+                if names.insert(Arc::clone(&middleware.name)) {
+                    break;
+                }
+                middleware.name = format!("{plain} ({number})").into();
+            }
+            chain.all.push(middleware);
         }
         (chain.files, chain.digest) = (read.files, read.digest);
+        chain.index = Index::of(chain.all.iter().map(|middleware| &middleware.matcher));
         Ok(chain)
+    }
+
+    /// The same, which goes on with what `before` has counted under the same names.
+    #[must_use]
+    pub fn after(&self, before: &Chain) -> Self {
+        let lives: HashMap<&str, &Middleware> = before.all.iter().map(|one| (&*one.name, one)).collect();
+        let goes_on = |one: &Middleware| match lives.get(&*one.name).filter(|before| before.kind.is_like(&one.kind)) {
+            Some(before) => Middleware { live: Arc::clone(&before.live), ..one.clone() },
+            None => one.clone(),
+        };
+        let all: Vec<Middleware> = self.all.iter().map(goes_on).collect();
+        let index = Index::of(all.iter().map(|middleware| &middleware.matcher));
+        Chain { all, index, facts: self.facts.clone(), files: self.files.clone(), digest: self.digest.clone() }
+    }
+
+    /// In order, those that can be about a request of this host and path.
+    pub fn about<'a>(&'a self, head: &Head) -> impl Iterator<Item = &'a Middleware> + use<'a> {
+        self.index.candidates(head).filter_map(|number| self.all.get(number))
     }
 
     /// There is nothing to do for any request.
@@ -124,6 +168,38 @@ impl Chain {
     pub fn is_fact(&self, name: &[u8]) -> bool {
         let same = |(fact, byte): (u8, &u8)| fact == *byte || (fact, *byte) == (b'-', b'_');
         self.facts.iter().any(|fact| fact.len() == name.len() && fact.bytes().zip(name).all(same))
+    }
+}
+
+impl Kind {
+    /// As the configuration calls it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::RequestId(_) => "request_id",
+            Kind::RedirectHttps(_) => "redirect_https",
+            Kind::Cors(_) => "cors",
+            Kind::Basic(_) => "basic",
+            Kind::ApiKey(_) => "api_key",
+            Kind::Jwt(_) => "jwt",
+            Kind::Compress(_) => "compress",
+        }
+    }
+
+    /// It may do this with a request.
+    pub fn can(&self, outcome: Outcome) -> bool {
+        let can: &[Outcome] = match self {
+            Kind::RequestId(_) | Kind::Compress(_) => &[],
+            Kind::Cors(_) => &[Outcome::Answered],
+            Kind::RedirectHttps(_) => &[Outcome::Answered, Outcome::Refused],
+            Kind::ApiKey(_) => &[Outcome::Refused],
+            Kind::Basic(_) | Kind::Jwt(_) => &[Outcome::Refused, Outcome::Failed],
+        };
+        can.contains(&outcome)
+    }
+
+    /// It does the same sort of thing.
+    fn is_like(&self, other: &Kind) -> bool {
+        self.name() == other.name()
     }
 }
 
@@ -141,45 +217,51 @@ impl Read {
 impl Written {
     fn check(self, folder: &Path, read: &mut Read, facts: &mut Vec<String>) -> Result<Middleware, String> {
         let matcher = self.rule.check().map_err(|problem| format!("match.{problem}"))?;
-        let mut kinds: Vec<(&str, Kind)> = Vec::new();
+        let mut kinds: Vec<Kind> = Vec::new();
         if let Some(settings) = self.request_id {
             settings.check().map_err(|problem| format!("request_id.{problem}"))?;
-            kinds.push(("request_id", Kind::RequestId(Arc::new(settings))));
+            kinds.push(Kind::RequestId(Arc::new(settings)));
         }
         if let Some(settings) = self.redirect_https {
-            kinds.push(("redirect_https", Kind::RedirectHttps(settings)));
+            kinds.push(Kind::RedirectHttps(settings));
         }
         if let Some(settings) = self.cors {
             let cors = settings.check().map_err(|problem| format!("cors.{problem}"))?;
-            kinds.push(("cors", Kind::Cors(Arc::new(cors))));
+            kinds.push(Kind::Cors(Arc::new(cors)));
         }
         if let Some(settings) = self.basic {
             let basic = settings.check(folder, read).map_err(|problem| format!("basic.{problem}"))?;
             facts.push(basic.header.replace('_', "-"));
-            kinds.push(("basic", Kind::Basic(Arc::new(basic))));
+            kinds.push(Kind::Basic(Arc::new(basic)));
         }
         if let Some(settings) = self.api_key {
             let api_key = settings.check(folder, read).map_err(|problem| format!("api_key.{problem}"))?;
             facts.push(api_key.subject.replace('_', "-"));
-            kinds.push(("api_key", Kind::ApiKey(Arc::new(api_key))));
+            kinds.push(Kind::ApiKey(Arc::new(api_key)));
         }
         if let Some(settings) = self.jwt {
             let jwt = settings.check(folder, read).map_err(|problem| format!("jwt.{problem}"))?;
             facts.extend(jwt.headers.iter().map(|(header, _)| header.replace('_', "-")));
-            kinds.push(("jwt", Kind::Jwt(Arc::new(jwt))));
+            kinds.push(Kind::Jwt(Arc::new(jwt)));
         }
         if let Some(settings) = self.compress {
             settings.check().map_err(|problem| format!("compress.{problem}"))?;
-            kinds.push(("compress", Kind::Compress(Arc::new(settings))));
+            kinds.push(Kind::Compress(Arc::new(settings)));
         }
         let many = kinds.len();
-        let (Some((kind_name, kind)), 1) = (kinds.pop(), many) else {
+        let (Some(kind), 1) = (kinds.pop(), many) else {
             return Err(format!(
                 "it has {many} kinds and needs exactly one, like `cors = {{ … }}`; write a table for each"
             ));
         };
-        let name = self.name.unwrap_or_else(|| format!("{kind_name} {}", matcher.label()));
-        Ok(Middleware { name: name.into(), matcher, kind })
+        let name = match self.name {
+            Some(name) if name.is_empty() || name.len() > NAME || name.bytes().any(|byte| byte.is_ascii_control()) => {
+                return Err(format!("`name`: expected 1 to {NAME} bytes without control characters"));
+            }
+            Some(name) => name,
+            None => format!("{} {}", kind.name(), matcher.label()),
+        };
+        Ok(Middleware { name: name.into(), matcher, kind, live: Arc::default() })
     }
 }
 

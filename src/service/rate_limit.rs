@@ -13,6 +13,7 @@ use crate::base::time::{process_ns, process_ns_at};
 use crate::discovery::store::{Op, Said, Stores};
 use crate::http::fields::Fields;
 use crate::http::request::Head;
+use crate::service::route::Index;
 use gcra::Taken;
 use key::Of;
 use memory::Memory;
@@ -28,6 +29,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
     limits: Arc<[Limit]>,
+    /// Of their rules.
+    index: Arc<Index>,
     memory: Arc<Memory>,
     /// Numbers given to limits so far.
     given: u64,
@@ -80,7 +83,8 @@ impl Limits {
             Limit { declared: Arc::clone(declared), live }
         };
         let limits = declared.iter().map(limit).collect();
-        Limits { limits, memory: Arc::clone(&self.memory), given }
+        let index = Arc::new(Index::of(declared.iter().map(|declared| &declared.matcher)));
+        Limits { limits, index, memory: Arc::clone(&self.memory), given }
     }
 
     /// Takes from each limit that is about this request, which came at `now`; none: there is none. If one of them refuses,
@@ -90,7 +94,8 @@ impl Limits {
             return None;
         }
         let now_ns = process_ns_at(now);
-        let about = self.limits.iter().filter(|limit| limit.declared.matcher.fits(head));
+        let about = self.index.candidates(head).filter_map(|number| self.limits.get(number));
+        let about = about.filter(|limit| limit.declared.matcher.fits(head));
         let asked: SmallVec<[Asked<'_>; 2]> = about.map(|limit| self.ask(limit, head, stores, now_ns)).collect();
         let refused = asked.iter().filter(|asked| !asked.taken.granted).max_by_key(|asked| asked.taken.wait_ns);
         if let Some(by) = refused {
@@ -139,9 +144,9 @@ impl Limits {
         }
     }
 
-    /// How many requests each limit has refused, by its name.
-    pub fn refused(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.limits.iter().map(|limit| (&*limit.declared.name, limit.live.refused.load(Relaxed)))
+    /// Each with how many requests it has refused.
+    pub fn refused(&self) -> impl Iterator<Item = (&Arc<Declared>, u64)> {
+        self.limits.iter().map(|limit| (&limit.declared, limit.live.refused.load(Relaxed)))
     }
 }
 

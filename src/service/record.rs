@@ -35,6 +35,10 @@ pub struct Record {
     pub request_id: Option<Box<str>>,
     /// Who the client has proved to be, as far as a middleware asked.
     pub user: Option<Arc<str>>,
+    /// The middleware at which it ended: it answered it, or refused it.
+    pub stopped_by: Option<By>,
+    /// The middleware that could not find out whether it may pass, and let it.
+    pub unchecked: Option<Arc<str>>,
     /// How it stands with the declared limits that are about it.
     pub rate_limit: Option<Standing>,
     /// Name of the declared route, or of the policy, that took it.
@@ -88,6 +92,8 @@ impl Record {
             head: None,
             request_id: None,
             user: None,
+            stopped_by: None,
+            unchecked: None,
             rate_limit: None,
             route: None,
             service: None,
@@ -132,6 +138,15 @@ impl Record {
     pub fn is_call(&self) -> bool {
         self.head.as_deref().is_some_and(crate::http::grpc::is_call)
     }
+}
+
+/// A declared middleware.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    /// Its name, which is nobody else's.
+    pub name: Arc<str>,
+    /// Its kind, as the configuration calls it.
+    pub kind: &'static str,
 }
 
 /// How an exchange ended.

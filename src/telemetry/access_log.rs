@@ -42,6 +42,14 @@ struct Entry<'a> {
     /// How long it waited for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     queued_ms: Option<f64>,
+    /// The middleware at which it ended, and its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    middleware: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    middleware_kind: Option<&'static str>,
+    /// The middleware that let it pass without having found out whether it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unchecked: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,6 +114,9 @@ impl<'a> Entry<'a> {
             rate_limit: record.limited_by(),
             over: record.over.map(Over::name),
             queued_ms: Some(ms(record.queued)).filter(|ms| *ms > 0.0),
+            middleware: record.stopped_by.as_ref().map(|by| cut(&by.name)),
+            middleware_kind: record.stopped_by.as_ref().map(|by| by.kind),
+            unchecked: record.unchecked.as_deref().map(cut),
             route: record.route.as_deref().map(cut),
             service: record.service.as_ref().map(|service| cut(&service.name)),
             endpoint: record.attempts.last().map(|attempt| attempt.endpoint.address),
@@ -150,6 +161,9 @@ impl<'a> Entry<'a> {
             ("rate_limit", self.rate_limit),
             ("over", self.over),
             ("queued", queued.as_deref()),
+            ("middleware", self.middleware),
+            ("middleware_kind", self.middleware_kind),
+            ("unchecked", self.unchecked),
             ("route", self.route),
             ("service", self.service),
             ("endpoint", endpoint.as_deref()),

@@ -143,6 +143,13 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
     if let Some(limit) = record.limited_by() {
         set("wayside.rate_limit", text(limit));
     }
+    if let Some(by) = &record.stopped_by {
+        set("wayside.middleware", text(&by.name));
+        set("wayside.middleware.kind", by.kind.into());
+    }
+    if let Some(name) = &record.unchecked {
+        set("wayside.unchecked", text(name));
+    }
     if record.status > 0 {
         set("http.response.status_code", i64::from(record.status).into());
     }

@@ -40,3 +40,11 @@ fn what_dns_cannot_look_up_is_refused_with_its_key() {
     assert!(told.starts_with("services.users.registered_as: `users` has no port; write `HOST:PORT`"), "{told}");
     parse(Path::new("/etc/wayside.toml"), &format!("{text}registered_as = \"users.internal:80\"\n")).unwrap();
 }
+
+#[test]
+fn no_store_can_have_the_name_that_means_none() {
+    let text = "[stores.local]\nkind = \"redis\"\naddress = \"redis://127.0.0.1:6379\"\n";
+    let told = parse(Path::new("/etc/wayside.toml"), text).unwrap_err();
+    assert!(told.starts_with("stores.local: this name is taken"), "{told}");
+    parse(Path::new("/etc/wayside.toml"), &text.replace("local", "shared")).unwrap();
+}

@@ -7,6 +7,7 @@ use http::HeaderName;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
+use std::fmt;
 use std::net::IpAddr;
 
 /// Requests of one key share a bucket. One without the header or the cookie is counted by its client, so that leaving it
@@ -36,6 +37,17 @@ impl TryFrom<String> for Key {
             Some(("header", name)) => name.parse().map(Key::Header).map_err(|_| wrong()),
             Some(("cookie", name)) if !name.is_empty() => Ok(Key::Cookie(name.into())),
             _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Key::Client => f.write_str("client"),
+            Key::Header(name) => write!(f, "header:{name}"),
+            Key::Cookie(name) => write!(f, "cookie:{name}"),
+            Key::None => f.write_str("none"),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::gcra::Terms;
 use serde::Deserialize;
+use std::fmt;
 use std::num::NonZero;
 use std::str::FromStr;
 
@@ -42,6 +43,18 @@ impl FromStr for Rate {
             true => Ok(rate),
             false => Err(format!("`{text}` is too much; at most {MOST} a second are counted")),
         }
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.seconds {
+            1 => "s",
+            60 => "m",
+            3600 => "h",
+            _ => "d",
+        };
+        write!(f, "{}/{unit}", self.count)
     }
 }
 
@@ -100,6 +113,7 @@ mod tests {
             ("3/s", 333_333_334, 3),
         ] {
             assert_eq!(terms(text), Terms { interval_ns, burst }, "{text}");
+            assert_eq!(text.parse::<Rate>().unwrap().to_string(), text);
         }
     }
 

@@ -9,12 +9,12 @@ use std::collections::HashSet;
 use std::num::NonZero;
 use std::sync::Arc;
 
-/// Limits that may be declared: each request is compared with all of them.
-const MOST: usize = 256;
+/// Limits that may be declared. A request is compared with those whose host and path it has.
+const MOST: usize = 1000;
 /// Bytes of a name, which goes with each answer.
 const NAME: usize = 64;
 /// In place of a store's name: this gateway counts for itself.
-const LOCAL: &str = "local";
+pub const LOCAL: &str = "local";
 
 /// One of `[[rate_limits]]`, as it is written.
 #[derive(Debug, Deserialize)]
@@ -73,6 +73,33 @@ pub struct Declared {
     pub(super) headers: bool,
     /// The name as a string of structured fields (RFC 9651 §3.3.3).
     pub(super) quoted: Box<str>,
+}
+
+impl Declared {
+    /// What it matches, in short.
+    pub fn matches(&self) -> String {
+        self.matcher.label()
+    }
+
+    /// Whose requests are counted together, as it is written.
+    pub fn key(&self) -> String {
+        self.key.to_string()
+    }
+
+    /// How many come through in the long run, as it is written.
+    pub fn rate(&self) -> String {
+        self.rate.to_string()
+    }
+
+    /// How many come through at once.
+    pub fn burst(&self) -> u32 {
+        self.terms.burst
+    }
+
+    /// The store through which gateways count together.
+    pub fn store(&self) -> Option<&str> {
+        self.store.as_deref()
+    }
 }
 
 /// Checks what is written. `is_store`: there is a store of this name.

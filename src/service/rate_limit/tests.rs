@@ -36,6 +36,10 @@ fn granted(limits: &Limits, head: &Head, asked: usize, now: Instant) -> usize {
     (0..asked).filter(|_| !limits.take(head, &stores, now).is_some_and(|standing| standing.is_refusal())).count()
 }
 
+fn refused(limits: &Limits) -> Vec<(String, u64)> {
+    limits.refused().map(|(limit, refused)| (limit.name.to_string(), refused)).collect()
+}
+
 fn told(limits: &Limits, head: &Head, now: Instant) -> String {
     let mut headers = Fields::default();
     limits.take(head, &Stores::default(), now).unwrap().tell(&mut headers);
@@ -77,8 +81,7 @@ fn all_that_are_about_a_request_must_grant_it_and_the_others_lose_nothing() {
     let (limits, now) = (limits(text), Instant::now());
     let (api, other) = (head(ONE, "/api/x", &[]), head(ONE, "/x", &[]));
     assert_eq!(granted(&limits, &api, 50, now), 2);
-    let refused: Vec<(&str, u64)> = limits.refused().collect();
-    assert_eq!(refused, [("all", 0), ("api", 48)]);
+    assert_eq!(refused(&limits), [("all".to_owned(), 0), ("api".to_owned(), 48)]);
     assert_eq!(granted(&limits, &other, 50, now), 8);
     // Both refuse: the one that does so for longer is told.
     let standing = limits.take(&api, &Stores::default(), now).unwrap();
@@ -110,7 +113,7 @@ fn what_was_counted_belongs_to_the_name() {
     assert_eq!(granted(&before, &one, 3, now), 3);
     let more = before.declare(&limit("rate = \"1/m\"\nburst = 6"));
     assert_eq!(granted(&more, &one, 9, now), 3);
-    assert_eq!(more.refused().collect::<Vec<_>>(), [("a", 6)]);
+    assert_eq!(refused(&more), [("a".to_owned(), 6)]);
     assert_eq!(granted(&more, &one, 9, now + Duration::from_secs(60)), 1);
     let other = declared("[[rate_limits]]\nname = \"b\"\nrate = \"1/h\"\nburst = 5\n").unwrap();
     assert_eq!(granted(&more.declare(&other), &one, 9, now), 5);

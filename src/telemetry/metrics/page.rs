@@ -13,6 +13,7 @@ use crate::service::affinity::Standing;
 use crate::service::breaker::State;
 use crate::service::decision::{Decision, FaultKind};
 use crate::service::health::outlier::Cause;
+use crate::service::middleware::Outcome;
 use crate::service::record::AttemptError;
 use crate::snapshot::Snapshot;
 use crate::snapshot::vitals::Vitals;
@@ -78,6 +79,7 @@ pub(in crate::telemetry) fn page(
     text.family("wayside_build_info", "gauge", "Which version this is.");
     text.sample("wayside_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     rate_limits(&mut text, snapshot);
+    middleware(&mut text, snapshot);
     stores(&mut text, snapshot);
     guests(&mut text, live(snapshot).map(|version| (&*version.name, &version.live.metrics)));
     text.finish()
@@ -330,7 +332,18 @@ fn rate_limits(text: &mut Text, snapshot: &Snapshot) {
     let name = "wayside_rate_limited_total";
     text.family(name, "counter", "Requests that a declared limit refused.");
     for (limit, refused) in snapshot.rate_limits.refused() {
-        text.sample(name, &[("limit", limit)], refused);
+        text.sample(name, &[("limit", &limit.name)], refused);
+    }
+}
+
+fn middleware(text: &mut Text, snapshot: &Snapshot) {
+    let name = "wayside_middleware_total";
+    text.family(name, "counter", "Requests with which a middleware did more than let them pass, by what it did.");
+    for one in &snapshot.middleware.all {
+        for outcome in Outcome::ALL.into_iter().filter(|outcome| one.kind.can(*outcome)) {
+            let labels = [("middleware", &*one.name), ("kind", one.kind.name()), ("outcome", outcome.name())];
+            text.sample(name, &labels, one.live.get(outcome));
+        }
     }
 }
 
