@@ -3,5 +3,7 @@
 mod auth;
 mod compress;
 mod edges;
+mod forward_auth;
 mod jwt;
+mod mirror;
 mod seen;

@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod etcd;
 pub mod fake_consul;
 pub mod gateway;
+pub mod heard;
 pub mod nacos;
 pub mod knot;
 pub mod origin;

@@ -46,6 +46,11 @@ impl TraceContext {
         TraceContext { trace_id, span_id, parent: None, sampled, takes_part, state: None }
     }
 
+    /// The place of what is done for this exchange's sake: under its span.
+    pub fn child(&self, chance: &mut Chance) -> Self {
+        TraceContext { span_id: chance.next_u64().max(1), parent: Some(self.span_id), ..self.clone() }
+    }
+
     /// What `traceparent` says upstream: that the attempt's span is the parent.
     pub fn parent_of(&self, span_id: u64) -> [u8; 55] {
         format(self.trace_id, span_id, self.sampled)

@@ -228,7 +228,8 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
         Ok(DeclaredRoute { name, matcher, service, plan })
     };
     let routes = routes.into_iter().enumerate().map(route).collect::<Result<Vec<_>, String>>()?;
-    let middleware = Chain::check(middleware, folder).map_err(|problem| format!("middleware, {problem}"))?;
+    let middleware = Chain::check(middleware, folder, |name| some_name || services.contains_key(name))
+        .map_err(|problem| format!("middleware, {problem}"))?;
     let rate_limits = rate_limit::settings::check(rate_limits, |store| stores.contains_key(store));
     let rate_limits = rate_limits.map_err(|problem| format!("rate_limits, {problem}"))?;
     // What stands in its files is a part of what is declared.

@@ -4,16 +4,16 @@
 use super::decide::Ask;
 use super::worker::Worker;
 use crate::base::trace::TraceContext;
-use crate::http::downstream::clock::Active;
+use crate::http::downstream::clock::{Active, Clock};
 use crate::http::fields::Fields;
 use crate::http::request::{Head, Peer};
-use crate::http::settings::Telemetry;
+use crate::http::settings::{AccessLog, Gateway, Telemetry};
 use crate::policy::{Question, Version};
 use crate::service::admission::Place;
 use crate::service::balance::Picked;
 use crate::service::catalog::Catalog;
 use crate::service::decision::Called;
-use crate::service::record::{Attempt, AttemptError, End, Record};
+use crate::service::record::{Attempt, AttemptError, By, End, Record};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,6 +45,15 @@ impl Exchange {
         let sampler = worker.recorder.sampler(telemetry);
         let trace = TraceContext::begin(parent, state, sampler, &mut worker.chance.borrow_mut());
         let record = Record::new(active.began, worker.calendar.get(), trace, telemetry.access_log, peer);
+        Box::new(Exchange { worker: Rc::clone(worker), active, record, place: None })
+    }
+
+    /// A request of the gateway's own for the sake of a client's: a part of that one's trace, on no client's connection.
+    pub fn own(worker: &Rc<Worker>, by: By, trace: TraceContext, head: Arc<Head>, limits: &Gateway) -> Box<Self> {
+        let active = Clock::enter(&Rc::new(Clock::new(limits, false, Instant::now())));
+        let peer = Arc::clone(&head.peer);
+        let mut record = Record::new(active.began, worker.calendar.get(), trace, AccessLog::Off, peer);
+        (record.head, record.own) = (Some(head), Some(by));
         Box::new(Exchange { worker: Rc::clone(worker), active, record, place: None })
     }
 

@@ -4,6 +4,8 @@
 mod auth;
 mod compress;
 mod cors;
+mod forward_auth;
+mod mirror;
 mod redirect_https;
 mod request_id;
 
@@ -11,13 +13,16 @@ use super::Request;
 use super::response::{self, Response};
 use crate::http::coding::Coding;
 use crate::http::error::Error;
+use crate::http::fields::Fields;
 use crate::http::request::Head;
 use crate::service::decision::Answer;
 use crate::service::middleware::compress::Compress;
 use crate::service::middleware::cors::Cors;
+use crate::service::middleware::mirror::Mirror;
 use crate::service::middleware::{Kind, Middleware, Outcome};
-use crate::service::record::{By, Record};
-use http::HeaderValue;
+use crate::service::record::Record;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -25,8 +30,17 @@ use std::sync::Arc;
 enum Stop {
     /// It is answered with this.
     Answer(Box<Answer>),
+    /// It is answered with what an external check has said.
+    Reply(Box<Reply>),
     /// It is refused. With what the client is asked for (RFC 9110 §11.6.1), where it is asked for something.
     Refuse(Error, Option<String>),
+}
+
+/// What an external check says.
+struct Reply {
+    status: StatusCode,
+    headers: Fields,
+    body: Bytes,
 }
 
 /// What is done to the response.
@@ -53,6 +67,10 @@ pub(super) async fn around(request: Request) -> Response {
     let mut response = match passed {
         Ok(()) => super::carry(request).await,
         Err(Stop::Answer(answer)) => response::from_policy(request.exchange, *answer),
+        Err(Stop::Reply(reply)) => {
+            let Reply { status, headers, body } = *reply;
+            response::from_reply(request.exchange, status, headers, body)
+        }
         Err(Stop::Refuse(error, asks)) => {
             let mut response = response::from_error(request.exchange, error);
             if let Some(asks) = asks {
@@ -77,16 +95,25 @@ async fn before(passing: &mut Passing) -> Result<(), Stop> {
     if !chain.facts.is_empty() && passing.head().parts.headers.iter().any(|(name, _)| chain.is_fact(name)) {
         passing.edit(|head| head.parts.headers.retain(|name| !chain.is_fact(name)));
     }
+    let mut copies: SmallVec<[(&Mirror, &Middleware); 1]> = SmallVec::new();
     // None of them changes host or path, so what can fit stays the same.
     let about = chain.about(passing.head());
     for middleware in about {
         if !middleware.matcher.fits(passing.head()) {
             continue;
         }
+        if let Kind::Mirror(mirror) = &middleware.kind {
+            copies.push((mirror, middleware));
+            continue;
+        }
         one(middleware, passing).await.inspect_err(|stop| {
             middleware.live.count(stop.outcome());
-            passing.record().stopped_by = Some(By { name: Arc::clone(&middleware.name), kind: middleware.kind.name() });
+            passing.record().stopped_by = Some(middleware.by());
         })?;
+    }
+    // Of what is refused there are none.
+    for (mirror, middleware) in copies {
+        mirror::begin(mirror, middleware, passing);
     }
     Ok(())
 }
@@ -100,8 +127,12 @@ async fn one(middleware: &Middleware, passing: &mut Passing) -> Result<(), Stop>
         Kind::Cors(cors) => return cors::before(cors, passing),
         Kind::Basic(basic) => return auth::basic(basic, passing).await,
         Kind::ApiKey(api_key) => return auth::api_key(api_key, passing),
+        // Aside, as the way up is long.
+        Kind::ForwardAuth(check) => return Box::pin(forward_auth::before(check, middleware, passing)).await,
         Kind::Compress(compress) => compress::before(compress, passing),
         Kind::Jwt(jwt) => return auth::jwt(jwt, passing),
+        // Once nothing has stopped it.
+        Kind::Mirror(_) => {}
     }
     Ok(())
 }
@@ -111,6 +142,8 @@ impl Stop {
     fn outcome(&self) -> Outcome {
         match self {
             Stop::Answer(_) => Outcome::Answered,
+            Stop::Reply(reply) if reply.status.is_redirection() => Outcome::Answered,
+            Stop::Reply(_) => Outcome::Refused,
             Stop::Refuse(Error::AuthUnavailable, _) => Outcome::Failed,
             Stop::Refuse(..) => Outcome::Refused,
         }

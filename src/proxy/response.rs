@@ -104,6 +104,14 @@ pub fn from_policy(mut exchange: Box<Exchange>, answer: Answer) -> Response {
     Response { status: answer.status, headers, body: Body::full(exchange, body) }
 }
 
+/// What somebody else has answered, who was asked instead of an endpoint.
+pub fn from_reply(mut exchange: Box<Exchange>, status: StatusCode, mut headers: Fields, body: Bytes) -> Response {
+    exchange.record.status = status.as_u16();
+    let bare = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    tell_limit(&exchange, &mut headers);
+    Response { status, headers, body: Body::full(exchange, if bare { Bytes::new() } else { body }) }
+}
+
 /// The gateway's own answer.
 pub fn from_error(mut exchange: Box<Exchange>, error: Error) -> Response {
     exchange.record.status = error.status().as_u16();

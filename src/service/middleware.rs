@@ -5,11 +5,14 @@ pub mod api_key;
 pub mod basic;
 pub mod compress;
 pub mod cors;
+pub mod forward_auth;
 pub mod jwt;
 mod live;
+pub mod mirror;
 pub mod redirect_https;
 pub mod request_id;
 
+use super::record::By;
 use super::route::{Index, Match, RawMatch};
 use crate::base::{digest, files};
 use crate::http::request::Head;
@@ -17,8 +20,10 @@ use api_key::ApiKey;
 use basic::Basic;
 use compress::Compress;
 use cors::Cors;
+use forward_auth::ForwardAuth;
 use jwt::Jwt;
 pub use live::{Live, Outcome, UnderWay};
+use mirror::Mirror;
 use redirect_https::RedirectHttps;
 use request_id::RequestId;
 use serde::Deserialize;
@@ -46,6 +51,8 @@ pub struct Written {
     basic: Option<basic::Settings>,
     api_key: Option<api_key::Settings>,
     jwt: Option<jwt::Settings>,
+    forward_auth: Option<ForwardAuth>,
+    mirror: Option<Mirror>,
     compress: Option<Compress>,
 }
 
@@ -64,6 +71,10 @@ pub enum Kind {
     ApiKey(Arc<ApiKey>),
     /// A token.
     Jwt(Arc<Jwt>),
+    /// An external check is asked.
+    ForwardAuth(Arc<ForwardAuth>),
+    /// Copies go to another service.
+    Mirror(Arc<Mirror>),
     /// Responses are coded.
     Compress(Arc<Compress>),
 }
@@ -107,11 +118,12 @@ pub struct Read {
 }
 
 impl Chain {
-    /// Checks all tables, and reads the files that they name, which are relative to `folder`.
+    /// Checks all tables, and reads the files that they name, which are relative to `folder`. `is_service`: there is a
+    /// service of this name, or may be.
     ///
     /// # Errors
     /// The first that is wrong: its number and key, and what to do.
-    pub fn check(written: Vec<Written>, folder: &Path) -> Result<Self, String> {
+    pub fn check(written: Vec<Written>, folder: &Path, is_service: impl Fn(&str) -> bool) -> Result<Self, String> {
         if written.len() > MOST {
             return Err(format!("there are {} tables, and {MOST} are the most", written.len()));
         }
@@ -120,7 +132,7 @@ impl Chain {
         for (index, written) in written.into_iter().enumerate() {
             let at = |problem: String| format!("number {}: {problem}", index + 1);
             let is_named = written.name.is_some();
-            let mut middleware = written.check(folder, &mut read, &mut chain.facts).map_err(at)?;
+            let mut middleware = written.check(folder, &mut read, &mut chain.facts, &is_service).map_err(at)?;
             if is_named && names.contains(&middleware.name) {
                 return Err(at(format!(
                     "there is another one named `{}`; give this one another `name`",
@@ -171,6 +183,13 @@ impl Chain {
     }
 }
 
+impl Middleware {
+    /// As records name it.
+    pub fn by(&self) -> By {
+        By { name: Arc::clone(&self.name), kind: self.kind.name() }
+    }
+}
+
 impl Kind {
     /// As the configuration calls it.
     pub fn name(&self) -> &'static str {
@@ -181,6 +200,8 @@ impl Kind {
             Kind::Basic(_) => "basic",
             Kind::ApiKey(_) => "api_key",
             Kind::Jwt(_) => "jwt",
+            Kind::ForwardAuth(_) => "forward_auth",
+            Kind::Mirror(_) => "mirror",
             Kind::Compress(_) => "compress",
         }
     }
@@ -193,6 +214,8 @@ impl Kind {
             Kind::RedirectHttps(_) => &[Outcome::Answered, Outcome::Refused],
             Kind::ApiKey(_) => &[Outcome::Refused],
             Kind::Basic(_) | Kind::Jwt(_) => &[Outcome::Refused, Outcome::Failed],
+            Kind::ForwardAuth(_) => &[Outcome::Answered, Outcome::Refused, Outcome::Failed, Outcome::LetThrough],
+            Kind::Mirror(_) => &[Outcome::Mirrored, Outcome::LeftOut, Outcome::Failed],
         };
         can.contains(&outcome)
     }
@@ -215,7 +238,13 @@ impl Read {
 }
 
 impl Written {
-    fn check(self, folder: &Path, read: &mut Read, facts: &mut Vec<String>) -> Result<Middleware, String> {
+    fn check(
+        self,
+        folder: &Path,
+        read: &mut Read,
+        facts: &mut Vec<String>,
+        is_service: &impl Fn(&str) -> bool,
+    ) -> Result<Middleware, String> {
         let matcher = self.rule.check().map_err(|problem| format!("match.{problem}"))?;
         let mut kinds: Vec<Kind> = Vec::new();
         if let Some(settings) = self.request_id {
@@ -243,6 +272,16 @@ impl Written {
             let jwt = settings.check(folder, read).map_err(|problem| format!("jwt.{problem}"))?;
             facts.extend(jwt.headers.iter().map(|(header, _)| header.replace('_', "-")));
             kinds.push(Kind::Jwt(Arc::new(jwt)));
+        }
+        if let Some(settings) = self.forward_auth {
+            settings.check(is_service).map_err(|problem| format!("forward_auth.{problem}"))?;
+            facts.extend(settings.facts().map(|name| name.replace('_', "-")));
+            kinds.push(Kind::ForwardAuth(Arc::new(settings)));
+        }
+        if let Some(settings) = self.mirror {
+            settings.check(is_service).map_err(|problem| format!("mirror.{problem}"))?;
+            facts.push(mirror::HEADER.to_owned());
+            kinds.push(Kind::Mirror(Arc::new(settings)));
         }
         if let Some(settings) = self.compress {
             settings.check().map_err(|problem| format!("compress.{problem}"))?;

@@ -35,6 +35,8 @@ pub struct Record {
     pub request_id: Option<Box<str>>,
     /// Who the client has proved to be, as far as a middleware asked.
     pub user: Option<Arc<str>>,
+    /// It is the gateway's own, for the sake of a client's request: of this middleware. It counts as no request.
+    pub own: Option<By>,
     /// The middleware at which it ended: it answered it, or refused it.
     pub stopped_by: Option<By>,
     /// The middleware that could not find out whether it may pass, and let it.
@@ -92,6 +94,7 @@ impl Record {
             head: None,
             request_id: None,
             user: None,
+            own: None,
             stopped_by: None,
             unchecked: None,
             rate_limit: None,

@@ -227,14 +227,19 @@ impl Tally {
     }
 
     pub(super) fn finish(&self, record: &Record, took: Duration) {
-        self.load.ended.add(1);
+        let is_own = record.own.is_some();
+        if !is_own {
+            self.load.ended.add(1);
+        }
         let route = record.route.as_deref().unwrap_or(NONE);
         let service = record.service.as_ref().map_or(NONE, |service| &service.name);
         self.pairs.with(
             (route, service),
             |route, service| self.new_pair(route, service),
             |pair| {
-                pair.requests[class(record.status)].observe(took);
+                if !is_own {
+                    pair.requests[class(record.status)].observe(took);
+                }
                 if let Some(standing) = record.affinity {
                     pair.affinity[standing as usize].add(1);
                 }

@@ -81,7 +81,7 @@ impl<'a> Trace<'a> {
                 self.state.clone(),
             ),
             parent_span_id: SpanId::from(parent),
-            parent_span_is_remote: server && parent != 0,
+            parent_span_is_remote: server && parent != 0 && self.record.own.is_none(),
             span_kind: kind,
             name,
             start_time: self.at(began),
@@ -103,11 +103,12 @@ impl<'a> Trace<'a> {
 
 fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
     let record = trace.record;
-    let name = match &record.route {
-        Some(route) => Cow::Owned(format!("{} {}", trace.named(), cut(route))),
-        None => Cow::Borrowed(trace.named()),
+    let (kind, name) = match (&record.own, &record.route) {
+        (Some(by), _) => (SpanKind::Internal, Cow::Owned(format!("middleware {}", cut(&by.name)))),
+        (None, Some(route)) => (SpanKind::Server, Cow::Owned(format!("{} {}", trace.named(), cut(route)))),
+        (None, None) => (SpanKind::Server, Cow::Borrowed(trace.named())),
     };
-    let mut span = trace.span(record.trace.span_id, SpanKind::Server, name, Duration::ZERO, took);
+    let mut span = trace.span(record.trace.span_id, kind, name, Duration::ZERO, took);
     let mut set = |key: &'static str, value: Value| span.attributes.push(KeyValue::new(key, value));
     set("http.request.method", trace.method.into());
     if let Some(head) = &record.head {
@@ -143,7 +144,7 @@ fn server(trace: &Trace<'_>, took: Duration) -> SpanData {
     if let Some(limit) = record.limited_by() {
         set("wayside.rate_limit", text(limit));
     }
-    if let Some(by) = &record.stopped_by {
+    if let Some(by) = record.stopped_by.as_ref().or(record.own.as_ref()) {
         set("wayside.middleware", text(&by.name));
         set("wayside.middleware.kind", by.kind.into());
     }

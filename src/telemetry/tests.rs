@@ -8,7 +8,7 @@ use super::*;
 use crate::service::affinity::Standing;
 use crate::service::decision::{Decision, Fault, FaultKind, LogLine};
 use crate::service::plan::Strategy;
-use crate::service::record::{Attempt, AttemptError, End, PolicyCall};
+use crate::service::record::{Attempt, AttemptError, By, End, PolicyCall};
 use opentelemetry::trace::{SpanKind, Status};
 use opentelemetry_sdk::trace::SpanData;
 use std::time::Duration;
@@ -325,4 +325,30 @@ fn what_a_policy_logs_is_in_the_process_log_on_one_line_at_its_level() {
     let [line] = &text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
     assert!(line.contains(" WARN ") && line.contains("one\\nERROR two"), "{line}");
     assert!(line.contains("policy=\"canary\"") && line.contains(&trace), "{line}");
+}
+
+#[test]
+fn what_a_middleware_sends_stands_under_the_request_and_counts_as_none() {
+    let by = || By { name: "outside".into(), kind: "forward_auth" };
+    let mut outer = record(http::Request::get("/in"));
+    outer.stopped_by = Some(by());
+    let mut own = record(http::Request::get("/check"));
+    own.trace = outer.trace.child(&mut Chance(3));
+    own.own = Some(by());
+    own.service = Some(service("auth"));
+    own.attempts.push(attempt(7, Ok(200)));
+    let (server, spans) = (&self::spans(&outer, Duration::from_secs(1))[0], spans(&own, Duration::from_secs(1)));
+    has(server, &[("wayside.middleware", "outside"), ("wayside.middleware.kind", "forward_auth")]);
+    let [internal, client] = &spans[..] else { panic!("{spans:?}") };
+    assert_eq!((&*internal.name, internal.span_kind.clone()), ("middleware outside", SpanKind::Internal));
+    assert_eq!(internal.parent_span_id, server.span_context.span_id());
+    assert_eq!(client.parent_span_id, internal.span_context.span_id());
+    assert!(!internal.parent_span_is_remote && internal.span_context.trace_id() == server.span_context.trace_id());
+    let telemetry = telemetry();
+    let recorder = telemetry.recorder();
+    recorder.finish(&own, Instant::now());
+    let page = telemetry.metrics(&Snapshot::default(), 0, &Vitals::default());
+    assert!(page.contains("wayside_upstream_attempts_total{service=\"auth\",outcome=\"2xx\"} 1"), "{page}");
+    assert!(!page.contains("wayside_requests_total{"), "{page}");
+    assert!(page.contains("wayside_exchanges_in_flight 0"), "{page}");
 }

@@ -1,6 +1,6 @@
 //! What is declared of middleware and rate limits, and what came of it so far.
 
-use crate::service::middleware::{self, Outcome};
+use crate::service::middleware::{self, Kind, Outcome};
 use crate::service::rate_limit::Declared;
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,12 @@ pub struct MiddlewareState {
     pub kind: String,
     /// What it matches, in short.
     pub matches: String,
+    /// The service that it sends requests to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Copies that it has under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u32>,
     /// How often it did more than let a request pass, by what it did.
     pub outcomes: BTreeMap<String, u64>,
 }
@@ -64,11 +70,18 @@ impl Middleware {
 }
 
 fn one(one: &middleware::Middleware) -> MiddlewareState {
+    let service = match &one.kind {
+        Kind::ForwardAuth(check) => Some(check.service.clone()),
+        Kind::Mirror(mirror) => Some(mirror.service.clone()),
+        _ => None,
+    };
     let can = Outcome::ALL.into_iter().filter(|outcome| one.kind.can(*outcome));
     MiddlewareState {
         name: one.name.to_string(),
         kind: one.kind.name().to_owned(),
         matches: one.matcher.label(),
+        service,
+        in_flight: matches!(one.kind, Kind::Mirror(_)).then(|| one.live.under_way()),
         outcomes: can.map(|outcome| (outcome.name().to_owned(), one.live.get(outcome))).collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! The request's body on its way up. It streams from the client; its first bytes are kept until a response is here, so
 //! that another attempt can send them again.
 
+mod copied;
 pub(crate) mod gate;
 mod kept;
 
@@ -11,6 +12,7 @@ use crate::http::malformed::Malformed;
 use crate::http::request::Head;
 use crate::http::settings::Gateway;
 use bytes::Bytes;
+use copied::Copied;
 use gate::Gate;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
@@ -20,6 +22,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 
 /// A body as its client's connection has it.
 #[derive(Debug)]
@@ -30,6 +33,10 @@ pub enum Incoming {
     Http1(http1::Body),
     /// On a stream.
     Http2(hyper::body::Incoming),
+    /// All of it is here.
+    Whole(Bytes),
+    /// Somebody else gets a copy.
+    Copied(Box<Copied>),
 }
 
 impl Incoming {
@@ -42,6 +49,11 @@ impl Incoming {
                 None if !body.is_end_stream() => Poll::Ready(Some(Err(BrokenUpload::Http2(None)))),
                 frame => Poll::Ready(frame.map(|frame| frame.map_err(|error| BrokenUpload::Http2(Some(error))))),
             },
+            Incoming::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Incoming::Copied(body) => body.poll_frame(cx),
         }
     }
 
@@ -50,6 +62,8 @@ impl Incoming {
             Incoming::None => true,
             Incoming::Http1(body) => body.is_over(),
             Incoming::Http2(body) => body.is_end_stream(),
+            Incoming::Whole(bytes) => bytes.is_empty(),
+            Incoming::Copied(body) => body.incoming.is_over(),
         }
     }
 
@@ -58,7 +72,26 @@ impl Incoming {
             Incoming::None => SizeHint::with_exact(0),
             Incoming::Http1(body) => body.size_hint(),
             Incoming::Http2(body) => body.size_hint(),
+            Incoming::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Incoming::Copied(body) => body.incoming.size_hint(),
         }
+    }
+
+    /// Where a copy of it comes once it was read to its end; never, if there is more of it than `most` bytes. None: there is
+    /// no body.
+    ///
+    /// # Errors
+    /// It says itself that there is more of it.
+    pub fn copy(&mut self, most: usize) -> Result<Option<oneshot::Receiver<Bytes>>, BrokenUpload> {
+        if self.is_over() {
+            return Ok(None);
+        }
+        if self.size_hint().lower() > most as u64 {
+            return Err(BrokenUpload::TooLarge);
+        }
+        let (copied, copy) = Copied::new(std::mem::replace(self, Incoming::None), most);
+        *self = Incoming::Copied(Box::new(copied));
+        Ok(Some(copy))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::service::InFlight;
 use crate::service::record::End;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -144,6 +145,24 @@ impl Body {
             Content::Upstream(Box::new(Upstream { download, in_flight, limit, alarm: Alarm::default() }))
         };
         Body { content, exchange: Some(exchange), coded: None }
+    }
+
+    /// All of it, for whoever is no client. None: there is more of it than `most` bytes.
+    ///
+    /// # Errors
+    /// It ends before it is complete.
+    pub async fn whole(mut self, most: usize) -> Result<Option<Bytes>, Broken> {
+        let mut whole = Vec::new();
+        while let Some(frame) = poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut self), cx)).await {
+            let Ok(data) = frame?.into_data() else { continue };
+            if whole.len() + data.len() > most {
+                // What is left is nobody's loss.
+                self.exchange.iter_mut().for_each(|exchange| exchange.record.end = End::Complete);
+                return Ok(None);
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(Some(whole.into()))
     }
 
     /// It goes out in this coding from now on.

@@ -7,7 +7,7 @@ struct File {
 
 pub(super) fn chain(text: &str) -> Result<Chain, String> {
     let file: File = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-    Chain::check(file.middleware, Path::new("/"))
+    Chain::check(file.middleware, Path::new("/"), |name| name == "auth")
 }
 
 #[test]
