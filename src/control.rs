@@ -3,6 +3,7 @@
 
 pub mod config;
 mod files;
+mod jwks;
 mod last_known;
 mod sources;
 mod world;
@@ -18,6 +19,7 @@ use crate::service::health::ejecting;
 use crate::snapshot::vitals::{BEAT, Vitals};
 use crate::snapshot::{Publisher, Snapshot};
 use files::Files;
+use jwks::Jwks;
 use last_known::LastKnown;
 use sources::Sources;
 use std::collections::HashSet;
@@ -51,6 +53,7 @@ struct Control {
     sources: Sources,
     policies: PolicyWatch,
     checks: Checks,
+    jwks: Jwks,
     /// Snapshots at which requests may still look: to take one apart is work for whoever looks last.
     retired: Vec<Arc<Snapshot>>,
     /// Where sources report.
@@ -144,6 +147,7 @@ pub async fn start(config: Config, publisher: Publisher, vitals: Arc<Vitals>) ->
         sources: Sources::new(to),
         policies: PolicyWatch::default(),
         checks: Checks::default(),
+        jwks: Jwks::default(),
         retired: Vec::new(),
         reports,
         files: Files::new(&config),
@@ -163,7 +167,7 @@ pub async fn start(config: Config, publisher: Publisher, vitals: Arc<Vitals>) ->
     control.adopt(config).map_err(|problem| anyhow::anyhow!("{problem}"))?;
     control.publish();
     let deadline = Instant::now() + FIRST_ANSWERS;
-    while control.policies.waiting || !control.waiting.is_empty() {
+    while control.policies.waiting || !control.waiting.is_empty() || control.jwks.is_waiting() {
         tokio::select! {
             event = control.event() => drop(control.take(event)),
             // Policies are waited for without end: compiling goes on for as long as it needs.
@@ -309,6 +313,7 @@ impl Control {
         for name in self.world.published() {
             self.checks.follow(name, snapshot.service(name));
         }
+        self.jwks.follow(&snapshot.middleware);
         self.retired.push(self.publisher.publish(snapshot));
         self.take_apart();
     }

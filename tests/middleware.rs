@@ -4,6 +4,7 @@ mod auth;
 mod compress;
 mod edges;
 mod forward_auth;
+mod jwks;
 mod jwt;
 mod mirror;
 mod seen;

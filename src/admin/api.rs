@@ -2,7 +2,7 @@
 
 mod declared;
 
-pub use declared::{Middleware, MiddlewareState, RateLimitState, RateLimits};
+pub use declared::{KeysState, Middleware, MiddlewareState, RateLimitState, RateLimits};
 
 use crate::discovery::Metadata;
 use crate::discovery::left_out::LeftOut;

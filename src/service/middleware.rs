@@ -21,7 +21,7 @@ use basic::Basic;
 use compress::Compress;
 use cors::Cors;
 use forward_auth::ForwardAuth;
-use jwt::Jwt;
+use jwt::{Jwt, KeySet};
 pub use live::{Live, Outcome, UnderWay};
 use mirror::Mirror;
 use redirect_https::RedirectHttps;
@@ -153,17 +153,33 @@ impl Chain {
         Ok(chain)
     }
 
-    /// The same, which goes on with what `before` has counted under the same names.
+    /// The same, which goes on with what `before` has counted under the same names, and with the keys that it fetched.
     #[must_use]
     pub fn after(&self, before: &Chain) -> Self {
         let lives: HashMap<&str, &Middleware> = before.all.iter().map(|one| (&*one.name, one)).collect();
-        let goes_on = |one: &Middleware| match lives.get(&*one.name).filter(|before| before.kind.is_like(&one.kind)) {
-            Some(before) => Middleware { live: Arc::clone(&before.live), ..one.clone() },
-            None => one.clone(),
+        let mut sets: Vec<Arc<KeySet>> = before.key_sets().cloned().collect();
+        let goes_on = |one: &Middleware| {
+            let before = lives.get(&*one.name).filter(|before| before.kind.is_like(&one.kind));
+            let live = Arc::clone(&before.unwrap_or(&one).live);
+            let mut kind = one.kind.clone();
+            if let Kind::Jwt(jwt) = &mut kind
+                && jwt.keys.remote.is_some()
+            {
+                match sets.iter().find(|set| set.remote == jwt.keys.remote) {
+                    Some(same) => *jwt = Arc::new(jwt.with(Arc::clone(same))),
+                    None => sets.push(Arc::clone(&jwt.keys)),
+                }
+            }
+            Middleware { kind, live, ..one.clone() }
         };
         let all: Vec<Middleware> = self.all.iter().map(goes_on).collect();
         let index = Index::of(all.iter().map(|middleware| &middleware.matcher));
         Chain { all, index, facts: self.facts.clone(), files: self.files.clone(), digest: self.digest.clone() }
+    }
+
+    /// Keys that are fetched by URL.
+    pub fn key_sets(&self) -> impl Iterator<Item = &Arc<KeySet>> {
+        self.all.iter().filter_map(|one| one.kind.key_set())
     }
 
     /// In order, those that can be about a request of this host and path.
@@ -203,6 +219,14 @@ impl Kind {
             Kind::ForwardAuth(_) => "forward_auth",
             Kind::Mirror(_) => "mirror",
             Kind::Compress(_) => "compress",
+        }
+    }
+
+    /// The keys that it fetches by URL.
+    pub fn key_set(&self) -> Option<&Arc<KeySet>> {
+        match self {
+            Kind::Jwt(jwt) => Some(&jwt.keys).filter(|keys| keys.remote.is_some()),
+            _ => None,
         }
     }
 

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
-fn openssl(folder: &Path, arguments: &[&str]) -> Vec<u8> {
+pub(super) fn openssl(folder: &Path, arguments: &[&str]) -> Vec<u8> {
     let ran = Command::new("openssl").current_dir(folder).args(arguments).output().unwrap();
     assert!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
     ran.stdout
 }
 
-fn rsa(folder: &Path, name: &str) -> String {
+pub(super) fn rsa(folder: &Path, name: &str) -> String {
     openssl(folder, &["genrsa", "-out", name, "2048"]);
     let modulus = String::from_utf8(openssl(folder, &["rsa", "-in", name, "-modulus", "-noout"])).unwrap();
     let hex = modulus.trim().strip_prefix("Modulus=").unwrap();
@@ -24,26 +24,47 @@ fn rsa(folder: &Path, name: &str) -> String {
     format!(r#"{{"kty":"RSA","kid":"{name}","alg":"RS256","use":"sig","n":"{}","e":"AQAB"}}"#, BASE64.encode(bytes))
 }
 
-fn ed25519(folder: &Path, name: &str) -> String {
+pub(super) fn ed25519(folder: &Path, name: &str) -> String {
     openssl(folder, &["genpkey", "-algorithm", "ed25519", "-out", name]);
     let der = openssl(folder, &["pkey", "-in", name, "-pubout", "-outform", "DER"]);
     format!(r#"{{"kty":"OKP","crv":"Ed25519","kid":"{name}","x":"{}"}}"#, BASE64.encode(&der[der.len() - 32..]))
 }
 
-fn token(folder: &Path, key: &str, algorithm: &str, claims: &str) -> String {
+pub(super) fn p256(folder: &Path, name: &str) -> String {
+    openssl(folder, &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", name]);
+    let der = openssl(folder, &["pkey", "-in", name, "-pubout", "-outform", "DER"]);
+    // An uncompressed point at its end (SEC 1 §2.3.3).
+    let (x, y) = der[der.len() - 64..].split_at(32);
+    let (x, y) = (BASE64.encode(x), BASE64.encode(y));
+    format!(r#"{{"kty":"EC","crv":"P-256","kid":"{name}","use":"sig","alg":"ES256","x":"{x}","y":"{y}"}}"#)
+}
+
+/// The two numbers of a signature as `openssl` writes them (RFC 3279 §2.2.3), as tokens have them (RFC 7518 §3.4).
+fn plain(der: &[u8]) -> Vec<u8> {
+    let first = &der[4..4 + usize::from(der[3])];
+    let second = &der[6 + first.len()..];
+    let number = |bytes: &[u8]| {
+        let digits = &bytes[bytes.len().saturating_sub(32)..];
+        [vec![0; 32 - digits.len()], digits.to_vec()].concat()
+    };
+    [number(first), number(second)].concat()
+}
+
+pub(super) fn token(folder: &Path, key: &str, algorithm: &str, claims: &str) -> String {
     let header = format!(r#"{{"alg":"{algorithm}","kid":"{key}","typ":"JWT"}}"#);
     let message = format!("{}.{}", BASE64.encode(header), BASE64.encode(claims));
     std::fs::write(folder.join("message"), &message).unwrap();
     let signature = match algorithm {
         "EdDSA" => openssl(folder, &["pkeyutl", "-sign", "-inkey", key, "-rawin", "-in", "message"]),
         "HS256" => openssl(folder, &["dgst", "-sha256", "-hmac", "public", "-binary", "message"]),
+        "ES256" => plain(&openssl(folder, &["dgst", "-sha256", "-sign", key, "message"])),
         "none" => Vec::new(),
         _ => openssl(folder, &["dgst", "-sha256", "-sign", key, "message"]),
     };
     format!("{message}.{}", BASE64.encode(signature))
 }
 
-fn claims(subject: &str, changes: &[(&str, serde_json::Value)]) -> String {
+pub(super) fn claims(subject: &str, changes: &[(&str, serde_json::Value)]) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let mut claims = serde_json::json!({
         "sub": subject, "iss": "https://id.example", "aud": ["shop", "bank"], "exp": now + 600, "role": ["admin"],
@@ -63,12 +84,13 @@ fn a_token_of_the_issuer_opens_and_none_other_does() {
     );
     let keys = tempfile::tempdir().unwrap();
     let folder = keys.path();
-    let set = format!("{{\"keys\":[{},{}]}}", rsa(folder, "one"), ed25519(folder, "two"));
+    let set = [rsa(folder, "one"), ed25519(folder, "two"), p256(folder, "three")].join(",");
+    let set = format!("{{\"keys\":[{set}]}}");
     let other = rsa(folder, "other");
     let gateway = gateway.file("keys.json", &set).start();
     let ask = |headers: &[(&str, &str)]| get_as(&gateway.address, "a", "/api/x", headers).to_ascii_lowercase();
     let with = |token: &str| ask(&[("authorization", &format!("Bearer {token}")), ("x-auth-role", "forged")]);
-    for (key, algorithm) in [("one", "RS256"), ("two", "EdDSA")] {
+    for (key, algorithm) in [("one", "RS256"), ("two", "EdDSA"), ("three", "ES256")] {
         let good = token(folder, key, algorithm, &claims("ada", &[]));
         let seen = with(&good);
         assert!(seen.starts_with("http/1.1 200") && seen.contains("x-auth-subject: ada"), "{seen}");

@@ -1,5 +1,6 @@
 //! What is declared of middleware and rate limits, and what came of it so far.
 
+use crate::service::middleware::jwt::KeySet;
 use crate::service::middleware::{self, Kind, Outcome};
 use crate::service::rate_limit::Declared;
 use crate::snapshot::Snapshot;
@@ -28,8 +29,24 @@ pub struct MiddlewareState {
     /// Copies that it has under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u32>,
+    /// The keys that it fetches by URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<KeysState>,
     /// How often it did more than let a request pass, by what it did.
     pub outcomes: BTreeMap<String, u64>,
+}
+
+/// Keys of who issues tokens, by URL.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeysState {
+    /// Where they are fetched.
+    pub url: String,
+    /// How many there are that can check a signature.
+    pub keys: usize,
+    /// Time since they were last fetched, ms; none: they never were.
+    pub age_ms: Option<u64>,
+    /// Why the newest try failed; the keys are those of the last good one.
+    pub problem: Option<String>,
 }
 
 /// `/rate_limits`.
@@ -82,7 +99,17 @@ fn one(one: &middleware::Middleware) -> MiddlewareState {
         matches: one.matcher.label(),
         service,
         in_flight: matches!(one.kind, Kind::Mirror(_)).then(|| one.live.under_way()),
+        keys: one.kind.key_set().map(|set| keys(set)),
         outcomes: can.map(|outcome| (outcome.name().to_owned(), one.live.get(outcome))).collect(),
+    }
+}
+
+fn keys(set: &KeySet) -> KeysState {
+    KeysState {
+        url: set.remote.as_ref().map_or_else(String::new, |remote| remote.url.clone()),
+        keys: set.len(),
+        age_ms: set.age().map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        problem: set.problem().map(|problem| problem.to_string()),
     }
 }
 

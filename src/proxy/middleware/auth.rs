@@ -5,7 +5,7 @@ use crate::http::error::Error;
 use crate::http::headers::cookie;
 use crate::service::middleware::api_key::{ApiKey, Place};
 use crate::service::middleware::basic::{Basic, Busy, credentials};
-use crate::service::middleware::jwt::{self, Jwt};
+use crate::service::middleware::jwt::{self, Jwt, Untaken};
 use std::sync::Arc;
 
 /// # Errors
@@ -60,7 +60,10 @@ pub(super) fn jwt(jwt: &Jwt, passing: &mut Passing) -> Result<(), Stop> {
     let of_cookie = || cookie(headers, jwt.cookie.as_deref()?).map(String::into_bytes);
     let line = headers.only("authorization").and_then(jwt::bearer).map(<[u8]>::to_vec);
     let token = line.or_else(of_cookie).ok_or_else(|| refuse(None))?;
-    let claims = jwt.verify(&token).map_err(|problem| refuse(Some(problem)))?;
+    let claims = jwt.verify(&token).map_err(|untaken| match untaken {
+        Untaken::Bad(problem) => refuse(Some(problem)),
+        Untaken::NoKeys => Stop::Refuse(Error::AuthUnavailable, None),
+    })?;
     passing.edit(|head| {
         if !jwt.forward {
             head.parts.headers.remove("authorization");

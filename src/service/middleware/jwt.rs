@@ -1,22 +1,28 @@
 //! `jwt`: a signed token (RFC 7519) against the issuer's public keys (RFC 7517), as RFC 8725 wants it checked: only
 //! algorithms that were allowed, only asymmetric ones, each with a key of its own kind.
 
+mod keys;
+
+pub use keys::{BYTES, KeySet, Remote};
+
 use super::Read;
 use super::basic::{check_realm, realm};
 use super::request_id::check_header;
 use crate::base::duration;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
+use jsonwebtoken::{Algorithm, Validation, decode, decode_header};
+use keys::ASYMMETRIC;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// The largest set of keys, bytes, and the most keys in it.
-const BYTES: u64 = 1 << 20;
-const MOST_KEYS: usize = 100;
+/// How often keys can be fetched.
+const REFRESH: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(24 * 3600);
 /// The largest token, bytes.
 const TOKEN: usize = 16 << 10;
 /// The most keys that are tried for a token that does not say which.
@@ -28,8 +34,16 @@ const LEEWAY: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The issuer's keys, a JSON Web Key Set; relative to the configuration's folder. Read again when it changes.
-    jwks_file: PathBuf,
+    /// The issuer's keys, a JSON Web Key Set; relative to the configuration's folder. Read again when it changes. This or
+    /// `jwks_url`.
+    jwks_file: Option<PathBuf>,
+    /// The same by URL, which is fetched again and again; while that fails, the last good keys stay.
+    jwks_url: Option<String>,
+    /// From one time to the next.
+    #[serde(default = "refresh", with = "duration")]
+    jwks_refresh: Duration,
+    /// Authorities that the URL's server is trusted by; none: the system's.
+    ca: Option<PathBuf>,
     /// Who must have issued it (`iss`); none: anybody who has one of the keys.
     issuer: Option<String>,
     /// Whom it must be for (`aud`), one of these; empty: anybody.
@@ -61,6 +75,10 @@ fn algorithms() -> Vec<Algorithm> {
     ASYMMETRIC.to_vec()
 }
 
+fn refresh() -> Duration {
+    Duration::from_secs(600)
+}
+
 fn leeway() -> Duration {
     Duration::from_secs(30)
 }
@@ -86,21 +104,8 @@ fn one_or_more<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<String>,
     })
 }
 
-/// Whoever checks with these cannot sign.
-const ASYMMETRIC: [Algorithm; 9] = [
-    Algorithm::RS256,
-    Algorithm::RS384,
-    Algorithm::RS512,
-    Algorithm::PS256,
-    Algorithm::PS384,
-    Algorithm::PS512,
-    Algorithm::ES256,
-    Algorithm::ES384,
-    Algorithm::EdDSA,
-];
-
 /// How tokens are checked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Jwt {
     /// Headers in which the endpoint is told claims, with the claim.
     pub headers: Vec<(String, String)>,
@@ -108,24 +113,11 @@ pub struct Jwt {
     pub cookie: Option<String>,
     /// The endpoint gets the token, too.
     pub forward: bool,
+    /// The issuer's.
+    pub keys: Arc<KeySet>,
     realm: String,
-    keys: Vec<Key>,
     validation: Validation,
     require: Vec<String>,
-}
-
-/// One of the issuer's keys.
-struct Key {
-    id: Option<String>,
-    /// What it is for, if it says so.
-    algorithm: Option<Algorithm>,
-    key: DecodingKey,
-}
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Key({:?})", self.id)
-    }
 }
 
 /// Claims that were verified.
@@ -150,8 +142,22 @@ impl Settings {
             return Err("leeway: more than `1h` would be no check".to_owned());
         }
         self.headers.keys().try_for_each(|header| check_header("headers", header))?;
-        let text = read.text("jwks_file", folder.join(&self.jwks_file), BYTES)?;
-        let keys = keys(&text).map_err(|problem| format!("jwks_file {}: {problem}", self.jwks_file.display()))?;
+        let keys = match (&self.jwks_file, self.jwks_url) {
+            (Some(file), None) if self.ca.is_none() => {
+                let text = read.text("jwks_file", folder.join(file), BYTES as u64)?;
+                KeySet::read(&text).map_err(|problem| format!("jwks_file {}: {problem}", file.display()))?
+            }
+            (Some(_), None) => return Err("ca: is for `jwks_url`".to_owned()),
+            (None, Some(url)) => {
+                check_url(&url).map_err(|problem| format!("jwks_url: {problem}"))?;
+                if !REFRESH.contains(&self.jwks_refresh) {
+                    return Err("jwks_refresh: must be from 10s to 1day".to_owned());
+                }
+                let ca = self.ca.map(|file| read.text("ca", folder.join(file), BYTES as u64)).transpose()?;
+                KeySet::at(Remote { url, ca, refresh: self.jwks_refresh })
+            }
+            _ => return Err("needs either `jwks_file` or `jwks_url`, where the issuer's keys stand".to_owned()),
+        };
         let mut validation = Validation::new(Algorithm::RS256);
         validation.algorithms = self.algorithms;
         validation.leeway = self.leeway.as_secs();
@@ -171,77 +177,86 @@ impl Settings {
             headers: self.headers.into_iter().collect(),
             cookie: self.cookie,
             forward: self.forward,
+            keys: Arc::new(keys),
             realm: self.realm,
-            keys,
             validation,
             require: self.require,
         })
     }
 }
 
-/// The keys of a set that can check signatures; others in it are for somebody else.
-fn keys(text: &str) -> Result<Vec<Key>, String> {
-    #[derive(Deserialize)]
-    struct Set {
-        keys: Vec<Value>,
+/// Whoever can put keys of their own in the place of the issuer's can sign whatever they like.
+fn check_url(url: &str) -> Result<(), &'static str> {
+    let parsed: http::Uri = url.parse().map_err(|_| "is no URL, like `https://id.example/keys`")?;
+    let host = parsed.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    if parsed.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("a password does not belong in a URL");
     }
-    let set: Set = serde_json::from_str(text).map_err(|error| format!("is no JSON Web Key Set: {error}"))?;
-    if set.keys.len() > MOST_KEYS {
-        return Err(format!("has {} keys, and {MOST_KEYS} are the most", set.keys.len()));
-    }
-    let keys: Vec<Key> = set.keys.into_iter().filter_map(Key::read).collect();
-    if keys.is_empty() { Err("has no key that can check a signature (RSA, EC or OKP)".to_owned()) } else { Ok(keys) }
-}
-
-impl Key {
-    fn read(value: Value) -> Option<Self> {
-        let kind = value.get("kty")?.as_str()?.to_owned();
-        let jwk: Jwk = serde_json::from_value(value).ok()?;
-        let for_signing = jwk.common.public_key_use.as_ref().is_none_or(|usage| *usage == PublicKeyUse::Signature);
-        // A symmetric key must not lie about in a set of public ones.
-        if kind == "oct" || !for_signing {
-            return None;
-        }
-        let algorithm = match &jwk.common.key_algorithm {
-            Some(named) => Some(named.to_string().parse().ok().filter(|named| ASYMMETRIC.contains(named))?),
-            None => None,
-        };
-        Some(Key { id: jwk.common.key_id.clone(), algorithm, key: DecodingKey::from_jwk(&jwk).ok()? })
-    }
-
-    fn can(&self, algorithm: Algorithm) -> bool {
-        self.algorithm.is_none_or(|own| own == algorithm) && self.key.family().algorithms().contains(&algorithm)
+    match parsed.scheme_str() {
+        _ if host.is_empty() => Err("names no host"),
+        Some("https") => Ok(()),
+        Some("http") if is_here => Ok(()),
+        _ => Err("must begin with `https://`: over `http://`, anybody in between could put other keys there"),
     }
 }
 
 /// Why a token is not taken, in the words that a client gets.
 pub type Problem = &'static str;
 
+/// A token that is not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Untaken {
+    /// Whether it is good is not known: no keys are there yet.
+    NoKeys,
+    /// It is not good.
+    Bad(Problem),
+}
+
+impl From<Problem> for Untaken {
+    fn from(problem: Problem) -> Self {
+        Untaken::Bad(problem)
+    }
+}
+
 impl Jwt {
+    /// The same with these keys.
+    #[must_use]
+    pub fn with(&self, keys: Arc<KeySet>) -> Self {
+        Jwt { keys, ..self.clone() }
+    }
+
     /// The claims of a token.
     ///
     /// # Errors
     /// Why it is not taken.
-    pub fn verify(&self, token: &[u8]) -> Result<Claims, Problem> {
+    pub fn verify(&self, token: &[u8]) -> Result<Claims, Untaken> {
         if token.len() > TOKEN {
-            return Err("the token is too large");
+            return Err(Untaken::Bad("the token is too large"));
         }
         // It also knows no `none`, and no critical extensions.
         let header = decode_header(token).map_err(|_| "this is no token that can be read")?;
         if !self.validation.algorithms.contains(&header.alg) {
-            return Err("the token's algorithm is not allowed");
+            return Err(Untaken::Bad("the token's algorithm is not allowed"));
         }
-        let fits = |key: &&Key| key.can(header.alg) && (header.kid.is_none() || key.id == header.kid);
+        let keys = self.keys.keys();
+        if keys.is_empty() {
+            return Err(Untaken::NoKeys);
+        }
+        let fits = |key: &&keys::Key| key.can(header.alg) && (header.kid.is_none() || key.id == header.kid);
         // The library wants all that are allowed to be of one family.
         let validation = Validation { algorithms: vec![header.alg], ..self.validation.clone() };
-        let mut problem = "the token's key is not known";
-        for key in self.keys.iter().filter(fits).take(TRIED) {
+        let mut problem = None;
+        for key in keys.iter().filter(fits).take(TRIED) {
             match decode::<Claims>(token, &key.key, &validation) {
-                Ok(data) => return self.has_all(data.claims),
-                Err(error) => problem = told(error.kind()),
+                Ok(data) => return Ok(self.has_all(data.claims)?),
+                Err(error) => problem = Some(told(error.kind())),
             }
         }
-        Err(problem)
+        if problem.is_none() {
+            self.keys.misses();
+        }
+        Err(Untaken::Bad(problem.unwrap_or("the token's key is not known")))
     }
 
     fn has_all(&self, claims: Claims) -> Result<Claims, Problem> {
@@ -295,27 +310,40 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RSA: &str = r#"{"kty":"RSA","kid":"a","n":"sXchvnTHN8vL","e":"AQAB"}"#;
-
-    #[test]
-    fn symmetric_keys_and_keys_for_something_else_are_left_out() {
-        let set = |keys: &str| keys_of(&format!("{{\"keys\":[{keys}]}}"));
-        fn keys_of(text: &str) -> Result<usize, String> {
-            keys(text).map(|keys| keys.len())
-        }
-        let others = r#"{"kty":"oct","k":"AAAA"},{"kty":"new"},{"kty":"RSA","use":"enc","n":"sXch","e":"AQAB"},{"kty":"EC","crv":"secp256k1","x":"","y":""},1"#;
-        assert_eq!(set(&format!("{RSA},{others}")), Ok(1));
-        assert_eq!(set(others), Err("has no key that can check a signature (RSA, EC or OKP)".to_owned()));
-        assert!(set(&vec![RSA; 101].join(",")).unwrap_err().starts_with("has 101 keys"));
-        assert!(keys_of("{}").unwrap_err().starts_with("is no JSON Web Key Set"));
-    }
-
     #[test]
     fn an_algorithm_that_needs_a_secret_is_refused() {
         let settings: Settings = toml::from_str("jwks_file = 'a'\nalgorithms = ['HS256']").unwrap();
         let problem = settings.check(Path::new("/"), &mut Read::default()).unwrap_err();
         assert!(problem.starts_with("algorithms: `HS256` needs a secret"), "{problem}");
         assert!(toml::from_str::<Settings>("jwks_file = 'a'\nalgorithms = ['none']").is_err());
+    }
+
+    #[test]
+    fn keys_stand_in_one_place_and_come_over_tls() {
+        let check = |text: &str| {
+            let settings: Settings = toml::from_str(text).unwrap();
+            settings.check(Path::new("/"), &mut Read::default()).map(|jwt| jwt.keys.remote.clone())
+        };
+        for url in ["https://id.example/keys?a", "http://127.0.0.1:1/a", "http://[::1]/", "http://localhost/a"] {
+            let remote = check(&format!("jwks_url = '{url}'")).unwrap().unwrap();
+            assert_eq!((&*remote.url, remote.refresh), (url, Duration::from_secs(600)));
+        }
+        for (text, problem) in [
+            ("", "needs either `jwks_file` or `jwks_url`"),
+            ("jwks_file = 'a'\njwks_url = 'https://a/'", "needs either"),
+            ("jwks_file = 'a'\nca = 'b'", "ca: is for `jwks_url`"),
+            ("jwks_url = 'http://id.example/keys'", "jwks_url: must begin with `https://`"),
+            ("jwks_url = 'http://127.0.0.1.example/keys'", "jwks_url: must begin with `https://`"),
+            ("jwks_url = 'http://localhost@a/'", "jwks_url: a password does not belong"),
+            ("jwks_url = 'ftp://a/'", "jwks_url: must begin"),
+            ("jwks_url = '/keys'", "jwks_url: names no host"),
+            ("jwks_url = 'a b'", "jwks_url: is no URL"),
+            ("jwks_url = 'https://a/'\njwks_refresh = '1s'", "jwks_refresh: must be from 10s"),
+            ("jwks_url = 'https://a/'\nca = '/nowhere.pem'", "ca /nowhere.pem: cannot be read"),
+        ] {
+            let told = check(text).unwrap_err();
+            assert!(told.starts_with(problem), "{told}");
+        }
     }
 
     proptest! {
@@ -326,7 +354,7 @@ mod tests {
                 cookie: None,
                 forward: true,
                 realm: String::new(),
-                keys: keys(&format!("{{\"keys\":[{RSA}]}}")).unwrap(),
+                keys: Arc::new(KeySet::read(&format!("{{\"keys\":[{}]}}", keys::RSA)).unwrap()),
                 validation: Validation::new(Algorithm::RS256),
                 require: vec![],
             };

@@ -80,6 +80,7 @@ pub(in crate::telemetry) fn page(
     text.sample("wayside_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
     rate_limits(&mut text, snapshot);
     middleware(&mut text, snapshot);
+    keys(&mut text, snapshot);
     stores(&mut text, snapshot);
     guests(&mut text, live(snapshot).map(|version| (&*version.name, &version.live.metrics)));
     text.finish()
@@ -344,6 +345,25 @@ fn middleware(text: &mut Text, snapshot: &Snapshot) {
             let labels = [("middleware", &*one.name), ("kind", one.kind.name()), ("outcome", outcome.name())];
             text.sample(name, &labels, one.live.get(outcome));
         }
+    }
+}
+
+/// Keys that are fetched by URL.
+fn keys(text: &mut Text, snapshot: &Snapshot) {
+    let sets: Vec<_> =
+        snapshot.middleware.all.iter().filter_map(|one| Some((&one.name, one.kind.key_set()?))).collect();
+    if sets.is_empty() {
+        return;
+    }
+    let name = "wayside_jwks_failing";
+    text.family(name, "gauge", "1: the keys could not be fetched the last time; those that are known are used.");
+    for (middleware, set) in &sets {
+        text.sample(name, &[("middleware", middleware)], u8::from(set.problem().is_some()));
+    }
+    let name = "wayside_jwks_age_seconds";
+    text.family(name, "gauge", "Time since the keys were last fetched.");
+    for (middleware, age) in sets.iter().filter_map(|(middleware, set)| Some((middleware, set.age()?))) {
+        text.sample(name, &[("middleware", middleware)], age.as_secs_f64());
     }
 }
 

@@ -1,0 +1,153 @@
+//! Keys of who issues tokens, where they are named by URL: fetched at the start, again and again, and soon after a token
+//! names one that is not among them. Requests never wait for it.
+
+use crate::base::chance::Chance;
+use crate::discovery::backoff::Backoff;
+use crate::discovery::registry::body::read;
+use crate::http::tls;
+use crate::service::middleware::Chain;
+use crate::service::middleware::jwt::{BYTES, KeySet, Remote};
+use std::error::Error as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// To connect, and until all of an answer is here.
+const CONNECT: Duration = Duration::from_secs(3);
+const ANSWER: Duration = Duration::from_secs(10);
+/// From one time to the next, however many tokens name keys that are not known: anybody can make them up.
+const AGAIN: Duration = Duration::from_secs(5);
+/// The longest wait after failures, unless sets are fetched more often anyway.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// The sets that are fetched.
+#[derive(Debug, Default)]
+pub(super) struct Jwks {
+    running: Vec<Running>,
+    /// What was followed last.
+    chain: Arc<Chain>,
+}
+
+/// One set; dropping it ends its task.
+#[derive(Debug)]
+struct Running {
+    set: Arc<KeySet>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Jwks {
+    /// Fetches what these need from now on, and nothing else. Must be called on a tokio runtime.
+    pub(super) fn follow(&mut self, chain: &Arc<Chain>) {
+        if Arc::ptr_eq(&self.chain, chain) {
+            return;
+        }
+        self.chain = Arc::clone(chain);
+        let wanted: Vec<&Arc<KeySet>> = chain.key_sets().collect();
+        self.running.retain(|running| wanted.iter().any(|set| Arc::ptr_eq(set, &running.set)));
+        for set in wanted {
+            let runs = self.running.iter().any(|running| Arc::ptr_eq(&running.set, set));
+            if let Some(remote) = set.remote.clone().filter(|_| !runs) {
+                let task = tokio::spawn(keep(Arc::clone(set), remote)).abort_handle();
+                self.running.push(Running { set: Arc::clone(set), task });
+            }
+        }
+    }
+
+    /// One of them was not tried yet.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.running.iter().any(|running| !running.set.was_tried())
+    }
+}
+
+/// Fetches one set again and again.
+async fn keep(set: Arc<KeySet>, remote: Remote) {
+    let (url, mut chance) = (&remote.url, Chance::seeded());
+    let mut backoff = Backoff::seeded().up_to(RETRY.min(remote.refresh));
+    let client = loop {
+        match client(&remote) {
+            Ok(client) => break client,
+            Err(problem) => {
+                tracing::warn!(url, problem, "keys cannot be fetched");
+                set.failed(&problem);
+                sleep(RETRY).await;
+            }
+        }
+    };
+    loop {
+        let again = Instant::now() + AGAIN;
+        let before = set.problem();
+        let wait = match fetch(&client, url).await.and_then(|text| set.replace(&text)) {
+            Ok(is_new) => {
+                backoff.reset();
+                if is_new || before.is_some() {
+                    tracing::info!(url, keys = set.len(), is_new, "keys were fetched");
+                }
+                // So that gateways do not come together.
+                remote.refresh.mul_f64(0.9 + chance.below(1000) as f64 / 5000.0)
+            }
+            Err(problem) => {
+                set.failed(&problem);
+                if before.is_none_or(|before| *before != problem) {
+                    tracing::warn!(url, problem, known = set.len(), "keys cannot be fetched; what was known stays");
+                }
+                backoff.wait()
+            }
+        };
+        let missed = async {
+            set.missed().await;
+            sleep_until(again).await;
+        };
+        tokio::select! { () = sleep(wait) => {}, () = missed => {} }
+    }
+}
+
+fn client(remote: &Remote) -> Result<reqwest::Client, String> {
+    tls::install_provider();
+    let mut client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT)
+        .timeout(ANSWER)
+        .user_agent(concat!("wayside/", env!("CARGO_PKG_VERSION")));
+    match remote.url.starts_with("https://") {
+        true => client = client.https_only(true),
+        // On this machine.
+        false => client = client.no_proxy(),
+    }
+    if let Some(pem) = &remote.ca {
+        let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
+        client = client.tls_certs_only(authorities.map_err(|error| format!("`ca`: {error}"))?);
+    }
+    client.build().map_err(|error| told(&error))
+}
+
+async fn fetch(client: &reqwest::Client, url: &str) -> Result<String, String> {
+    let request = client.get(url).header("accept", "application/jwk-set+json, application/json");
+    let mut response = request.send().await.map_err(|error| told(&error))?;
+    if response.status() != reqwest::StatusCode::OK {
+        return Err(format!("answered {}", response.status().as_u16()));
+    }
+    let (body, whole) = read(&mut response, BYTES).await.map_err(|error| told(&error))?;
+    if !whole {
+        return Err(format!("the answer is larger than {BYTES} bytes"));
+    }
+    String::from_utf8(body).map_err(|_| "the answer is no text".to_owned())
+}
+
+/// The innermost cause, which is what helps.
+fn told(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause = error.source();
+    while let Some(inner) = cause.and_then(|cause| cause.source()) {
+        cause = Some(inner);
+    }
+    let what = if error.is_connect() { "cannot connect" } else { "the exchange failed" };
+    cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"))
+}
