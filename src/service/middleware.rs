@@ -7,77 +7,26 @@ pub mod compress;
 pub mod cors;
 pub mod forward_auth;
 pub mod jwt;
+mod kind;
 mod live;
 pub mod mirror;
 pub mod redirect_https;
 pub mod request_id;
+mod written;
 
 use super::record::By;
-use super::route::{Index, Match, RawMatch};
-use crate::base::{digest, files};
+use super::route::{Index, Match};
 use crate::http::request::Head;
-use api_key::ApiKey;
-use basic::Basic;
-use compress::Compress;
-use cors::Cors;
-use forward_auth::ForwardAuth;
-use jwt::{Jwt, KeySet};
+use jwt::KeySet;
+pub use kind::Kind;
 pub use live::{Live, Outcome, UnderWay};
-use mirror::Mirror;
-use redirect_https::RedirectHttps;
-use request_id::RequestId;
-use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+pub use written::{Read, Written};
 
 /// The most tables. A request looks only at those whose host and path it has.
 const MOST: usize = 1000;
-/// Bytes of a name, which goes into each line of the access log that it is about.
-const NAME: usize = 128;
-
-/// A table of `[[middleware]]` as it is written; it has exactly one of the kinds.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Written {
-    /// For people; none: the kind, and what it matches.
-    name: Option<String>,
-    /// Which requests it fits; default: every one.
-    #[serde(rename = "match", default)]
-    rule: RawMatch,
-    request_id: Option<RequestId>,
-    redirect_https: Option<RedirectHttps>,
-    cors: Option<cors::Settings>,
-    basic: Option<basic::Settings>,
-    api_key: Option<api_key::Settings>,
-    jwt: Option<jwt::Settings>,
-    forward_auth: Option<ForwardAuth>,
-    mirror: Option<Mirror>,
-    compress: Option<Compress>,
-}
-
-/// What is done.
-#[derive(Debug, Clone)]
-pub enum Kind {
-    /// Each request has an id.
-    RequestId(Arc<RequestId>),
-    /// Who comes without TLS is sent to where there is TLS.
-    RedirectHttps(RedirectHttps),
-    /// Pages of other origins may read responses.
-    Cors(Arc<Cors>),
-    /// Name and password.
-    Basic(Arc<Basic>),
-    /// A key.
-    ApiKey(Arc<ApiKey>),
-    /// A token.
-    Jwt(Arc<Jwt>),
-    /// An external check is asked.
-    ForwardAuth(Arc<ForwardAuth>),
-    /// Copies go to another service.
-    Mirror(Arc<Mirror>),
-    /// Responses are coded.
-    Compress(Arc<Compress>),
-}
 
 /// One table that was checked.
 #[derive(Debug, Clone)]
@@ -105,15 +54,6 @@ pub struct Chain {
     /// All that was read beside the configuration itself.
     pub files: Vec<PathBuf>,
     /// Of what stood in them.
-    pub digest: String,
-}
-
-/// What is read beside the configuration while it is checked.
-#[derive(Debug, Default)]
-pub struct Read {
-    /// Each file.
-    pub files: Vec<PathBuf>,
-    /// Digests of what stood in them.
     pub digest: String,
 }
 
@@ -203,128 +143,6 @@ impl Middleware {
     /// As records name it.
     pub fn by(&self) -> By {
         By { name: Arc::clone(&self.name), kind: self.kind.name() }
-    }
-}
-
-impl Kind {
-    /// As the configuration calls it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Kind::RequestId(_) => "request_id",
-            Kind::RedirectHttps(_) => "redirect_https",
-            Kind::Cors(_) => "cors",
-            Kind::Basic(_) => "basic",
-            Kind::ApiKey(_) => "api_key",
-            Kind::Jwt(_) => "jwt",
-            Kind::ForwardAuth(_) => "forward_auth",
-            Kind::Mirror(_) => "mirror",
-            Kind::Compress(_) => "compress",
-        }
-    }
-
-    /// The keys that it fetches by URL.
-    pub fn key_set(&self) -> Option<&Arc<KeySet>> {
-        match self {
-            Kind::Jwt(jwt) => Some(&jwt.keys).filter(|keys| keys.remote.is_some()),
-            _ => None,
-        }
-    }
-
-    /// It may do this with a request.
-    pub fn can(&self, outcome: Outcome) -> bool {
-        let can: &[Outcome] = match self {
-            Kind::RequestId(_) | Kind::Compress(_) => &[],
-            Kind::Cors(_) => &[Outcome::Answered],
-            Kind::RedirectHttps(_) => &[Outcome::Answered, Outcome::Refused],
-            Kind::ApiKey(_) => &[Outcome::Refused],
-            Kind::Basic(_) | Kind::Jwt(_) => &[Outcome::Refused, Outcome::Failed],
-            Kind::ForwardAuth(_) => &[Outcome::Answered, Outcome::Refused, Outcome::Failed, Outcome::LetThrough],
-            Kind::Mirror(_) => &[Outcome::Mirrored, Outcome::LeftOut, Outcome::Failed],
-        };
-        can.contains(&outcome)
-    }
-
-    /// It does the same sort of thing.
-    fn is_like(&self, other: &Kind) -> bool {
-        self.name() == other.name()
-    }
-}
-
-impl Read {
-    /// The text of a file that `key` names.
-    fn text(&mut self, key: &str, file: PathBuf, most: u64) -> Result<String, String> {
-        let read = files::read_text(&file, most);
-        let text = read.map_err(|error| format!("{key} {}: cannot be read: {error}", file.display()))?;
-        self.digest.push_str(&digest::short(text.as_bytes()));
-        self.files.push(file);
-        Ok(text)
-    }
-}
-
-impl Written {
-    fn check(
-        self,
-        folder: &Path,
-        read: &mut Read,
-        facts: &mut Vec<String>,
-        is_service: &impl Fn(&str) -> bool,
-    ) -> Result<Middleware, String> {
-        let matcher = self.rule.check().map_err(|problem| format!("match.{problem}"))?;
-        let mut kinds: Vec<Kind> = Vec::new();
-        if let Some(settings) = self.request_id {
-            settings.check().map_err(|problem| format!("request_id.{problem}"))?;
-            kinds.push(Kind::RequestId(Arc::new(settings)));
-        }
-        if let Some(settings) = self.redirect_https {
-            kinds.push(Kind::RedirectHttps(settings));
-        }
-        if let Some(settings) = self.cors {
-            let cors = settings.check().map_err(|problem| format!("cors.{problem}"))?;
-            kinds.push(Kind::Cors(Arc::new(cors)));
-        }
-        if let Some(settings) = self.basic {
-            let basic = settings.check(folder, read).map_err(|problem| format!("basic.{problem}"))?;
-            facts.push(basic.header.replace('_', "-"));
-            kinds.push(Kind::Basic(Arc::new(basic)));
-        }
-        if let Some(settings) = self.api_key {
-            let api_key = settings.check(folder, read).map_err(|problem| format!("api_key.{problem}"))?;
-            facts.push(api_key.subject.replace('_', "-"));
-            kinds.push(Kind::ApiKey(Arc::new(api_key)));
-        }
-        if let Some(settings) = self.jwt {
-            let jwt = settings.check(folder, read).map_err(|problem| format!("jwt.{problem}"))?;
-            facts.extend(jwt.headers.iter().map(|(header, _)| header.replace('_', "-")));
-            kinds.push(Kind::Jwt(Arc::new(jwt)));
-        }
-        if let Some(settings) = self.forward_auth {
-            settings.check(is_service).map_err(|problem| format!("forward_auth.{problem}"))?;
-            facts.extend(settings.facts().map(|name| name.replace('_', "-")));
-            kinds.push(Kind::ForwardAuth(Arc::new(settings)));
-        }
-        if let Some(settings) = self.mirror {
-            settings.check(is_service).map_err(|problem| format!("mirror.{problem}"))?;
-            facts.push(mirror::HEADER.to_owned());
-            kinds.push(Kind::Mirror(Arc::new(settings)));
-        }
-        if let Some(settings) = self.compress {
-            settings.check().map_err(|problem| format!("compress.{problem}"))?;
-            kinds.push(Kind::Compress(Arc::new(settings)));
-        }
-        let many = kinds.len();
-        let (Some(kind), 1) = (kinds.pop(), many) else {
-            return Err(format!(
-                "it has {many} kinds and needs exactly one, like `cors = {{ … }}`; write a table for each"
-            ));
-        };
-        let name = match self.name {
-            Some(name) if name.is_empty() || name.len() > NAME || name.bytes().any(|byte| byte.is_ascii_control()) => {
-                return Err(format!("`name`: expected 1 to {NAME} bytes without control characters"));
-            }
-            Some(name) => name,
-            None => format!("{} {}", kind.name(), matcher.label()),
-        };
-        Ok(Middleware { name: name.into(), matcher, kind, live: Arc::default() })
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use serde::Deserialize;
 
 #[derive(Deserialize)]
 struct File {
