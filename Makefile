@@ -3,7 +3,7 @@
 # make test    everything, with real servers, which are installed under target/ the first time (minutes)
 # make registries  each source against its real registry, through a network that fails; tells how long changes take (part of make test)
 # make e2e     the whole thread with a real Consul and a real Jaeger (part of make test)
-# make bench   what a head's checks, a pick, a route, a policy call and a whole request cost; the last beside a bare hyper proxy
+# make bench   what a head's checks, a limit, a pick, a route, a policy call and a whole request cost; the last beside a bare hyper proxy
 # make simulate  the strategies before modelled endpoints, side by side; draws tests/simulate/strategies.svg
 # make soak    nothing is left of 10,000 connections of each kind, round after round (part of make test with 1,000)
 # make chaos   two minutes of endpoints that die, hang, fail and flap under load (part of make test with 12 s)
@@ -40,7 +40,7 @@ registries: servers
 e2e: servers
 	cargo test --test load -- --nocapture --test-threads=1 e2e:: swap::
 bench:
-	cargo bench --bench head --bench pick --bench policy --bench route --bench telemetry --bench proxy
+	cargo bench --bench head --bench limits --bench pick --bench policy --bench route --bench telemetry --bench proxy
 simulate:
 	WAYSIDE_PICTURE=tests/simulate/strategies.svg cargo test --test all -- --nocapture simulate::picture
 soak:

@@ -21,6 +21,8 @@
 //!   [`service::health::settings`];
 //! - a key of a service: a field of [`service::Settings`] with its default and bounds; of the gateway:
 //!   [`http::settings::Gateway`];
+//! - a kind of middleware: its file in `service/middleware/` with its row in `kind.rs` and its key in `written.rs`, and what
+//!   it does in `proxy/middleware/` with its arm in `proxy::middleware`;
 //! - something to count: its row in [`telemetry::Counter`];
 //! - a host function: `wit/policy.wit` and its interface's file in `policy/host/`;
 //! - something to ask the admin: its type in [`admin::api`] and its route in [`admin`].

@@ -93,6 +93,7 @@ async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize))
     let (route, routes) = (started("route", Decides::Route)?, started("routes", Decides::Routes)?);
     let many = started("endpoints", Decides::Endpoints)?;
     let (canary, tenant) = (started("canary", Decides::Canary)?, started("tenant", Decides::Tenant)?);
+    let (limit, middleware) = (started("limit", Decides::Limit)?, started("middleware", Decides::Middleware)?);
     let twice = gateway(&configured("twice", 2 * workers, Decides::Route)?)?;
     let mut table = Rows::new(&tls);
     table.row("pooled hyper", &pooled, 0, Http1(SMALL), &[]);
@@ -104,6 +105,8 @@ async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize))
     table.row("declared route", &route, 0, Http1(SMALL), &["pooled hyper", "lean hyper"]);
     table.row("policy canary", &canary, 0, Http1(SMALL), &["pooled hyper", "lean hyper"]);
     table.row("policy tenant", &tenant, 0, Http1(SMALL), &["pooled hyper", "lean hyper"]);
+    table.row("a rate limit", &limit, 0, Http1(SMALL), &["declared route"]);
+    table.row("middleware", &middleware, 0, Http1(SMALL), &["declared route"]);
     table.row("10,000 endpoints", &many, 0, Http1(SMALL), &["declared route"]);
     table.row("1,000 routes", &routes, 0, Http1(SMALL), &["declared route"]);
     table.row("twice the workers", &twice, 0, Http1(SMALL), &["declared route"]);
@@ -155,9 +158,13 @@ async fn measure(workers: usize, only: &str, (rounds, requests): (usize, usize))
         println!("{name:<28} {:.1}", memory::of_idle(process).await?);
     }
     println!("\ninstructions of a request, by callgrind");
-    for (name, decides) in
-        [("declared route", Decides::Route), ("policy canary", Decides::Canary), ("policy tenant", Decides::Tenant)]
-    {
+    for (name, decides) in [
+        ("declared route", Decides::Route),
+        ("a rate limit", Decides::Limit),
+        ("middleware", Decides::Middleware),
+        ("policy canary", Decides::Canary),
+        ("policy tenant", Decides::Tenant),
+    ] {
         let config = configured(&format!("counted {name}"), 1, decides)?;
         // Not all that a policy's call does is possible under every valgrind.
         match instructions::count(&config, &tls).await {

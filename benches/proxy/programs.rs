@@ -15,6 +15,10 @@ pub enum Decides {
     Routes,
     /// A declared route, to a service of 10,000 endpoints of which three take traffic.
     Endpoints,
+    /// A declared route, behind a limit for each client that stops nothing.
+    Limit,
+    /// A declared route, behind ids of requests and pages of another origin, and a hundred more for other paths.
+    Middleware,
     /// The policy that reads a header and a cookie, hashes, and gives a reason.
     Canary,
     /// The policy of 20 rules, of which the last fits.
@@ -56,6 +60,13 @@ pub fn configure(
         |prefix: &str| format!("[[routes]]\nmatch = {{ path_prefix = \"{prefix}\" }}\nservice = \"users-v2\"\n");
     let decided = match decides {
         Decides::Route | Decides::Endpoints => route("/api/users"),
+        Decides::Limit => format!("[[rate_limits]]\nrate = \"1000000/s\"\n{}", route("/api/users")),
+        Decides::Middleware => {
+            let other = |n| format!("[[middleware]]\nmatch = {{ path = \"/{n}\" }}\nredirect_https = {{}}\n");
+            let others: String = (0..100).map(other).collect();
+            let cors = "cors = { origins = [\"https://shop.example\"] }";
+            format!("[[middleware]]\nrequest_id = {{}}\n[[middleware]]\n{cors}\n{others}{}", route("/api/users"))
+        }
         Decides::Routes => {
             let others = (1..1000).map(|n| route(&format!("/api/service-{n}")));
             others.chain([route("/api/users")]).collect()

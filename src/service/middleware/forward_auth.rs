@@ -67,9 +67,10 @@ impl ForwardAuth {
         if !is_service(&self.service) {
             return Err(format!("service: there is no `[services.{}]`", self.service));
         }
-        // Bytes that a target can have; whether it is one, the parser knows.
+        // The parser takes more bytes than a target may have, and cuts off what no server is sent.
+        let is_ascii = self.path.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
         let is_target = self.path.parse::<http::uri::PathAndQuery>().is_ok_and(|parsed| parsed.as_str() == self.path);
-        if !self.path.starts_with('/') || !is_target {
+        if !self.path.starts_with('/') || !is_ascii || !is_target {
             return Err(format!("path: `{}` is no path, like `/check`", self.path));
         }
         for (key, names) in [("headers", &self.headers), ("copy", &self.copy)] {
