@@ -238,3 +238,21 @@ proptest! {
         prop_assert!(passed.len() as f64 <= f64::from(bursts.0) + (now - start).as_secs_f64() + 1e-6);
     }
 }
+
+proptest! {
+    #[test]
+    fn nobody_says_anything_that_leads_to_the_bucket_of_another(
+        limits in (0..9_u64, 0..9_u64), v4: u32, v6: u128, said in prop::collection::vec(any::<u8>(), 0..20),
+    ) {
+        let memory = Memory::default();
+        let (v4, v6) = (std::net::Ipv4Addr::from(v4), std::net::Ipv6Addr::from(v6));
+        let mut keys = vec![Of::All, Of::Client(v4.into()), Of::Client(v6.into()), Of::Said(said.into())];
+        keys.extend([v4.octets().to_vec(), v6.octets().to_vec(), Vec::new()].map(|said| Of::Said(said.into())));
+        let slots: Vec<(u64, &Of<'_>)> =
+            [limits.0, limits.1].iter().flat_map(|limit| keys.iter().map(|key| (*limit, key))).collect();
+        for (one, other) in slots.iter().flat_map(|one| slots.iter().map(move |other| (one, other))) {
+            let same = memory.slot(one.0, one.1) == memory.slot(other.0, other.1);
+            prop_assert_eq!(same, one == other, "{:?} {:?}", one, other);
+        }
+    }
+}
