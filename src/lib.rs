@@ -3,8 +3,8 @@
 //! **A request**: [`proxy::listener`] → its connection ([`http::h1`] is HTTP/1 of our own, hyper speaks HTTP/2) →
 //! [`proxy::handle`] → one [`snapshot`] → [`proxy::exchange`] (span, clock) →
 //! [`http::request`] → [`proxy::decide`]: a [`policy`], else a declared [`service::route`] → [`service`] →
-//! [`service::balance`] picks an endpoint → [`proxy::upstream`] attempts → [`proxy::response`] → the exchange finishes,
-//! exactly once, as a [`service::record`] that [`telemetry`] tells.
+//! [`service::admission`] lets it in → [`service::balance`] picks an endpoint → [`proxy::upstream`] attempts →
+//! [`proxy::response`] → the exchange finishes, exactly once, as a [`service::record`] that [`telemetry`] tells.
 //!
 //! **A change**: a source ([`discovery`]), the configuration ([`control::config`]) or the watched directory
 //! ([`policy::directory`]) reports its whole state → [`control`], the only writer → build aside → publish one immutable

@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 pub const TICK: Duration = Duration::from_millis(10);
 /// What is late for so long stands in line.
 const WINDOW: Duration = Duration::from_millis(100);
-/// By so many thousandths the part that is refused changes with each window.
+/// By so many thousandths the part that is refused changes with each window,
 const STEP: u32 = 50;
+/// and by at most so many times as much where one lasted longer, since its only tick was as late as that.
+const STEPS: u128 = 10;
 
 /// A worker's own.
 #[derive(Debug, Default)]
@@ -21,6 +23,8 @@ pub struct Shedding {
     refused: Cell<u32>,
     /// When this window began, and how late its ticks were at least.
     window: Cell<Option<(Instant, Duration)>>,
+    /// The window before this one was late: it was no moment in which the machine stood still.
+    stands: Cell<bool>,
 }
 
 impl Shedding {
@@ -29,16 +33,22 @@ impl Shedding {
         if tolerated.is_zero() {
             self.window.set(None);
             self.refused.set(0);
+            self.stands.set(false);
             return;
         }
         let late = now.saturating_duration_since(due);
         let (began, least) = self.window.get().unwrap_or((due, late));
         let least = least.min(late);
-        if now.saturating_duration_since(began) < WINDOW {
+        let lasted = now.saturating_duration_since(began);
+        if lasted < WINDOW {
             return self.window.set(Some((began, least)));
         }
-        let refused = self.refused.get();
-        self.refused.set(if least > tolerated { (refused + STEP).min(1000) } else { refused.saturating_sub(STEP) });
+        let (refused, is_late) = (self.refused.get(), least > tolerated);
+        let stood = self.stands.replace(is_late);
+        let windows = if stood && is_late { (lasted.as_millis() / WINDOW.as_millis()).clamp(1, STEPS) } else { 1 };
+        // At most 10.
+        let step = STEP * windows as u32;
+        self.refused.set(if is_late { (refused + step).min(1000) } else { refused.saturating_sub(step) });
         self.window.set(None);
     }
 
@@ -82,7 +92,9 @@ mod tests {
         assert_eq!(ticks(&[150; 3], TOLERATED), 150);
         assert_eq!(ticks(&[30; 6], TOLERATED), 250);
         assert_eq!(ticks(&[200; 50], TOLERATED), 1000);
-        assert_eq!(ticks(&[0; 30], TOLERATED), 850);
+        assert_eq!(ticks(&[0; 33], TOLERATED), 850);
+        // It stands still once, for two seconds.
+        assert_eq!(ticks(&[2_000], TOLERATED), 900);
         assert_eq!(ticks(&[200], Duration::ZERO), 0);
     }
 

@@ -5,6 +5,9 @@ use std::sync::atomic::AtomicU32;
 
 const TERMS: Terms = Terms { depth: 3, wait_ms: 200, keyed: false };
 
+/// For those that leave by the process's own clock.
+const PATIENT: Terms = Terms { wait_ms: 1 << 40, ..TERMS };
+
 fn places(limit: u32) -> Arc<Places> {
     let places = Arc::<Places>::default();
     places.declare(Some(limit), 0);
@@ -62,7 +65,7 @@ fn what_is_beyond_the_limit_is_refused_or_waits_for_a_place() {
 fn a_place_that_nobody_takes_is_the_next_ones() {
     let places = places(1);
     let first = place(enter(&places, None, 0));
-    let (gone, mut next) = (waits(enter(&places, Some(TERMS), 0)), waits(enter(&places, Some(TERMS), 0)));
+    let (gone, mut next) = (waits(enter(&places, Some(PATIENT), 0)), waits(enter(&places, Some(PATIENT), 0)));
     first.leave(1);
     assert_eq!(counts(&places), (1, 1));
     // It was handed its place, and has not looked yet.
@@ -89,7 +92,7 @@ fn whoever_waits_for_too_long_is_told_so_and_has_a_place_if_it_was_handed_one() 
 fn a_limit_that_grows_lets_in_who_waits() {
     let places = places(1);
     let first = place(enter(&places, None, 0));
-    let mut waiting = [(); 3].map(|()| waits(enter(&places, Some(TERMS), 0)));
+    let mut waiting = [(); 3].map(|()| waits(enter(&places, Some(PATIENT), 0)));
     places.declare(Some(3), 0);
     let so_far: Vec<_> = waiting.iter_mut().map(|waiting| waiting.so_far().map(|told| told.is_ok())).collect();
     // A place that is dropped at once is handed on.
@@ -109,7 +112,7 @@ fn a_stream_makes_room_for_a_request_and_not_for_more_than_is_declared() {
     let places = places(3);
     places.adapt(Some(1), 0);
     let mut stream = place(enter(&places, None, 0));
-    let mut waiting = waits(enter(&places, Some(TERMS), 0));
+    let mut waiting = waits(enter(&places, Some(PATIENT), 0));
     stream.streams();
     stream.streams();
     let request = waiting.so_far().unwrap().unwrap();
