@@ -81,6 +81,9 @@ pub async fn send(
         }
         // What is wrong with the request, or with its client's patience, says nothing of the service.
         Err(Error::Malformed(_)) => return sent,
+        // Neither does it where others have taken all the room.
+        Err(Error::Overloaded) => return sent,
+        Err(Error::NoEndpoint) if admit::is_full(service) => return sent,
         Err(Error::Timeout) if terms.is_hurried(started.elapsed()) => return sent,
         Err(_) => true,
     };

@@ -117,7 +117,7 @@ fn refused(exchange: &mut Exchange, service: &Service, over: Over) -> Error {
 }
 
 /// There are endpoints, which have as many requests as they may.
-fn is_full(service: &Service) -> bool {
+pub(super) fn is_full(service: &Service) -> bool {
     let settings = &service.settings;
     settings.limits.of_each(settings.http2()).is_some() && !service.endpoints.ready().line.places.is_empty()
 }
