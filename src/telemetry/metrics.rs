@@ -1,5 +1,6 @@
 //! Numbers: each worker counts in its own, without locks, and a scrape adds them up.
 
+mod admission;
 mod numbers;
 mod page;
 mod text;

@@ -322,6 +322,9 @@ impl Drop for Place {
 
 impl Waiting {
     /// What came of it.
+    ///
+    /// # Errors
+    /// It was not let in.
     pub async fn told(&mut self) -> Result<Place, Over> {
         // An error: the queue itself is gone, which the service's end does.
         (&mut self.told).await.unwrap_or(Err(Over::QueueTimeout))

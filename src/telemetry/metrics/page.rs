@@ -2,13 +2,12 @@
 
 use super::super::counter::Counter;
 use super::super::traces::Counts;
+use super::admission;
 use super::numbers::Total;
 use super::text::Text;
 use super::{CODES, Lists, POLICY_BOUNDS, Pair, Policy, REQUEST_BOUNDS, Registry};
 use crate::http::malformed::Malformed;
 use crate::policy::{BOUNDS, GuestMetrics, SeriesValue, Version};
-use crate::service::Service;
-use crate::service::admission::{Over, Places, Sockets};
 use crate::service::affinity::Standing;
 use crate::service::breaker::State;
 use crate::service::decision::{Decision, FaultKind};
@@ -264,7 +263,7 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
     for service in breakers() {
         text.sample(name, &[("service", &service.name)], service.live.breaker.opened());
     }
-    admission(text, &services);
+    admission::admission(text, &services);
     let name = "wayside_discovery_age_seconds";
     text.family(name, "gauge", "Time since the source last confirmed the service's endpoints.");
     for service in &services {
@@ -288,45 +287,6 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
     let name = "wayside_snapshot_digest";
     text.family(name, "gauge", "1, with the digest of all that is declared and observed: gateways of one fleet agree.");
     text.sample(name, &[("digest", &snapshot.digest)], 1);
-}
-
-/// How many exchanges the services have, and may have.
-fn admission(text: &mut Text, services: &[&Arc<Service>]) {
-    let limited = || services.iter().filter(|service| service.settings.is_limited());
-    let gauges: [(_, _, fn(&Places) -> u32); 3] = [
-        ("wayside_service_in_flight", "Exchanges with the service, where they are limited.", Places::in_flight),
-        ("wayside_service_limit", "How many there may be now.", Places::limit),
-        ("wayside_queue_length", "Requests that wait for the service to have room.", Places::waiting),
-    ];
-    for (name, help, value) in gauges {
-        text.family(name, "gauge", help);
-        for service in limited() {
-            text.sample(name, &[("service", &service.name)], value(&service.live.admission.places));
-        }
-    }
-    let gauges: [(_, _, fn(&Sockets) -> u32); 2] = [
-        ("wayside_upstream_connections", "Connections to the service's endpoints that are open.", Sockets::open),
-        ("wayside_upstream_pending", "Requests that wait for a connection.", Sockets::pending),
-    ];
-    for (name, help, value) in gauges {
-        text.family(name, "gauge", help);
-        for service in services {
-            text.sample(name, &[("service", &service.name)], value(&service.live.admission.sockets));
-        }
-    }
-    let name = "wayside_queued_total";
-    text.family(name, "counter", "Requests that had to wait for the service to have room.");
-    for service in limited() {
-        text.sample(name, &[("service", &service.name)], service.live.admission.places.queued());
-    }
-    let name = "wayside_overload_refused_total";
-    text.family(name, "counter", "Requests that were refused since the service had no room, by why.");
-    for service in limited() {
-        for over in Over::ALL {
-            let count = service.live.admission.places.refused(over);
-            text.sample(name, &[("service", &service.name), ("over", over.name())], count);
-        }
-    }
 }
 
 fn rate_limits(text: &mut Text, snapshot: &Snapshot) {

@@ -1,0 +1,42 @@
+//! How many exchanges services have and may have, and how many connections.
+
+use super::text::Text;
+use crate::service::Service;
+use crate::service::admission::Over;
+use std::sync::Arc;
+
+/// What is shown of all services, and of those with limits.
+pub(super) fn admission(text: &mut Text, services: &[&Arc<Service>]) {
+    let mut gauge = |name, help, all: bool, value: fn(&Service) -> u32| {
+        text.family(name, "gauge", help);
+        for service in services.iter().filter(|service| all || service.settings.is_limited()) {
+            text.sample(name, &[("service", &service.name)], value(service));
+        }
+    };
+    let name = "wayside_upstream_connections";
+    gauge(name, "Connections to the service's endpoints that are open.", true, |of| of.live.admission.sockets.open());
+    let name = "wayside_upstream_pending";
+    gauge(name, "Requests that wait for a connection.", true, |of| of.live.admission.sockets.pending());
+    let name = "wayside_service_in_flight";
+    gauge(name, "Exchanges with the service, where they are limited.", false, |of| {
+        of.live.admission.places.in_flight()
+    });
+    let name = "wayside_service_limit";
+    gauge(name, "How many there may be now.", false, |of| of.live.admission.places.limit());
+    let name = "wayside_queue_length";
+    gauge(name, "Requests that wait for the service to have room.", false, |of| of.live.admission.places.waiting());
+    let limited = || services.iter().filter(|service| service.settings.is_limited());
+    let name = "wayside_queued_total";
+    text.family(name, "counter", "Requests that had to wait for the service to have room.");
+    for service in limited() {
+        text.sample(name, &[("service", &service.name)], service.live.admission.places.queued());
+    }
+    let name = "wayside_overload_refused_total";
+    text.family(name, "counter", "Requests that were refused since the service had no room, by why.");
+    for service in limited() {
+        for over in Over::ALL {
+            let count = service.live.admission.places.refused(over);
+            text.sample(name, &[("service", &service.name), ("over", over.name())], count);
+        }
+    }
+}
