@@ -28,7 +28,7 @@ fn one_ill(strategy: Strategy, size: (usize, usize, u64), fault: Fault) -> Scene
 
 /// envoy#39737: whoever fails fast looks idle, and draws all traffic. Without ejection, checks or retries.
 #[test]
-fn nobody_who_fails_draws_traffic() {
+fn row_20_nobody_who_fails_draws_traffic() {
     for strategy in WATCHFUL {
         for size in [FEW, SOME, MANY] {
             for fault in [Fault::Refuses, Fault::Fails, Fault::Hangs] {
@@ -81,7 +81,7 @@ fn a_third_that_is_lost_at_once_is_left_alone() {
 
 /// traefik#12306 and its like: a latency that is never measured again keeps its endpoint out for ever.
 #[test]
-fn whoever_was_slow_for_a_while_comes_back() {
+fn row_20_whoever_was_slow_for_a_while_comes_back() {
     for (size, seed) in [(FEW, 7), (FEW, 8), (FEW, 9), (SOME, 7), (SOME, 8), (MANY, 7), (MANY, 8)] {
         let scene = Scene { seed, ..Scene::of(PeakEwma, size, 0.6, 20) };
         let share = scene.with(Fault::Slow(30.0), 1, 3..5).run().share(0, 15..20);
@@ -98,7 +98,7 @@ fn whoever_only_traffic_makes_fast_gets_some() {
 
 /// traefik#12306: of 1,500 endpoints, five had the traffic.
 #[test]
-fn nobody_of_1500_is_forgotten() {
+fn row_20_nobody_of_1500_is_forgotten() {
     for strategy in WATCHFUL {
         let scene = Scene { rate: 6_000.0, ..Scene::of(strategy, (1_500, 4, 50), 0.1, 23) };
         let (least, most) = scene.run().shares(3..23);

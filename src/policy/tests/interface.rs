@@ -122,7 +122,7 @@ fn wasis_random_numbers_are_those_of_a_fixed_seed() {
 }
 
 #[test]
-fn the_least_loaded_endpoints_come_first() {
+fn row_19_a_policy_balances_as_it_likes_the_least_loaded_endpoints_come_first() {
     let mut guest = Guest::new().import("catalog", "least-loaded", "(param i32 i32 i32 i32 i32 i32 i32)").import(
         "plan",
         "endpoint",

@@ -226,7 +226,7 @@ proptest! {
     }
 
     #[test]
-    fn hash_moves_only_the_keys_of_the_endpoint_that_went(
+    fn row_22_hash_moves_only_the_keys_of_the_endpoint_that_went(
         weights in prop::collection::vec(1u32..4, 2..10), gone in any::<prop::sample::Index>(), seed in any::<u64>(),
     ) {
         let service = service(Strategy::Hash, &weights);
@@ -350,7 +350,7 @@ fn peak_ewma_avoids_the_slow_one() {
 }
 
 #[test]
-fn tables_move_just_the_keys_of_whoever_cannot_be_picked() {
+fn row_22_tables_move_just_the_keys_of_whoever_cannot_be_picked() {
     for (strategy, size) in [(Strategy::Hash, 40), (Strategy::Maglev, 3), (Strategy::Maglev, 40)] {
         let service = service(strategy, &vec![1; size]);
         let mut balancer = balancer(7);
