@@ -33,7 +33,8 @@ servers:
 	@scripts/servers/grpc-interop-server >/dev/null
 	@scripts/servers/grpc-health-server >/dev/null
 test: check servers guests
-	cargo test --lib --bins --test all --test registries
+	cargo test --bins --test all --test registries
+	cargo test --doc
 	cargo test --test load -- --test-threads=1
 registries: servers
 	cargo test --test registries -- --nocapture
