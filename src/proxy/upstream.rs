@@ -26,7 +26,6 @@ use crate::service::InFlight;
 use crate::service::affinity::Held;
 use crate::service::balance::Wanted;
 use crate::service::decision::Forward;
-use crate::service::health::ejecting;
 use attempt::{Begun, Failure, Way};
 pub use attempts::NO_RETRY;
 use attempts::{After, Again, Attempts, Said};
@@ -54,7 +53,7 @@ pub struct Arrived {
 ///
 /// # Errors
 /// Why no response head came: the answer to the client.
-pub async fn send(
+async fn send(
     exchange: &mut Exchange,
     forward: &Forward,
     gateway: &Gateway,
@@ -76,9 +75,7 @@ pub async fn send(
     })?;
     let sent = send_on(exchange, forward, gateway, (&head, &terms, &held), body).await;
     let bad = match &sent {
-        Ok(Arrived { response, .. }) => {
-            ejecting::was_good(Ok((response.status.as_u16(), &response.headers))) == Some(false)
-        }
+        Ok(Arrived { response, .. }) => !response.is_good(),
         // What is wrong with the request, or with its client's patience, says nothing of the service.
         Err(Error::Malformed(_)) => return sent,
         // Neither does it where others have taken all the room.

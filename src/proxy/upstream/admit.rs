@@ -11,7 +11,6 @@ use crate::proxy::exchange::Exchange;
 use crate::service::Service;
 use crate::service::admission::{Entered, Over, Waiting};
 use crate::service::decision::Forward;
-use crate::service::health::ejecting;
 use crate::service::settings::Settings;
 use http::StatusCode;
 use std::rc::Rc;
@@ -133,7 +132,7 @@ fn arrives(exchange: &mut Exchange, service: &Service, arrived: &Arrived, body: 
         }
         return;
     }
-    let good = ejecting::was_good(Ok((response.status.as_u16(), &response.headers))) == Some(true);
+    let good = response.is_good();
     let [attempt] = exchange.record.attempts.as_slice() else { return };
     if good && service.settings.adaptive.is_some() {
         let began = exchange.record.started + attempt.began;

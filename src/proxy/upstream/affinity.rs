@@ -7,7 +7,6 @@ use crate::proxy::upstream::download::Received;
 use crate::service::affinity::Held;
 use crate::service::balance::Picked;
 use crate::service::decision::Forward;
-use crate::service::health::ejecting;
 use crate::service::{Endpoint, Service};
 
 /// What the request is held to; nothing where its service has no `sticky`.
@@ -48,7 +47,7 @@ pub(super) fn tell(
     response: &mut Received,
 ) {
     let Some(affinity) = &service.affinity else { return };
-    let good = ejecting::was_good(Ok((response.status.as_u16(), &response.headers))) == Some(true);
+    let good = response.is_good();
     let now_s = exchange.record.unix_ms() / 1000;
     let (asked, headers) = (&head.parts.headers, &mut response.headers);
     exchange.record.affinity = affinity.tell(held, asked, (endpoint, good), headers, now_s);

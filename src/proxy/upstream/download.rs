@@ -6,6 +6,7 @@ use crate::http::h1::chunks::Chunks;
 use crate::http::h1::flow::Flow;
 use crate::http::h1::reply::{Length, Most};
 use crate::http::malformed::Malformed;
+use crate::service::health::ejecting;
 use crate::service::pool::{Link, Pools, Stream};
 use bytes::Bytes;
 use http::StatusCode;
@@ -26,6 +27,13 @@ pub struct Received {
     pub headers: Fields,
     /// Its body.
     pub body: Download,
+}
+
+impl Received {
+    /// Its head speaks for the endpoint; see [`ejecting::was_good`].
+    pub(super) fn is_good(&self) -> bool {
+        ejecting::was_good(Ok((self.status.as_u16(), &self.headers))) == Some(true)
+    }
 }
 
 /// A response's body.

@@ -9,7 +9,6 @@ use crate::http::request::body::Upload;
 use crate::proxy::exchange::Exchange;
 use crate::service::balance::Picked;
 use crate::service::breaker::State;
-use crate::service::health::ejecting;
 use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -67,7 +66,7 @@ pub(super) async fn race(
         let Some((place, mut outcome)) = ended else {
             due = None;
             if beside > 0
-                && is_closed(way, now)
+                && has_room(way, now)
                 && let Some(picked) = pick(tried, now)
                 && attempts.beside(now)
             {
@@ -81,33 +80,25 @@ pub(super) async fn race(
         };
         let (begun, _) = running.swap_remove(place);
         begun.ended(exchange, way, &mut outcome, now);
-        let good = outcome.as_ref().is_ok_and(|response| is_good(way, response));
-        if good {
+        let is_good = |response: &Received| response.is_good() && !way.terms.retries(response.status.as_u16());
+        if outcome.as_ref().is_ok_and(is_good) {
             for (begun, _) in running {
                 begun.outrun(exchange, way, now);
             }
             return (begun, outcome);
         }
-        if spare.is_none() && outcome.is_ok() || running.is_empty() {
-            let last = spare.take().unwrap_or((begun, outcome));
-            if running.is_empty() {
-                return last;
-            }
-            spare = Some(last);
+        let best = spare.take().unwrap_or((begun, outcome));
+        if running.is_empty() {
+            return best;
         }
+        spare = Some(best).filter(|(_, outcome)| outcome.is_ok());
     }
 }
 
-/// Requests are worth while: with a breaker that is not closed, or while others wait, one more is one too many.
-fn is_closed(way: &Way<'_>, now: Instant) -> bool {
+/// The service can do with one more: not with a breaker that is not closed, or while others wait.
+fn has_room(way: &Way<'_>, now: Instant) -> bool {
     let live = &way.service.live;
-    if live.admission.places.waiting() > 0 {
-        return false;
-    }
-    way.service.settings.breaker.is_none() || live.breaker.state(process_ms_at(now)) == State::Closed
-}
-
-fn is_good(way: &Way<'_>, response: &Received) -> bool {
-    let status = response.status.as_u16();
-    !way.terms.retries(status) && ejecting::was_good(Ok((status, &response.headers))) != Some(false)
+    let is_closed =
+        || way.service.settings.breaker.is_none() || live.breaker.state(process_ms_at(now)) == State::Closed;
+    live.admission.places.waiting() == 0 && is_closed()
 }
