@@ -4,9 +4,9 @@
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Client, Protocol, empty, whole};
 use crate::support::program::{Program, until};
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, next_head};
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
@@ -42,12 +42,7 @@ impl Named {
 fn answer(stream: TcpStream, name: &str, says: &AtomicU16) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if stream.read_line(&mut head).ok()? == 0 {
-                return None;
-            }
-        }
+        let head = next_head(&mut stream)?;
         while says.load(Relaxed) == 1 {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }

@@ -4,12 +4,13 @@
 
 use crate::support::certificates::Authority;
 use crate::support::gateway::Gateway;
+use crate::support::raw::next_head;
 use crate::support::servers;
 use crate::support::servers::Process;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use sha1::{Digest, Sha1};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -47,12 +48,7 @@ struct Said {
 fn serve(stream: TcpStream, said: &Said) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if stream.read_line(&mut head).ok()? == 0 {
-                return None;
-            }
-        }
+        let head = next_head(&mut stream)?;
         let path = head.split(' ').nth(1)?.to_owned();
         let mut answer = |kind: &str, body: &str| {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -163,12 +159,7 @@ const tell = what => fetch('/said?' + encodeURIComponent(what));
 fn serve_named(stream: TcpStream, name: &str, said: &Sender<String>) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if stream.read_line(&mut head).ok()? == 0 {
-                return None;
-            }
-        }
+        let head = next_head(&mut stream)?;
         let path = head.split(' ').nth(1)?.to_owned();
         let (kind, body) = match path.split_once('?').unwrap_or((&path, "")) {
             ("/" | "/again", _) => ("text/html", WHO),

@@ -3,11 +3,11 @@
 
 use crate::support::gateway::Gateway;
 use crate::support::program::{Program, until};
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, answering};
 use crate::support::saying::Saying;
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 
 fn status(gateway: &Program) -> String {
     let answer = gateway.get("/", &[]);
@@ -142,16 +142,7 @@ fn a_hedge_draws_on_the_retry_budget() {
 
 /// An origin that says how long its bodies are, and sends `hello`.
 fn saying_length(length: usize) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        loop {
-            let mut client = Raw::accept(&listener);
-            client.head();
-            client.say(&format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\nhello"));
-        }
-    });
-    address
+    answering(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\nhello"))
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::support::gateway::Gateway;
 use crate::support::origin::{Client, Protocol, full};
-use crate::support::raw::Raw;
+use crate::support::raw::{Raw, answering};
 use http_body_util::BodyExt;
 use std::io::Write;
 use std::net::TcpListener;
@@ -20,19 +20,7 @@ fn gunzip(coded: &[u8]) -> Vec<u8> {
 
 /// Answers each connection's request with this head and body.
 fn origin(head: &'static str, body: String) -> std::net::SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        loop {
-            let mut client = Raw::accept(&listener);
-            client.head();
-            client.say(&format!(
-                "HTTP/1.1 200 OK\r\nconnection: close\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}",
-                body.len()
-            ));
-        }
-    });
-    address
+    answering(format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 
 use crate::support::gateway::Gateway;
 use crate::support::program::{echo, get_as};
+use crate::support::raw::next_head;
 use crate::support::servers::{self, Process};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -79,12 +80,8 @@ fn serve(listener: TcpListener, answer: impl Fn(&str) -> String + Send + Clone +
             let (mut stream, answer) = (BufReader::new(stream.unwrap()), answer.clone());
             std::thread::spawn(move || {
                 loop {
-                    let (mut head, mut length) = (String::new(), 0);
-                    while !head.ends_with("\r\n\r\n") {
-                        if stream.read_line(&mut head).unwrap_or(0) == 0 {
-                            return;
-                        }
-                    }
+                    let Some(head) = next_head(&mut stream) else { return };
+                    let mut length = 0;
                     for line in head.to_ascii_lowercase().lines() {
                         length = line.strip_prefix("content-length: ").map_or(length, |length| length.parse().unwrap());
                     }

@@ -1,7 +1,8 @@
 //! A server that keeps what it was sent, and answers what a test says.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "for tests, each of which uses some of it")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use super::raw::next_head;
+use std::io::{BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 
@@ -24,12 +25,7 @@ impl Heard {
                 std::thread::spawn(move || {
                     let mut stream = BufReader::new(stream.unwrap());
                     loop {
-                        let mut head = String::new();
-                        while !head.ends_with("\r\n\r\n") {
-                            if stream.read_line(&mut head).unwrap_or(0) == 0 {
-                                return;
-                            }
-                        }
+                        let Some(head) = next_head(&mut stream) else { return };
                         let lower = head.to_ascii_lowercase();
                         let length = lower.lines().find_map(|line| line.strip_prefix("content-length: "));
                         let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];

@@ -2,11 +2,36 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "for tests, each of which uses some of it")]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// How long anything may take that a test waits for.
 const WAIT: Duration = Duration::from_secs(20);
+
+/// The next head on a connection, with its empty line; none: the other side has ended, or does not go on.
+pub fn next_head(stream: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    Some(head)
+}
+
+/// An origin that answers the one request of each connection with this.
+pub fn answering(answer: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        loop {
+            let mut client = Raw::accept(&listener);
+            client.head();
+            client.say(&answer);
+        }
+    });
+    address
+}
 
 /// One end of a connection.
 pub struct Raw(BufReader<TcpStream>);
@@ -34,11 +59,7 @@ impl Raw {
 
     /// A head with its empty line.
     pub fn head(&mut self) -> String {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            assert!(self.0.read_line(&mut head).unwrap() > 0, "{head}");
-        }
-        head
+        next_head(&mut self.0).unwrap()
     }
 
     /// This many bytes.
