@@ -3,11 +3,10 @@
 
 use crate::base::chance::Chance;
 use crate::discovery::backoff::Backoff;
-use crate::discovery::registry::body::read;
+use crate::discovery::registry::body::{read, told};
 use crate::http::tls;
 use crate::service::middleware::Chain;
 use crate::service::middleware::jwt::{BYTES, KeySet, Remote};
-use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -123,31 +122,25 @@ fn client(remote: &Remote) -> Result<reqwest::Client, String> {
         let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
         client = client.tls_certs_only(authorities.map_err(|error| format!("`ca`: {error}"))?);
     }
-    client.build().map_err(|error| told(&error))
+    client.build().map_err(|error| problem(&error))
 }
 
 async fn fetch(client: &reqwest::Client, url: &str) -> Result<String, String> {
     let request = client.get(url).header("accept", "application/jwk-set+json, application/json");
-    let mut response = request.send().await.map_err(|error| told(&error))?;
+    let mut response = request.send().await.map_err(|error| problem(&error))?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(format!("answered {}", response.status().as_u16()));
     }
-    let (body, whole) = read(&mut response, BYTES).await.map_err(|error| told(&error))?;
+    let (body, whole) = read(&mut response, BYTES).await.map_err(|error| problem(&error))?;
     if !whole {
         return Err(format!("the answer is larger than {BYTES} bytes"));
     }
     String::from_utf8(body).map_err(|_| "the answer is no text".to_owned())
 }
 
-/// The innermost cause, which is what helps.
-fn told(error: &reqwest::Error) -> String {
+fn problem(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();
     }
-    let mut cause = error.source();
-    while let Some(inner) = cause.and_then(|cause| cause.source()) {
-        cause = Some(inner);
-    }
-    let what = if error.is_connect() { "cannot connect" } else { "the exchange failed" };
-    cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"))
+    told(error)
 }

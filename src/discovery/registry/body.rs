@@ -1,4 +1,16 @@
-//! A body that is read no further than is wise.
+//! A body that is read no further than is wise, and what is told of an exchange that failed.
+
+use std::error::Error as _;
+
+/// What failed, and the innermost cause, which is what helps. The URL is left out: it may hold a password.
+pub fn told(error: &reqwest::Error) -> String {
+    let mut cause = error.source();
+    while let Some(inner) = cause.and_then(|cause| cause.source()) {
+        cause = Some(inner);
+    }
+    let what = if error.is_connect() { "cannot connect" } else { "the exchange failed" };
+    cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}"))
+}
 
 /// At most `limit` bytes of the body, and whether that is all of it.
 ///

@@ -8,7 +8,7 @@ mod share;
 pub use index::Index;
 pub use settings::{Address, Settings};
 
-use super::body::read;
+use super::body::{read, told};
 use super::{Failure, Kind};
 use crate::base::secret::Secret;
 use crate::http::tls;
@@ -247,22 +247,14 @@ async fn refused(response: &mut reqwest::Response) -> Failure {
     }
 }
 
-/// The innermost cause, which is what helps. The URL is left out: it may hold a password.
 fn failure(error: &reqwest::Error) -> Failure {
     if error.is_timeout() {
         let what = if error.is_connect() { "cannot connect: no answer in time" } else { "no answer in time" };
         return Failure::new(Kind::Silent, what);
     }
-    let mut kind = Kind::Unreachable;
-    let mut cause = error.source();
-    while let Some(inner) = cause.and_then(|cause| cause.source()) {
-        if inner.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
-            kind = Kind::BadAnswer;
-        }
-        cause = Some(inner);
-    }
-    let what = if error.is_connect() { "cannot connect" } else { "the exchange failed" };
-    Failure::new(kind, cause.map_or_else(|| what.to_owned(), |cause| format!("{what}: {cause}")))
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source()).skip(1);
+    let is_parse = causes.any(|cause| cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse));
+    Failure::new(if is_parse { Kind::BadAnswer } else { Kind::Unreachable }, told(error))
 }
 
 #[cfg(test)]
