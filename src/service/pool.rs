@@ -189,8 +189,9 @@ impl Pools {
     }
 
     fn is_old(&self, idle: &Idle) -> bool {
-        let since = |then| self.now.get().saturating_duration_since(then);
-        since(idle.since) >= self.idle_timeout.get() || since(idle.link.opened()) >= self.lifetime.get()
+        // What would last longer than the clock goes never ends.
+        let over = |since: Instant, most| since.checked_add(most).is_some_and(|end| end <= self.now.get());
+        over(idle.since, self.idle_timeout.get()) || over(idle.link.opened(), self.lifetime.get())
     }
 
     async fn shared(self: &Rc<Self>, endpoint: &Endpoint, service: &Service) -> Result<Multiplexed, ConnectError> {

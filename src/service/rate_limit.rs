@@ -15,7 +15,6 @@ use crate::http::fields::Fields;
 use crate::http::request::Head;
 use crate::service::route::Index;
 use gcra::Taken;
-use key::Of;
 use memory::Memory;
 pub use settings::Declared;
 use smallvec::SmallVec;
@@ -64,10 +63,12 @@ pub struct Standing {
 /// One limit that is about a request, and what taking from it came to.
 struct Asked<'a> {
     limit: &'a Limit,
-    key: Of<'a>,
     slot: u64,
     taken: Taken,
 }
+
+/// Of so few limits, asking each whether it is about a request costs less than to look for those that may be.
+const FEW: usize = 4;
 
 impl Limits {
     /// These from now on. What was counted under a name goes on, whatever its rate is now.
@@ -94,9 +95,15 @@ impl Limits {
             return None;
         }
         let now_ns = process_ns_at(now);
-        let about = self.index.candidates(head).filter_map(|number| self.limits.get(number));
-        let about = about.filter(|limit| limit.declared.matcher.fits(head));
-        let asked: SmallVec<[Asked<'_>; 2]> = about.map(|limit| self.ask(limit, head, stores, now_ns)).collect();
+        let mut asked: SmallVec<[Asked<'_>; 2]> = SmallVec::new();
+        let few = self.limits.len() <= FEW;
+        let found = (!few).then(|| self.index.candidates(head)).into_iter().flatten();
+        let found = found.filter_map(|number| self.limits.get(number));
+        for limit in self.limits.iter().filter(|_| few).chain(found) {
+            if limit.declared.matcher.fits(head) {
+                asked.push(self.ask(limit, head, stores, now_ns));
+            }
+        }
         let refused = asked.iter().filter(|asked| !asked.taken.granted).max_by_key(|asked| asked.taken.wait_ns);
         if let Some(by) = refused {
             by.limit.live.refused.fetch_add(1, Relaxed);
@@ -105,26 +112,25 @@ impl Limits {
             }
             return Some(by.standing());
         }
-        asked.iter().for_each(|asked| self.tell(asked, stores));
+        asked.iter().for_each(|asked| self.tell(asked, head, stores));
         asked.iter().min_by_key(|asked| asked.taken.left).map(Asked::standing)
     }
 
     fn ask<'a>(&self, limit: &'a Limit, head: &'a Head, stores: &Stores, now_ns: u64) -> Asked<'a> {
         let Declared { key, terms, store, closed, .. } = &*limit.declared;
-        let key = key.of(head);
-        let slot = self.memory.slot(limit.live.number, &key);
+        let slot = self.memory.slot(limit.live.number, &key.of(head));
         let fails = |store: &Arc<str>| stores.get(store).is_none_or(|store| store.failing());
         let taken = match store.as_ref().filter(|_| *closed) {
             // When it will be back, nobody knows.
             Some(store) if fails(store) => Taken { granted: false, left: 0, wait_ns: SECOND_NS },
             _ => self.memory.take(slot, *terms, now_ns, store.is_some()),
         };
-        Asked { limit, key, slot, taken }
+        Asked { limit, slot, taken }
     }
 
     /// Tells the store what was granted, if there is one; what that says of it corrects the copy.
-    fn tell(&self, asked: &Asked<'_>, stores: &Stores) {
-        let Declared { name, rate, terms, store, .. } = &*asked.limit.declared;
+    fn tell(&self, asked: &Asked<'_>, head: &Head, stores: &Stores) {
+        let Declared { name, key, rate, terms, store, .. } = &*asked.limit.declared;
         let Some(store) = store else { return };
         let (memory, slot, terms) = (Arc::clone(&self.memory), asked.slot, *terms);
         let done = move |said: Option<Said>| {
@@ -138,7 +144,7 @@ impl Limits {
         match stores.get(store) {
             // No policy's name has a slash in it.
             Some(store) => {
-                store.tell(format!("rate_limits/{name}:{}", asked.key.digest()), Op::Take(1, rate), Box::new(done));
+                store.tell(format!("rate_limits/{name}:{}", key.of(head).digest()), Op::Take(1, rate), Box::new(done));
             }
             None => done(None),
         }
@@ -187,24 +193,11 @@ impl Standing {
         let mut line: SmallVec<[u8; 128]> = SmallVec::new();
         line.extend_from_slice(quoted.as_bytes());
         line.extend_from_slice(b";r=");
-        digits(left.into(), &mut line);
+        line.extend_from_slice(itoa::Buffer::new().format(left).as_bytes());
         line.extend_from_slice(b";t=");
-        digits(seconds(until), &mut line);
+        line.extend_from_slice(itoa::Buffer::new().format(seconds(until)).as_bytes());
         headers.append("ratelimit", &line);
     }
-}
-
-/// Writes a number.
-fn digits(mut number: u64, line: &mut SmallVec<[u8; 128]>) {
-    let from = line.len();
-    loop {
-        line.push(b'0' + (number % 10) as u8);
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    line[from..].reverse();
 }
 
 #[cfg(test)]

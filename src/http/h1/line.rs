@@ -48,13 +48,16 @@ pub(super) fn status_line(line: &[u8]) -> Option<(StatusCode, bool)> {
 
 /// `name: value`, the value without the whitespace around it.
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
-    if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(Malformed::Folded);
+    let mut end = 0;
+    while line.get(end).is_some_and(|byte| TOKEN[usize::from(*byte)]) {
+        end += 1;
     }
     // The first byte that can stand in no name has to be the colon.
-    let end = line.iter().position(|byte| !TOKEN[usize::from(*byte)]).filter(|end| *end > 0);
-    let colon = end.filter(|end| line[*end] == b':').ok_or(Malformed::HeaderName)?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
+    if end == 0 || line.get(end) != Some(&b':') {
+        let is_folded = matches!(line.first(), Some(b' ' | b'\t'));
+        return Err(if is_folded { Malformed::Folded } else { Malformed::HeaderName });
+    }
+    let (name, value) = (&line[..end], &line[end + 1..]);
     if !is_text(value) {
         return Err(Malformed::HeaderValue);
     }

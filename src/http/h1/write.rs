@@ -20,19 +20,7 @@ pub fn response(out: &mut Vec<u8>, version: Version, status: StatusCode, headers
     });
     match framing {
         Framing::AsTold => {}
-        Framing::Bytes(bytes) => {
-            let (mut digits, mut at, mut left) = ([0; 20], 20, *bytes);
-            loop {
-                at -= 1;
-                // A digit is less than 10.
-                digits[at] = b'0' + (left % 10) as u8;
-                left /= 10;
-                if left == 0 {
-                    break;
-                }
-            }
-            line(out, b"content-length", &digits[at..]);
-        }
+        Framing::Bytes(bytes) => line(out, b"content-length", itoa::Buffer::new().format(*bytes).as_bytes()),
         Framing::Chunked => line(out, b"transfer-encoding", b"chunked"),
         Framing::Nothing | Framing::UntilClose => {}
     }

@@ -14,12 +14,22 @@ const SHARDS: usize = 16;
 /// Keys in each shard: about 100,000 in all.
 const KEYS: usize = 6_250;
 
+/// Another number for each number: the end of MurmurHash3 (Appleby's `fmix64`), which can be turned round.
+fn spread(number: u64, mask: u64) -> u64 {
+    let number = number ^ mask;
+    let number = (number ^ number >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let number = (number ^ number >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    number ^ number >> 33
+}
+
 #[derive(Debug)]
 pub(super) struct Memory {
     /// By the hash of a key; that one is secret, so a fast hash places it.
     shards: Vec<Mutex<LruCache<u64, Bucket, FxBuildHasher>>>,
     /// Clients choose keys: nobody may find two that share a bucket.
     secret: RandomState,
+    /// The same for keys that are no longer than a slot's number: each has one of its own, and nobody knows which.
+    mask: u64,
 }
 
 #[derive(Debug)]
@@ -32,28 +42,28 @@ struct Bucket {
 impl Default for Memory {
     fn default() -> Self {
         let shard = || Mutex::new(LruCache::unbounded_with_hasher(FxBuildHasher));
-        Memory { shards: (0..SHARDS).map(|_| shard()).collect(), secret: RandomState::new() }
+        let secret = RandomState::new();
+        Memory { shards: (0..SHARDS).map(|_| shard()).collect(), mask: secret.hash_one(SHARDS), secret }
     }
 }
 
 impl Memory {
     /// Where the bucket of this key of this limit is.
     pub(super) fn slot(&self, limit: u64, key: &Of<'_>) -> u64 {
-        let mut hasher = self.secret.build_hasher();
-        // Each limit and kind of key apart, in as few pieces as will do: a piece costs more than its bytes.
-        let kind = match key {
-            Of::All => 0,
-            Of::Client(_) => 1,
-            Of::Said(_) => 2,
+        // Each limit and kind of key apart; 32 bits are left for the key, and 30 are enough for all limits that ever were.
+        let whole = |kind: u64, key: u32| spread(((limit << 2) | kind) << 32 | u64::from(key), self.mask);
+        let hashed = |kind: u64, key: &[u8]| {
+            let mut hasher = self.secret.build_hasher();
+            hasher.write_u64((limit << 2) | kind);
+            hasher.write(key);
+            hasher.finish()
         };
-        hasher.write_u64((limit << 2) | kind);
         match key {
-            Of::All => {}
-            Of::Client(IpAddr::V4(ip)) => hasher.write_u32(ip.to_bits()),
-            Of::Client(IpAddr::V6(ip)) => hasher.write_u128(ip.to_bits()),
-            Of::Said(said) => hasher.write(said),
+            Of::All => whole(0, 0),
+            Of::Client(IpAddr::V4(ip)) => whole(1, ip.to_bits()),
+            Of::Client(IpAddr::V6(ip)) => hashed(2, &ip.octets()),
+            Of::Said(said) => hashed(3, said),
         }
-        hasher.finish()
     }
 
     fn shard(&self, slot: u64) -> MutexGuard<'_, LruCache<u64, Bucket, FxBuildHasher>> {

@@ -1,3 +1,4 @@
+use super::key::Of;
 use super::*;
 use crate::http::request::Peer;
 use proptest::prelude::*;
@@ -186,15 +187,6 @@ fn what_is_wrong_is_told_with_its_key() {
 }
 
 proptest! {
-    #[test]
-    fn a_number_is_written_as_formats_write_it(number in any::<u64>(), small in 0_u64..20) {
-        for number in [number, small] {
-            let mut line = SmallVec::from_slice(b"r=");
-            digits(number, &mut line);
-            prop_assert_eq!(String::from_utf8(line.into_vec()), Ok(format!("r={number}")));
-        }
-    }
-
     #[test]
     fn a_key_is_read_or_refused(text in ".{0,20}|(client|none|header|cookie):?[a-z ]{0,5}") {
         if let Ok(key) = key::Key::try_from(text.clone()) {
