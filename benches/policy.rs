@@ -46,6 +46,7 @@ fn question() -> anyhow::Result<Question> {
         head: Head::new(parts, Peer::new(([203, 0, 113, 7], 4711).into()), &[]),
         catalog,
         now_ms: 1_700_000_000_000,
+        started: std::time::Instant::now(),
         seed: 7,
     })
 }

@@ -26,6 +26,7 @@ pub use endpoints::Endpoints;
 pub use health::Checks;
 pub use settings::Settings;
 
+use crate::base::time::{process_ms, process_ms_at};
 use crate::discovery::Metadata;
 use crate::discovery::Observed;
 use crate::http::tls::client::Connector;
@@ -33,7 +34,7 @@ use affinity::Affinity;
 use health::outlier::Ejections;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A service as one snapshot sees it. Who is in it is fixed; how they are doing lives behind `Arc`s.
 #[derive(Debug)]
@@ -94,18 +95,21 @@ impl ServiceLive {
     /// The source confirmed the list so long ago, perhaps to the process before this one.
     pub fn confirmed(&self, ago: Duration) {
         let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-        self.confirmed_ms.store(now_ms().saturating_sub(ago), Relaxed);
+        let now_ms = i64::try_from(process_ms()).unwrap_or(i64::MAX);
+        self.confirmed_ms.store(now_ms.saturating_sub(ago), Relaxed);
     }
 
     /// Time since then.
     pub fn age(&self) -> Duration {
-        let age = now_ms().saturating_sub(self.confirmed_ms.load(Relaxed));
+        self.age_at(Instant::now())
+    }
+
+    /// The same at a time that is known already; none if it was confirmed since.
+    pub fn age_at(&self, now: Instant) -> Duration {
+        let now_ms = i64::try_from(process_ms_at(now)).unwrap_or(i64::MAX);
+        let age = now_ms.saturating_sub(self.confirmed_ms.load(Relaxed));
         Duration::from_millis(u64::try_from(age).unwrap_or(0))
     }
-}
-
-fn now_ms() -> i64 {
-    i64::try_from(crate::base::time::process_ms()).unwrap_or(i64::MAX)
 }
 
 impl Service {

@@ -8,7 +8,7 @@ use crate::http::downstream::spread::Fresh;
 use crate::http::downstream::untaken::Untaken;
 use crate::proxy::listener;
 use crate::proxy::shedding::{Shedding, TICK};
-use crate::proxy::worker::{Shared, Worker};
+use crate::proxy::worker::{Numbers, Shared, Worker};
 use crate::service::balance::Balancer;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -37,6 +37,7 @@ pub(super) fn run(
             index,
             pools: Rc::default(),
             balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
+            numbers: Numbers::new(chance.next_u64()),
             chance: RefCell::new(chance),
             calendar: Cell::default(),
             untaken: Untaken::default(),

@@ -134,7 +134,7 @@ impl Instance {
     /// Asks it. False: it cannot be asked again.
     pub(super) fn decide(&mut self, question: Question) -> (Called, bool) {
         let context = self.store.data_mut();
-        context.wasi.set_clock(question.now_ms);
+        context.wasi.begin(question.now_ms, question.seed);
         context.call = Call::default();
         context.memory.refused = false;
         context.deadline = Deadline::new(self.limits.cpu, self.limits.wall);

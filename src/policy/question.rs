@@ -1,8 +1,11 @@
 //! What a policy is asked about.
 
+use crate::base::chance::Chance;
 use crate::http::request::Head;
 use crate::service::catalog::Catalog;
 use std::sync::Arc;
+use std::time::Instant;
+use xxhash_rust::xxh64::xxh64;
 
 /// What a policy is asked about.
 #[derive(Debug, Clone)]
@@ -13,6 +16,16 @@ pub struct Question {
     pub catalog: Arc<Catalog>,
     /// The exchange's start, ms since 1970-01-01 UTC.
     pub now_ms: u64,
-    /// Seed of the exchange's random numbers.
+    /// The same by the clock that ages are measured by.
+    pub started: Instant,
+    /// Seed of the call's random numbers; see [`Question::seed`].
     pub seed: u64,
+}
+
+impl Question {
+    /// What a policy draws from for the exchange with this seed: policies that draw more or less move nobody else's numbers,
+    /// and no two draw the same ones.
+    pub fn seed(policy: &str, exchange: u64) -> u64 {
+        Chance(exchange ^ xxh64(policy.as_bytes(), 0)).next_u64()
+    }
 }

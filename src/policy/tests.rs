@@ -89,6 +89,7 @@ fn question() -> Question {
         head: Head::new(parts, Peer::new(([203, 0, 113, 7], 4711).into()), &[]),
         catalog: catalog(),
         now_ms: NOW_MS,
+        started: Instant::now(),
         seed: 42,
     }
 }

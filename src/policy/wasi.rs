@@ -1,8 +1,10 @@
 //! WASI 0.2 as policies find it: some toolchains' runtimes want it, so it is there, and nothing is in it. No files, no
-//! network, no environment; a clock that stands still during a call; random numbers from a fixed seed; output that goes
+//! network, no environment; a clock that stands still during a call; random numbers from the call's seed; output that goes
 //! into a small memory.
 
 use crate::base::chance::Chance;
+use rand_core::TryRng;
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -12,9 +14,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
-use wasmtime_wasi::{
-    Deterministic, HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxView, WasiView, async_trait,
-};
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock, ResourceTable, WasiCtx, WasiCtxView, WasiView, async_trait};
 
 /// Bytes of output that are kept, the last ones.
 const OUTPUT: usize = 4096;
@@ -24,31 +24,29 @@ const PRINTED: usize = 64 << 10;
 const RESOURCES: usize = 1024;
 /// Random bytes in one call, at most.
 const RANDOM: u64 = 64 << 10;
-/// The fixed seed. Every instance draws the same sequence.
+/// The seed during `init`: every instance draws the same sequence there.
 const SEED: u64 = 0x5741_5953_4944_4521;
 
 /// One instance's WASI.
 pub(super) struct Wasi {
     context: WasiCtx,
     table: ResourceTable,
-    now: Arc<Now>,
+    given: Arc<Given>,
     /// Standard error; standard output goes there as well.
     pub(super) output: Output,
 }
 
 impl Wasi {
     pub(super) fn new() -> Self {
-        let now = Arc::new(Now::default());
+        let given = Arc::new(Given::default());
         let output = Output::default();
-        let mut chance = Chance(SEED);
-        let bytes: Vec<u8> = (0..512).flat_map(|_| chance.next_u64().to_le_bytes()).collect();
         let context = WasiCtx::builder()
             .stdout(output.clone())
             .stderr(output.clone())
-            .wall_clock(Clock(Arc::clone(&now)))
-            .monotonic_clock(Clock(Arc::clone(&now)))
-            .secure_random(Deterministic::new(bytes.clone()))
-            .insecure_random(Deterministic::new(bytes))
+            .wall_clock(Clock(Arc::clone(&given)))
+            .monotonic_clock(Clock(Arc::clone(&given)))
+            .secure_random(Dice(Arc::clone(&given)))
+            .insecure_random(Dice(Arc::clone(&given)))
             .insecure_random_seed(SEED.into())
             .max_random_size(RANDOM)
             .allow_tcp(false)
@@ -56,12 +54,14 @@ impl Wasi {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
-        Wasi { context, table, now, output }
+        Wasi { context, table, given, output }
     }
 
-    /// What its clocks show from now on, in ms since 1970.
-    pub(super) fn set_clock(&self, now_ms: u64) {
-        self.now.0.store(now_ms, Relaxed);
+    /// A call begins: what its clocks show, in ms since 1970, and the call's seed.
+    pub(super) fn begin(&self, now_ms: u64, seed: u64) {
+        self.given.now_ms.store(now_ms, Relaxed);
+        // Not the sequence that `random` draws from, but as repeatable.
+        self.given.chance.store(Chance(seed ^ 1).next_u64(), Relaxed);
     }
 }
 
@@ -71,17 +71,48 @@ impl WasiView for Wasi {
     }
 }
 
-/// What the clocks show, in ms since 1970.
-struct Now(AtomicU64);
+/// What a call finds. Read and written by the thread that runs the instance alone.
+struct Given {
+    /// What the clocks show, in ms since 1970.
+    now_ms: AtomicU64,
+    /// Where the random numbers have come to.
+    chance: AtomicU64,
+}
 
-impl Default for Now {
+impl Default for Given {
     /// During `init`, which is always the same time. Not 0: Go's runtime takes that for a clock that does not run.
     fn default() -> Self {
-        Now(AtomicU64::new(1))
+        Given { now_ms: AtomicU64::new(1), chance: AtomicU64::new(SEED) }
     }
 }
 
-struct Clock(Arc<Now>);
+/// Random numbers: SplitMix64.
+struct Dice(Arc<Given>);
+
+impl TryRng for Dice {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        self.try_next_u64().map(|number| (number >> 32) as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut chance = Chance(self.0.chance.load(Relaxed));
+        let number = chance.next_u64();
+        self.0.chance.store(chance.0, Relaxed);
+        Ok(number)
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for part in bytes.chunks_mut(8) {
+            let number = self.try_next_u64()?.to_le_bytes();
+            part.iter_mut().zip(number).for_each(|(byte, new)| *byte = new);
+        }
+        Ok(())
+    }
+}
+
+struct Clock(Arc<Given>);
 
 impl HostWallClock for Clock {
     fn resolution(&self) -> Duration {
@@ -89,7 +120,7 @@ impl HostWallClock for Clock {
     }
 
     fn now(&self) -> Duration {
-        Duration::from_millis(self.0.0.load(Relaxed))
+        Duration::from_millis(self.0.now_ms.load(Relaxed))
     }
 }
 
@@ -99,7 +130,7 @@ impl HostMonotonicClock for Clock {
     }
 
     fn now(&self) -> u64 {
-        self.0.0.load(Relaxed).saturating_mul(1_000_000)
+        self.0.now_ms.load(Relaxed).saturating_mul(1_000_000)
     }
 }
 

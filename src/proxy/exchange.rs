@@ -44,7 +44,8 @@ impl Exchange {
         let (parent, state) = (headers.only("traceparent"), headers.all("tracestate"));
         let sampler = worker.recorder.sampler(telemetry);
         let trace = TraceContext::begin(parent, state, sampler, &mut worker.chance.borrow_mut());
-        let record = Record::new(active.began, worker.calendar.get(), trace, telemetry.access_log, peer);
+        let mut record = Record::new(active.began, worker.calendar.get(), trace, telemetry.access_log, peer);
+        (record.number, record.seed) = worker.numbers.next();
         Box::new(Exchange { worker: Rc::clone(worker), active, record, place: None })
     }
 
@@ -97,8 +98,9 @@ impl Exchange {
 impl Ask for Exchange {
     fn ask(&mut self, version: &Version, head: &Arc<Head>, catalog: &Arc<Catalog>) -> Called {
         let (head, catalog) = (Arc::clone(head), Arc::clone(catalog));
-        let seed = self.worker.chance.borrow_mut().next_u64();
-        version.decide(self.worker.index, Question { head, catalog, now_ms: self.record.unix_ms(), seed })
+        let (now_ms, started) = (self.record.unix_ms(), self.record.started);
+        let seed = Question::seed(&version.name, self.record.seed);
+        version.decide(self.worker.index, Question { head, catalog, now_ms, started, seed })
     }
 
     fn elapsed(&self) -> Duration {

@@ -50,12 +50,36 @@ pub struct Worker {
     pub shedding: Shedding,
     /// Its part of balancing.
     pub balancer: RefCell<Balancer>,
-    /// For ids, sampling and seeds.
+    /// For ids, sampling and picks.
     pub chance: RefCell<Chance>,
+    /// Its exchanges.
+    pub numbers: Numbers,
     /// As it was looked at within the last second.
     pub calendar: Cell<Calendar>,
     /// The same as `Date` says it (RFC 9110 §5.6.7).
     pub date: RefCell<String>,
     /// Its way to tell.
     pub recorder: Recorder,
+}
+
+/// Numbers a worker's exchanges, each of which has a seed that follows from its number: nothing else that draws by chance
+/// moves it.
+#[derive(Debug)]
+pub struct Numbers {
+    seed: u64,
+    last: Cell<u64>,
+}
+
+impl Numbers {
+    /// From 1, with seeds that follow from this one.
+    pub fn new(seed: u64) -> Self {
+        Numbers { seed, last: Cell::new(0) }
+    }
+
+    /// The next one's number and seed.
+    pub fn next(&self) -> (u64, u64) {
+        let number = self.last.get().wrapping_add(1);
+        self.last.set(number);
+        (number, Chance::at(self.seed, number))
+    }
 }

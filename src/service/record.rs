@@ -19,6 +19,10 @@ use std::time::{Duration, Instant, SystemTime};
 /// One request and its response with all that was measured.
 #[derive(Debug)]
 pub struct Record {
+    /// Counts those of its worker, from 1; 0: it is the gateway's own.
+    pub number: u64,
+    /// What seeds the policies' random numbers follow from.
+    pub seed: u64,
     /// When its head was there.
     pub started: Instant,
     /// What tells the same by the calendar; see [`Record::started_at`].
@@ -86,6 +90,8 @@ impl Record {
         peer: Arc<Peer>,
     ) -> Self {
         Record {
+            number: 0,
+            seed: 0,
             started,
             calendar,
             trace,

@@ -82,6 +82,7 @@ pub(crate) fn question(catalog: &Arc<Catalog>, uri: &str, headers: &[(&str, &str
         head: Head::new(parts, Peer::new((client, 4711).into()), &[]),
         catalog: catalog.clone(),
         now_ms: 1_700_000_000_000,
+        started: std::time::Instant::now(),
         seed: 7,
     }
 }

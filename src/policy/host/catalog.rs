@@ -11,13 +11,14 @@ use std::time::Duration;
 
 impl Host for Context {
     fn service(&mut self, name: String) -> Option<ServiceInfo> {
-        let service = self.question("catalog.service")?.catalog.service(&name)?;
+        let question = self.question("catalog.service")?;
+        let service = question.catalog.service(&name)?;
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Some(ServiceInfo {
             endpoints: count(service.endpoints.len()),
             usable: count(service.usable()),
             in_flight: service.endpoints.iter().fold(0, |sum, endpoint| sum.saturating_add(endpoint.in_flight())),
-            age_ms: ms(service.age()),
+            age_ms: ms(service.live.age_at(question.started)),
             stale: service.live.stale.load(Relaxed),
         })
     }
@@ -53,7 +54,8 @@ impl Host for Context {
     }
 
     fn describe(&mut self, id: u32) -> Option<Description> {
-        let endpoint = self.question("catalog.describe")?.catalog.endpoint(id)?;
+        let question = self.question("catalog.describe")?;
+        let endpoint = question.catalog.endpoint(id)?;
         Some(Description {
             service: endpoint.service.as_ref().to_owned(),
             address: endpoint.address.to_string(),
@@ -61,7 +63,7 @@ impl Host for Context {
             metadata: endpoint.metadata.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
             healthy: endpoint.usable(),
             ejected: endpoint.live.is_ejected(),
-            age_ms: ms(endpoint.live.born.elapsed()),
+            age_ms: ms(question.started.saturating_duration_since(endpoint.live.born)),
         })
     }
 

@@ -110,15 +110,77 @@ fn during_init_wasis_clock_runs_already() {
 }
 
 #[test]
-fn wasis_random_numbers_are_those_of_a_fixed_seed() {
-    let guest = || {
-        let guest = Guest::new().import("wasi:random/random", "get-random-u64", "(result i64)");
-        guest.decide(
-            "(i64.store (i32.const 512) (i64.and (call $wasi:random/random.get-random-u64) (i64.const 0x7f7f7f7f7f7f7f7f)))
-             (call $respond (i32.const 200) (i32.const 512) (i32.const 8))",
-        )
+fn wasis_random_numbers_follow_from_the_calls_seed_whatever_was_drawn_before() {
+    let guest = Guest::new().import("wasi:random/random", "get-random-u64", "(result i64)").decide(
+        "(i64.store (i32.const 512) (i64.and (call $wasi:random/random.get-random-u64) (i64.const 0x7f7f7f7f7f7f7f7f)))
+         (call $respond (i32.const 200) (i32.const 512) (i32.const 8))",
+    );
+    let version = load(guest);
+    let drawn = |seed: u64| {
+        let Outcome::Respond(answer) = version.decide(0, Question { seed, ..question() }).outcome else { panic!() };
+        answer.body
     };
-    assert_eq!(numbers(guest(), load), numbers(guest(), load));
+    let first = drawn(1);
+    assert_ne!(drawn(2), first);
+    assert_eq!(drawn(1), first);
+    let number = crate::base::chance::Chance(crate::base::chance::Chance(0).next_u64()).next_u64();
+    assert_eq!(first.as_bytes(), (number & 0x7f7f_7f7f_7f7f_7f7f).to_le_bytes());
+}
+
+#[test]
+fn a_guest_that_divides_nothing_by_nothing_gets_the_same_bits_everywhere() {
+    let guest = Guest::new().decide(
+        "(if (i64.ne (i64.reinterpret_f64 (f64.div (f64.neg (f64.const 0)) (f64.const 0))) (i64.const 0x7ff8000000000000))
+            (then unreachable))
+         (if (i32.ne (i32.reinterpret_f32 (f32.sub (f32.const inf) (f32.const inf))) (i32.const 0x7fc00000))
+            (then unreachable))
+         (if (i32.ne (i32.reinterpret_f32 (f32.sqrt (f32.const -1))) (i32.const 0x7fc00000)) (then unreachable))
+         (call $next)",
+    );
+    let called = ask(&load(guest));
+    assert!(matches!(called.outcome, Outcome::Next), "{:?}", called.outcome);
+}
+
+#[test]
+fn relaxed_operations_are_the_same_on_every_processor() {
+    // What the standard calls deterministic: NaN becomes 0, and what is too large the largest (relaxed SIMD, appendix).
+    let guest = Guest::new().decide(
+        "(if (i32.ne (i32x4.extract_lane 0 (i32x4.relaxed_trunc_f32x4_s (f32x4.splat (f32.const nan)))) (i32.const 0))
+            (then unreachable))
+         (if (i32.ne (i32x4.extract_lane 0 (i32x4.relaxed_trunc_f32x4_s (f32x4.splat (f32.const 1e20))))
+            (i32.const 0x7fffffff)) (then unreachable))
+         (call $next)",
+    );
+    let called = ask(&load(guest));
+    assert!(matches!(called.outcome, Outcome::Next), "{:?}", called.outcome);
+}
+
+#[test]
+fn ages_are_those_of_the_requests_start() {
+    let mut guest = Guest::new().import("catalog", "service", "(param i32 i32 i32)");
+    let users = guest.text("users");
+    let guest = guest.decide(&format!(
+        "(call $catalog.service {users} (i32.const 64))
+         (i32.store (i32.const 512) (i32.and (i32.load offset=16 (i32.const 64)) (i32.const 0x7f7f7f7f)))
+         (call $respond (i32.const 200) (i32.const 512) (i32.const 4))"
+    ));
+    let version = load(guest);
+    let asked = Question { started: Instant::now(), ..question() };
+    let age = || {
+        let Outcome::Respond(answer) = version.decide(0, asked.clone()).outcome else { panic!() };
+        answer.body
+    };
+    let first = age();
+    std::thread::sleep(Duration::from_millis(3));
+    assert_eq!(age(), first);
+}
+
+#[test]
+fn policies_draw_apart_from_each_other() {
+    let seeds = ["a", "b", "c"].map(|policy| Question::seed(policy, 7));
+    assert!(seeds[0] != seeds[1] && seeds[1] != seeds[2] && seeds[0] != seeds[2]);
+    assert_ne!(Question::seed("a", 7), Question::seed("a", 8));
+    assert_eq!(Question::seed("a", 7), seeds[0]);
 }
 
 #[test]
