@@ -48,6 +48,7 @@ fn question() -> anyhow::Result<Question> {
         now_ms: 1_700_000_000_000,
         started: std::time::Instant::now(),
         seed: 7,
+        wall: None,
     })
 }
 

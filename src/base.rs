@@ -12,6 +12,7 @@ pub mod local;
 pub mod place;
 pub mod secret;
 pub mod seldom;
+pub mod size;
 pub mod time;
 pub mod trace;
 pub mod watch;

@@ -27,10 +27,12 @@ mod suspension;
 mod ticker;
 mod told;
 mod version;
+mod wall;
 mod wasi;
 
 pub use conduct::Suspended;
 pub use engine::Engine;
+pub use host::read_input;
 pub use limits::{Limits, MAX_MEMORY};
 pub use live::PolicyLive;
 pub use metrics::{BOUNDS, GuestMetrics, OWN, Series, SeriesValue};
@@ -39,6 +41,7 @@ pub use scope::{OnFault, Scope, Scopes, Standing};
 pub use settings::EngineSettings;
 pub use state::{Rate, State, Taken};
 pub use version::{Identity, Stats, Version};
+pub use wall::{Played, Reads, Wall};
 
 #[cfg(test)]
 mod tests;

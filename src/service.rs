@@ -20,6 +20,7 @@ pub mod retry;
 pub mod route;
 pub mod settings;
 pub mod subset;
+pub mod tape;
 
 pub use endpoint::{Crowd, Endpoint, Group, InFlight, Left, Live, Load, Pace};
 pub use endpoints::Endpoints;

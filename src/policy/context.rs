@@ -60,11 +60,11 @@ impl Context {
     }
 
     /// The question, for a function that does not work during `init`; its name is for the fault.
-    pub(super) fn question(&mut self, function: &str) -> Option<&Question> {
+    pub(super) fn question(&mut self, function: &str) -> Option<&mut Question> {
         if self.question.is_none() {
             self.bad(format!("`{function}` cannot be called during `init`"));
         }
-        self.question.as_ref()
+        self.question.as_mut()
     }
 
     /// As above, where the question is not looked at.

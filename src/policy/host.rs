@@ -17,4 +17,5 @@ mod routing;
 mod state;
 
 pub(super) use inputs::Inputs;
+pub use inputs::read_input;
 pub(super) use routing::answer;

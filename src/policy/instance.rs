@@ -174,8 +174,8 @@ impl Instance {
         let call = &mut context.call;
         let (reason, logs) = (std::mem::take(&mut call.reason), std::mem::take(&mut call.logs));
         // An idle instance keeps no snapshot alive.
-        context.question = None;
-        (Called { outcome, reason, logs }, fit)
+        let tape = context.question.take().and_then(|question| question.wall).map(|wall| wall.tape);
+        (Called { outcome, reason, logs, tape }, fit)
     }
 
     /// CPU time of the last call, if that went wrong.

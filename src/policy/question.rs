@@ -1,5 +1,6 @@
 //! What a policy is asked about.
 
+use super::wall::Wall;
 use crate::base::chance::Chance;
 use crate::http::request::Head;
 use crate::service::catalog::Catalog;
@@ -20,9 +21,19 @@ pub struct Question {
     pub started: Instant,
     /// Seed of the call's random numbers; see [`Question::seed`].
     pub seed: u64,
+    /// What is read is not, or not only, the world as it is, or somebody notes it. None: neither.
+    pub wall: Option<Wall>,
 }
 
 impl Question {
+    /// The request was asked for this; where that is noted, so is what it said.
+    pub(super) fn saw(&mut self, kind: &str, name: &str, said: Option<&str>) {
+        if let Some(wall) = &mut self.wall {
+            let between = if name.is_empty() { "" } else { " " };
+            wall.tape.saw(&[kind, between, name].concat(), said);
+        }
+    }
+
     /// What a policy draws from for the exchange with this seed: policies that draw more or less move nobody else's numbers,
     /// and no two draw the same ones.
     pub fn seed(policy: &str, exchange: u64) -> u64 {

@@ -178,6 +178,17 @@ impl Seats {
         (called, spent)
     }
 
+    /// Asks one that is made for this question alone.
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub(super) fn ask_afresh(&self, question: Question) -> Result<Called, Error> {
+        let (mut instance, _) = self.build(0)?;
+        let _timers = self.waits.then(|| self.hall.timers.enter());
+        let _running = self.hall.pulse.call(0);
+        Ok(instance.decide(question).0)
+    }
+
     /// Gives up all instances, and builds no more.
     pub(super) fn release(&self) {
         self.released.store(true, Relaxed);

@@ -155,23 +155,10 @@ fn size<'de, D: Deserializer<'de>>(from: D) -> Result<Option<usize>, D::Error> {
         Written::Bytes(bytes) => return Ok(Some(bytes)),
         Written::Text(text) => text,
     };
-    parse_size(&text).map(Some).ok_or_else(|| {
+    let bytes = crate::base::size::parse(&text).and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.map(Some).ok_or_else(|| {
         serde::de::Error::custom(format!("`{text}` is no size; write it like \"16MiB\" (KiB, MiB, GiB or B)"))
     })
-}
-
-fn parse_size(text: &str) -> Option<usize> {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim() {
-        "B" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        _ => return None,
-    };
-    number.parse::<usize>().ok()?.checked_mul(1 << shift)
 }
 
 #[cfg(test)]

@@ -91,6 +91,7 @@ fn question() -> Question {
         now_ms: NOW_MS,
         started: Instant::now(),
         seed: 42,
+        wall: None,
     }
 }
 

@@ -11,6 +11,7 @@ use super::refusal::Error;
 use super::rooms::Place;
 use super::seats::Seats;
 use crate::service::decision::{Called, Fault, FaultKind, Outcome};
+use crate::service::record::taped::About;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -22,6 +23,8 @@ pub struct Version {
     pub id: Arc<str>,
     /// The policy's name.
     pub name: Arc<str>,
+    /// The two, and all else that makes it what it is, for whoever records.
+    pub about: Arc<About>,
     /// What belongs to that name and outlives the version.
     pub live: Arc<PolicyLive>,
     seats: Arc<Seats>,
@@ -71,10 +74,17 @@ impl Version {
     ) -> Result<Arc<Self>, Error> {
         let Identity { name, version: id, component } = identity;
         let conduct = live.conducts.of(&component, hall.settings.workers);
+        let about = Arc::new(About {
+            policy: Arc::clone(&name),
+            version: Arc::clone(&id),
+            component,
+            config: config.clone(),
+            limits: serde_json::to_string(&limits).unwrap_or_default(),
+        });
         let names = (Arc::clone(&id), Arc::clone(&name));
         let seats = Seats::fill(hall, room, names, config, limits, Arc::clone(&live))?;
         let calls_before = conduct.calls();
-        Ok(Arc::new(Version { id, name, live, seats, conduct, calls_before, faults: Default::default() }))
+        Ok(Arc::new(Version { id, name, about, live, seats, conduct, calls_before, faults: Default::default() }))
     }
 
     /// Asks the policy, on a worker's thread: runs to its end without waiting, and never panics.
@@ -92,6 +102,22 @@ impl Version {
             self.faulted(fault, spent);
         }
         called
+    }
+
+    /// Asks it as [`Version::decide`] does, but whatever it has done before, and counts nothing: for a replay.
+    pub fn again(&self, worker: usize, question: Question) -> Called {
+        match self.seats.take(worker) {
+            Some(instance) => self.seats.ask(worker, instance, question).0,
+            None => self.unasked(FaultKind::Starved, "no instance is ready".into()),
+        }
+    }
+
+    /// The same with an instance that has never been asked before, and is not asked again.
+    ///
+    /// # Errors
+    /// There is no room for one.
+    pub fn afresh(&self, question: Question) -> Result<Called, Error> {
+        self.seats.ask_afresh(question)
     }
 
     #[cold]
@@ -139,7 +165,8 @@ impl Version {
 
     fn unasked(&self, kind: FaultKind, message: String) -> Called {
         self.count(kind);
-        Called { outcome: Outcome::Fault(Fault { kind, message }), reason: String::new(), logs: Vec::new() }
+        let outcome = Outcome::Fault(Fault { kind, message });
+        Called { outcome, reason: String::new(), logs: Vec::new(), tape: None }
     }
 
     fn count(&self, kind: FaultKind) {

@@ -73,12 +73,12 @@ pub fn decide(snapshot: &Snapshot, head: &Arc<Head>, asks: &mut impl Ask) -> Ver
 /// One policy call, and what is told of it.
 fn ask(scope: &Scope, head: &Arc<Head>, catalog: &Arc<Catalog>, asks: &mut impl Ask) -> (Outcome, PolicyCall) {
     let began = asks.elapsed();
-    let Called { outcome, reason, logs } = match &scope.standing {
+    let Called { outcome, reason, logs, .. } = match &scope.standing {
         Standing::Live(version) => asks.ask(version, head, catalog),
         Standing::Broken | Standing::Pending => {
             let message = scope.error.clone().unwrap_or_default();
             let outcome = Outcome::Fault(Fault { kind: FaultKind::Broken, message });
-            Called { outcome, reason: String::new(), logs: Vec::new() }
+            Called { outcome, reason: String::new(), logs: Vec::new(), tape: None }
         }
     };
     // The outcome moves on to the proxy; what stays for telling is its kind, its reason and the fault.

@@ -1,7 +1,10 @@
 //! What was decided about a request: plain data between a policy, or a declared route, and the proxy.
 
+pub mod said;
+
 use super::Service;
 use super::plan::Plan;
+use super::tape::Tape;
 use crate::http::headers::edit::HeaderEdit;
 use http::{HeaderName, HeaderValue, StatusCode};
 use std::sync::Arc;
@@ -15,6 +18,8 @@ pub struct Called {
     pub reason: String,
     /// Lines that the policy logged, in order.
     pub logs: Vec<LogLine>,
+    /// What it read and did, where that was to be noted.
+    pub tape: Option<Tape>,
 }
 
 /// The end of a call.
@@ -124,7 +129,8 @@ pub struct Fault {
 }
 
 /// Sorts of faults, in the words of metrics and traces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// An unreachable, an overflow, an access out of bounds.
     Trap,

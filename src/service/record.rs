@@ -1,6 +1,8 @@
 //! What is known of one request and its response once they are over: plain data, and all that spans, metrics, logs and
 //! records are made of.
 
+pub mod taped;
+
 use super::admission::Over;
 use super::affinity;
 use super::decision::{Decision, Fault, LogLine};
@@ -55,6 +57,8 @@ pub struct Record {
     pub affinity: Option<affinity::Standing>,
     /// Policies that were asked, in order.
     pub calls: SmallVec<[PolicyCall; 1]>,
+    /// The same calls by value, where it is recorded.
+    pub taped: Option<Box<taped::Taped>>,
     /// How long it waited for its service to have room for it.
     pub queued: Duration,
     /// Why that had none.
@@ -108,6 +112,7 @@ impl Record {
             service: None,
             affinity: None,
             calls: SmallVec::new(),
+            taped: None,
             queued: Duration::ZERO,
             over: None,
             attempts: SmallVec::new(),

@@ -84,6 +84,7 @@ pub(crate) fn question(catalog: &Arc<Catalog>, uri: &str, headers: &[(&str, &str
         now_ms: 1_700_000_000_000,
         started: std::time::Instant::now(),
         seed: 7,
+        wall: None,
     }
 }
 

@@ -35,6 +35,12 @@ impl Target {
         Target { text, mark: query.map(|_| path.len()), authority }
     }
 
+    /// Of a path with its query, or what stands for them, and an authority: what [`Target::as_str`] and
+    /// [`Target::authority`] said of another one.
+    pub fn of_parts(text: &str, authority: Option<&str>) -> Self {
+        Target { mark: memchr::memchr(b'?', text.as_bytes()), text: text.into(), authority: authority.map(Box::from) }
+    }
+
     /// As it is sent to the next hop.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -115,6 +121,7 @@ mod tests {
             let whole = query.map_or(path.to_owned(), |query| format!("{path}?{query}"));
             assert_eq!(target.as_str(), whole);
             assert_eq!(target, Target::of(&sent.parse().unwrap()));
+            assert_eq!(target, Target::of_parts(target.as_str(), target.authority()));
         }
         assert_eq!(Target::read(b"\xff"), None);
         assert_eq!(Target::read(b"/\xff"), None);

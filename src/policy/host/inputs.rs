@@ -103,6 +103,11 @@ impl Inputs {
     }
 }
 
+/// What a request says to one of these names, as `request.inputs` would tell a policy; none where there is nothing.
+pub fn read_input(head: &Head, name: &str) -> Option<String> {
+    Input::parse(name)?.value(head).map(Cow::into_owned)
+}
+
 fn parse(names: &str) -> Result<Vec<Input>, String> {
     if names.split(BETWEEN).count() > MOST {
         return Err(format!("more than {MOST} inputs"));

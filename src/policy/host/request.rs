@@ -5,72 +5,78 @@ use crate::http::headers::cookie;
 use crate::http::request::Head;
 use crate::policy::bindings::wayside::policy::request::Host;
 use crate::policy::context::Context;
+use crate::policy::question::Question;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 impl Host for Context {
     fn method(&mut self) -> String {
-        self.question("request.method").map_or_else(String::new, |q| q.head.parts.method.as_str().to_owned())
+        self.read("request.method", "method", "", |head| Some(head.parts.method.as_str().to_owned()))
+            .unwrap_or_default()
     }
 
     fn scheme(&mut self) -> String {
-        self.question("request.scheme").map_or_else(String::new, |q| q.head.scheme().to_owned())
+        self.read("request.scheme", "scheme", "", |head| Some(head.scheme().to_owned())).unwrap_or_default()
     }
 
     fn host(&mut self) -> String {
-        self.question("request.host").map_or_else(String::new, |q| q.head.host().to_owned())
+        self.read("request.host", "host", "", |head| Some(head.host().to_owned())).unwrap_or_default()
     }
 
     fn path(&mut self) -> String {
-        self.question("request.path").map_or_else(String::new, |q| q.head.path().to_owned())
+        self.read("request.path", "path", "", |head| Some(head.path().to_owned())).unwrap_or_default()
     }
 
     fn query(&mut self) -> Option<String> {
-        self.question("request.query")?.head.query().map(str::to_owned)
+        self.read("request.query", "query", "", |head| head.query().map(str::to_owned))
     }
 
     fn parameter(&mut self, name: String) -> Option<String> {
-        parameter(self.question("request.parameter")?.head.query()?, &name)
+        self.read("request.parameter", "parameter", &name, |head| parameter(head.query()?, &name))
     }
 
     fn header(&mut self, mut name: String) -> Option<String> {
         name.make_ascii_lowercase();
-        joined(&self.question("request.header")?.head.parts.headers, &name).map(Cow::into_owned)
+        let header = |head: &Head| joined(&head.parts.headers, &name).map(Cow::into_owned);
+        self.read("request.header", "header", &name, header)
     }
 
     fn header_values(&mut self, mut name: String) -> Vec<String> {
         name.make_ascii_lowercase();
-        let Some(question) = self.question("request.header-values") else { return Vec::new() };
+        let Some(question) = self.lines("request.header-values", &name) else { return Vec::new() };
         question.head.parts.headers.all(&name).map(|line| String::from_utf8_lossy(line).into_owned()).collect()
     }
 
     fn header_bytes(&mut self, mut name: String) -> Vec<Vec<u8>> {
         name.make_ascii_lowercase();
-        let Some(question) = self.question("request.header-bytes") else { return Vec::new() };
+        let Some(question) = self.lines("request.header-bytes", &name) else { return Vec::new() };
         question.head.parts.headers.all(&name).map(<[u8]>::to_vec).collect()
     }
 
     fn header_names(&mut self) -> Vec<String> {
         let Some(question) = self.question("request.header-names") else { return Vec::new() };
+        question.saw("header-names", "", None);
         let mut seen = HashSet::new();
         let names = question.head.parts.headers.iter().map(|(name, _)| name).filter(|name| seen.insert(*name));
         names.map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
     fn cookie(&mut self, name: String) -> Option<String> {
-        cookie(&self.question("request.cookie")?.head.parts.headers, &name)
+        self.read("request.cookie", "cookie", &name, |head| cookie(&head.parts.headers, &name))
     }
 
     fn client_address(&mut self) -> String {
-        self.question("request.client-address").map_or_else(String::new, |q| q.head.client.to_string())
+        let client = |head: &Head| Some(head.client.to_string());
+        self.read("request.client-address", "client-address", "", client).unwrap_or_default()
     }
 
     fn tls_subject(&mut self) -> Option<String> {
-        self.question("request.tls-subject")?.head.peer.tls_subject.as_deref().map(str::to_owned)
+        let subject = |head: &Head| head.peer.tls_subject.as_deref().map(str::to_owned);
+        self.read("request.tls-subject", "tls-subject", "", subject)
     }
 
     fn claim(&mut self, name: String) -> Option<String> {
-        claim(&self.question("request.claim")?.head, &name)
+        self.read("request.claim", "claim", &name, |head| claim(head, &name))
     }
 
     fn inputs(&mut self, names: String) -> String {
@@ -78,10 +84,47 @@ impl Host for Context {
             self.deciding("request.inputs");
             return String::new();
         };
-        inputs.read(names, &question.head).unwrap_or_else(|problem| {
-            self.bad(format!("`request.inputs`: {problem}"));
-            String::new()
-        })
+        let noted = question.wall.is_some().then(|| names.clone());
+        match inputs.read(names, &question.head) {
+            Ok(said) => {
+                if let Some(names) = noted {
+                    names.split('\n').for_each(|name| question.saw(name, "", Some(&said)));
+                }
+                said
+            }
+            Err(problem) => {
+                self.bad(format!("`request.inputs`: {problem}"));
+                String::new()
+            }
+        }
+    }
+}
+
+impl Context {
+    /// What `read` finds in the head, which is noted under this kind and name of input.
+    fn read(
+        &mut self,
+        function: &str,
+        kind: &str,
+        name: &str,
+        read: impl FnOnce(&Head) -> Option<String>,
+    ) -> Option<String> {
+        let question = self.question(function)?;
+        let said = read(&question.head);
+        if question.wall.is_some() {
+            question.saw(kind, name, said.as_deref());
+        }
+        said
+    }
+
+    /// The question, of which the lines of this header are read.
+    fn lines(&mut self, function: &str, name: &str) -> Option<&mut Question> {
+        let question = self.question(function)?;
+        if question.wall.is_some() {
+            let said = joined(&question.head.parts.headers, name).map(Cow::into_owned);
+            question.saw("header", name, said.as_deref());
+        }
+        Some(question)
     }
 }
 

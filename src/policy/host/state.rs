@@ -2,7 +2,11 @@
 
 use crate::policy::bindings::wayside::policy::state::{Host, Taken};
 use crate::policy::context::Context;
+use crate::policy::live::PolicyLive;
+use crate::policy::question::Question;
 use crate::policy::state::Rate;
+use crate::policy::wall::Wall;
+use crate::service::tape::{Effect, TakenNow};
 
 /// Bytes of a key.
 const KEY: usize = 256;
@@ -11,57 +15,95 @@ const VALUE: usize = 1024;
 
 impl Host for Context {
     fn add(&mut self, counter: String, delta: i32, ttl_ms: u32) -> i64 {
-        let Some(now_ms) = self.keyed("state.add", &counter) else { return 0 };
-        self.live.add(&counter, delta, ttl_ms, now_ms)
+        let Some((live, wall, now_ms)) = self.keyed("state.add", &counter) else { return 0 };
+        let act = || live.add(&counter, delta, ttl_ms, now_ms);
+        match wall {
+            Some(wall) => wall.add((&counter, delta, ttl_ms), act),
+            None => act(),
+        }
     }
 
     fn take(&mut self, bucket: String, tokens: u32, per_second: f64, burst: u32) -> Taken {
         let nothing = Taken { granted: false, left: 0, wait_ms: u32::MAX };
-        let Some(now_ms) = self.keyed("state.take", &bucket) else { return nothing };
+        if self.keyed("state.take", &bucket).is_none() {
+            return nothing;
+        }
         if per_second.is_nan() || per_second < 0.0 {
             self.bad(format!("`state.take`: a rate of {per_second}"));
             return nothing;
         }
-        let taken = self.live.take(&bucket, tokens, Rate { per_second, burst }, now_ms);
+        let Some((live, wall, now_ms)) = self.keyed("state.take", &bucket) else { return nothing };
+        let act = || {
+            let taken = live.take(&bucket, tokens, Rate { per_second, burst }, now_ms);
+            TakenNow { granted: taken.granted, left: taken.left, wait_ms: taken.wait_ms }
+        };
+        let taken = match wall {
+            Some(wall) => wall.take((&bucket, tokens, per_second, burst), act),
+            None => act(),
+        };
         Taken { granted: taken.granted, left: taken.left, wait_ms: taken.wait_ms }
     }
 
     fn get(&mut self, key: String) -> Option<String> {
-        let now_ms = self.keyed("state.get", &key)?;
-        self.live.get(&key, now_ms)
+        let (live, wall, now_ms) = self.keyed("state.get", &key)?;
+        match wall {
+            Some(wall) => wall.get(&key, || live.get(&key, now_ms)),
+            None => live.get(&key, now_ms),
+        }
     }
 
     fn set(&mut self, key: String, value: String, ttl_ms: u32) {
-        let Some(now_ms) = self.keyed("state.set", &key) else { return };
-        if self.short("state.set", &value) {
-            self.live.set(&key, &value, ttl_ms, now_ms);
+        if self.keyed("state.set", &key).is_none() || !self.short("state.set", &value) {
+            return;
+        }
+        let Some((live, wall, now_ms)) = self.keyed("state.set", &key) else { return };
+        if note(wall, || Effect::Set(key.as_str().into(), value.as_str().into(), ttl_ms)) {
+            live.set(&key, &value, ttl_ms, now_ms);
         }
     }
 
     fn get_or_set(&mut self, key: String, value: String, ttl_ms: u32) -> String {
-        let Some(now_ms) = self.keyed("state.get-or-set", &key) else { return value };
+        if self.keyed("state.get-or-set", &key).is_none() {
+            return value;
+        }
         if !self.short("state.get-or-set", &value) {
             return String::new();
         }
-        self.live.get_or_set(&key, &value, ttl_ms, now_ms)
+        let Some((live, wall, now_ms)) = self.keyed("state.get-or-set", &key) else { return value };
+        let act = || live.get_or_set(&key, &value, ttl_ms, now_ms);
+        match wall {
+            Some(wall) => wall.get_or_set((&key, &value, ttl_ms), act),
+            None => act(),
+        }
     }
 
     fn remove(&mut self, key: String) {
-        if self.keyed("state.remove", &key).is_some() {
-            self.live.remove(&key);
+        let Some((live, wall, _)) = self.keyed("state.remove", &key) else { return };
+        if note(wall, || Effect::Remove(key.as_str().into())) {
+            live.remove(&key);
         }
     }
 }
 
+/// Notes a change, where somebody does. True: it is to be made.
+fn note(wall: Option<&mut Wall>, effect: impl FnOnce() -> Effect) -> bool {
+    let Some(wall) = wall else { return true };
+    wall.tape.did(effect());
+    wall.is_live()
+}
+
 impl Context {
-    /// The call's time, if the key is one.
-    fn keyed(&mut self, function: &str, key: &str) -> Option<u64> {
-        let now_ms = self.question(function)?.now_ms;
+    /// What a call about this key acts on and its time, if the key is one.
+    fn keyed(&mut self, function: &str, key: &str) -> Option<(&PolicyLive, Option<&mut Wall>, u64)> {
+        if !self.deciding(function) {
+            return None;
+        }
         if key.len() > KEY {
             self.bad(format!("`{function}`: a key of {} bytes (at most {KEY})", key.len()));
             return None;
         }
-        Some(now_ms)
+        let Question { now_ms, wall, .. } = self.question.as_mut()?;
+        Some((&self.live, wall.as_mut(), *now_ms))
     }
 
     fn short(&mut self, function: &str, value: &str) -> bool {
