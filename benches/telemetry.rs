@@ -32,7 +32,7 @@ fn finish(criterion: &mut Criterion) {
     for (name, otlp, sampled) in [("unsampled", None, false), ("sampled, queue full", otlp, true)] {
         let settings = Settings { otlp, ..Settings::default() };
         let telemetry = Telemetry::start(&settings).unwrap();
-        let (recorder, record) = (telemetry.recorder(), record(sampled));
+        let (recorder, record) = (telemetry.recorder(0), record(sampled));
         criterion.bench_function(&format!("finish/{name}"), |bencher| {
             bencher.iter(|| recorder.finish(black_box(&record), std::time::Instant::now()));
         });

@@ -11,6 +11,7 @@ use crate::service::catalog::Catalog;
 use crate::service::middleware::Chain;
 use crate::service::rate_limit::Limits;
 use crate::service::route::Routes;
+use crate::service::tape;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub gateway: Arc<settings::Gateway>,
     /// What is told.
     pub telemetry: Arc<settings::Telemetry>,
+    /// Which decisions are recorded.
+    pub record: Arc<tape::settings::Settings>,
     /// The services.
     pub catalog: Arc<Catalog>,
     /// What happens to requests before anybody is asked where they go.

@@ -8,6 +8,7 @@ mod counter;
 mod guest_log;
 pub mod log;
 mod metrics;
+pub mod recording;
 mod safe;
 mod spans;
 #[cfg(test)]
@@ -22,8 +23,10 @@ use crate::base::trace::Sampler;
 use crate::http::malformed::Malformed;
 use crate::http::settings::{self, AccessLog};
 use crate::service::record::Record;
+use crate::service::record::taped::Taped;
 use crate::snapshot::Snapshot;
 use crate::snapshot::vitals::Vitals;
+use recording::Recording;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +42,7 @@ pub struct Telemetry {
     sampler: Sampler,
     metrics: Arc<metrics::Registry>,
     access_log: Arc<Lines>,
+    recording: Arc<Recording>,
 }
 
 impl Telemetry {
@@ -54,7 +58,9 @@ impl Telemetry {
             Some(settings) => Some(traces::Traces::start(settings)?),
             None => None,
         };
-        Ok(Telemetry { traces, sampler, metrics: Arc::default(), access_log: Arc::clone(lines::output()) })
+        let metrics: Arc<metrics::Registry> = Arc::default();
+        let recording = Arc::new(Recording::new(Arc::clone(&metrics.counters)));
+        Ok(Telemetry { traces, sampler, metrics, access_log: Arc::clone(lines::output()), recording })
     }
 
     /// Can spans be exported as these and OpenTelemetry's variables say? Nothing is sent.
@@ -66,9 +72,16 @@ impl Telemetry {
         exported.map_err(anyhow::Error::msg)?.map_or(Ok(()), |settings| settings.check())
     }
 
-    /// What one worker tells through.
-    pub fn recorder(&self) -> Recorder {
+    /// The record of decisions.
+    pub fn recording(&self) -> &Arc<Recording> {
+        &self.recording
+    }
+
+    /// What the worker with this number tells through.
+    pub fn recorder(&self, worker: usize) -> Recorder {
         Recorder {
+            worker: u32::try_from(worker).unwrap_or(u32::MAX),
+            recording: Arc::clone(&self.recording),
             traces: self.traces.as_ref().map(traces::Traces::queue),
             sampler: self.sampler,
             metrics: metrics::Tally::new(&self.metrics),
@@ -87,6 +100,7 @@ impl Telemetry {
     /// Hands over what the queues still hold, for a few seconds at most. For the end, when no worker runs any more.
     pub fn stop(&self) {
         self.access_log.flush(LAST_LINES);
+        self.recording.stop(LAST_LINES);
         if let Some(traces) = &self.traces {
             traces.stop();
         }
@@ -96,6 +110,8 @@ impl Telemetry {
 /// A worker's way to tell what happened. It never waits.
 #[derive(Debug)]
 pub struct Recorder {
+    worker: u32,
+    recording: Arc<Recording>,
     traces: Option<Arc<traces::Queue>>,
     sampler: Sampler,
     metrics: metrics::Tally,
@@ -148,8 +164,22 @@ impl Recorder {
         }
     }
 
-    /// Forgets, after a while, the numbers of what no snapshot names any more.
+    /// The decisions about the exchange with this seed are to be recorded.
+    #[inline]
+    pub fn records(&self, seed: u64) -> bool {
+        self.recording.takes(seed)
+    }
+
+    /// Records the decisions about an exchange that is over since `now`.
+    #[cold]
+    pub fn record(&self, record: &Record, taped: &Taped, now: Instant) {
+        let took = now.saturating_duration_since(record.started);
+        self.recording.put(record, taped, (self.worker, took));
+    }
+
+    /// Forgets, after a while, the numbers of what no snapshot names any more, and takes over what is to be recorded.
     pub fn tidy(&self, snapshot: &Snapshot) {
+        self.recording.configure(&snapshot.record);
         self.metrics.tidy(snapshot);
     }
 }

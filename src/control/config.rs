@@ -16,6 +16,7 @@ use crate::service::plan::Plan;
 use crate::service::rate_limit;
 use crate::service::route::{Match, RawMatch};
 use crate::service::subset::Subset;
+use crate::service::tape;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ pub struct Config {
     pub policies: Option<Policies>,
     /// `[telemetry]`.
     pub telemetry: Telemetry,
+    /// `[record]`.
+    pub record: tape::settings::Settings,
     /// `[sources.NAME]`.
     pub sources: BTreeMap<Arc<str>, SourceSettings>,
     /// `[stores.NAME]`.
@@ -94,6 +97,8 @@ struct Written {
     policies: Option<Policies>,
     #[serde(default)]
     telemetry: Telemetry,
+    #[serde(default)]
+    record: tape::settings::Settings,
     #[serde(default)]
     sources: BTreeMap<Arc<str>, toml::Table>,
     #[serde(default)]
@@ -192,9 +197,11 @@ impl Config {
 fn parse(file: &Path, text: &str) -> Result<Config, String> {
     let written: Written = toml::from_str(text).map_err(|e| toml_problem(text, &e))?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let Written { gateway, policies, telemetry, sources, stores, services, middleware, rate_limits, routes } = written;
+    let Written { gateway, policies, telemetry, record, sources, stores, services, middleware, rate_limits, routes } =
+        written;
     gateway.check().map_err(|e| format!("gateway.{e}"))?;
     telemetry.check().map_err(|e| format!("telemetry.{e}"))?;
+    record.check().map_err(|e| format!("record.{e}"))?;
     let source = |(name, table)| match SourceSettings::parse(table, folder) {
         Ok(settings) => Ok((name, settings)),
         Err(problem) => Err(format!("sources.{name}: {problem}")),
@@ -242,6 +249,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
     }
     declared.push_str(&middleware.digest);
     let gateway = gateway.at(folder);
+    let record = record.at(folder, &gateway.state_directory);
     let policies = policies.map(|policies| policies.at(folder, &gateway.state_directory)).transpose();
     let policies = policies.map_err(|problem| format!("policies: {problem}"))?;
     if let Some(policies) = policies.as_ref().filter(|policies| policies.from.is_some()) {
@@ -253,6 +261,7 @@ fn parse(file: &Path, text: &str) -> Result<Config, String> {
         gateway,
         policies,
         telemetry,
+        record,
         sources,
         stores,
         services,

@@ -370,6 +370,7 @@ impl World {
             config_error: self.config_error.clone(),
             gateway: Arc::new(self.config.gateway.clone()),
             telemetry: Arc::new(self.config.telemetry.clone()),
+            record: Arc::new(self.config.record.clone()),
             catalog: Arc::clone(&self.catalog),
             middleware: Arc::clone(&self.middleware),
             routes: self.routes.clone(),

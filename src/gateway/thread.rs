@@ -37,13 +37,13 @@ pub(super) fn run(
             index,
             pools: Rc::default(),
             balancer: RefCell::new(Balancer::new(chance.next_u64(), Arc::clone(&shared.sticky))),
-            numbers: Numbers::new(chance.next_u64()),
+            numbers: Numbers::new(shared.telemetry.recording().seed(index)),
             chance: RefCell::new(chance),
             calendar: Cell::default(),
             untaken: Untaken::default(),
             shedding: Shedding::default(),
             date: RefCell::default(),
-            recorder: shared.telemetry.recorder(),
+            recorder: shared.telemetry.recorder(index),
             shared,
         });
         // Before the first request: until then nothing may be kept.

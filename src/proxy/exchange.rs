@@ -8,12 +8,15 @@ use crate::http::downstream::clock::{Active, Clock};
 use crate::http::fields::Fields;
 use crate::http::request::{Head, Peer};
 use crate::http::settings::{AccessLog, Gateway, Telemetry};
-use crate::policy::{Question, Version};
+use crate::policy::{Question, Version, Wall};
 use crate::service::admission::Place;
 use crate::service::balance::Picked;
 use crate::service::catalog::Catalog;
 use crate::service::decision::Called;
+use crate::service::decision::said::Said;
+use crate::service::record::taped::{Call, Taped};
 use crate::service::record::{Attempt, AttemptError, By, End, Record};
+use smallvec::SmallVec;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -95,12 +98,37 @@ impl Exchange {
     }
 }
 
+impl Exchange {
+    /// Keeps a call by value, for the record.
+    #[cold]
+    fn tape(&mut self, version: &Version, called: &mut Called) {
+        let Some(taped) = &mut self.record.taped else { return };
+        taped.calls.push(Call {
+            version: Arc::clone(&version.about),
+            // Who was not asked has read nothing.
+            tape: called.tape.take().unwrap_or_default(),
+            said: Said::of(&called.outcome),
+            reason: called.reason.clone(),
+        });
+    }
+}
+
 impl Ask for Exchange {
     fn ask(&mut self, version: &Version, head: &Arc<Head>, catalog: &Arc<Catalog>) -> Called {
         let (head, catalog) = (Arc::clone(head), Arc::clone(catalog));
         let (now_ms, started) = (self.record.unix_ms(), self.record.started);
         let seed = Question::seed(&version.name, self.record.seed);
-        version.decide(self.worker.index, Question { head, catalog, now_ms, started, seed })
+        let records = self.worker.recorder.records(self.record.seed);
+        if records && self.record.taped.is_none() {
+            let (head, catalog) = (Arc::clone(&head), Arc::clone(&catalog));
+            self.record.taped = Some(Box::new(Taped { head, catalog, calls: SmallVec::new() }));
+        }
+        let wall = records.then(Wall::noting);
+        let mut called = version.decide(self.worker.index, Question { head, catalog, now_ms, started, seed, wall });
+        if records {
+            self.tape(version, &mut called);
+        }
+        called
     }
 
     fn elapsed(&self) -> Duration {
@@ -112,6 +140,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         let now = Instant::now();
         self.active.ended(self.record.end == End::ClientGone, now);
+        if let Some(taped) = self.record.taped.take() {
+            self.worker.recorder.record(&self.record, &taped, now);
+        }
         self.worker.recorder.finish(&self.record, now);
     }
 }

@@ -13,11 +13,15 @@ pub enum Counter {
     EarlyHint,
     /// A request was refused, since a worker has more to do than it can.
     Shed,
+    /// A request's decisions were recorded.
+    Recorded,
+    /// A request's decisions should have been recorded, and were not.
+    NotRecorded,
 }
 
 impl Counter {
     /// Each once, in the order of their declaration: its name on the page, and what that says.
-    pub(super) const ALL: [(Counter, &'static str, &'static str); 4] = [
+    pub(super) const ALL: [(Counter, &'static str, &'static str); 6] = [
         (
             Counter::TurnedAway,
             "wayside_connections_turned_away_total",
@@ -37,6 +41,12 @@ impl Counter {
             Counter::Shed,
             "wayside_shed_total",
             "Requests that were refused since a worker had more to do than it could; see shed_when_late.",
+        ),
+        (Counter::Recorded, "wayside_recorded_total", "Requests whose policies' decisions went into a record file."),
+        (
+            Counter::NotRecorded,
+            "wayside_not_recorded_total",
+            "Requests that were to be recorded and were not: the queue or the disk was full, or they were too large.",
         ),
     ];
 }

@@ -20,6 +20,7 @@ pub(super) fn telemetry() -> Telemetry {
         sampler: Sampler::DEFAULT,
         metrics: Arc::default(),
         access_log: Arc::new(Lines::start("lines", std::io::sink())),
+        recording: Arc::new(Recording::new(Arc::default())),
     }
 }
 
@@ -345,7 +346,7 @@ fn what_a_middleware_sends_stands_under_the_request_and_counts_as_none() {
     assert_eq!(client.parent_span_id, internal.span_context.span_id());
     assert!(!internal.parent_span_is_remote && internal.span_context.trace_id() == server.span_context.trace_id());
     let telemetry = telemetry();
-    let recorder = telemetry.recorder();
+    let recorder = telemetry.recorder(0);
     recorder.finish(&own, Instant::now());
     let page = telemetry.metrics(&Snapshot::default(), 0, &Vitals::default());
     assert!(page.contains("wayside_upstream_attempts_total{service=\"auth\",outcome=\"2xx\"} 1"), "{page}");

@@ -77,7 +77,7 @@ pub(crate) fn parse(page: &str) -> BTreeMap<String, f64> {
 #[test]
 fn a_scrape_adds_up_what_all_workers_counted() {
     let telemetry = telemetry();
-    let (one, another) = (telemetry.recorder(), telemetry.recorder());
+    let (one, another) = (telemetry.recorder(0), telemetry.recorder(0));
     for recorder in [&one, &one, &another] {
         recorder.begin();
         let mut record = record(http::Request::get("/"));
@@ -121,7 +121,7 @@ fn a_scrape_adds_up_what_all_workers_counted() {
 #[test]
 fn more_routes_than_there_is_room_for_are_counted_together() {
     let telemetry = telemetry();
-    let recorder = telemetry.recorder();
+    let recorder = telemetry.recorder(0);
     for number in 0..super::MOST + 10 {
         let mut record = record(http::Request::get("/"));
         record.route = Some(format!("r{number}").into());
