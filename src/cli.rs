@@ -8,6 +8,7 @@ mod out;
 pub mod policy;
 mod push;
 mod register;
+mod replay;
 mod run;
 
 use crate::base::lines;
@@ -37,6 +38,8 @@ enum Command {
     Push(Box<push::Args>),
     /// Run a service, and keep it in a registry while it serves.
     Register(Box<register::Args>),
+    /// Make recorded decisions again, offline: by the same versions, or by another one.
+    Replay(Box<replay::Args>),
     /// Write and build policies.
     #[command(subcommand)]
     Policy(policy::Command),
@@ -60,6 +63,16 @@ pub fn main() -> ExitCode {
         Command::Register(args) => {
             log::start("warn");
             match register::run(*args) {
+                Ok(code) => {
+                    log::finish();
+                    return code;
+                }
+                Err(error) => Err(error),
+            }
+        }
+        Command::Replay(args) => {
+            log::start("warn");
+            match replay::run(&args) {
                 Ok(code) => {
                     log::finish();
                     return code;

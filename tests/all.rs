@@ -29,6 +29,7 @@ mod policy_commands;
 mod policy_directory;
 mod policy_trouble;
 mod rate_limits;
+mod record;
 mod reload;
 mod resets;
 mod resilience;
