@@ -11,8 +11,9 @@ use guest::Guest;
 use std::path::Path;
 use std::sync::Arc;
 use wayside::http::request::{Head, Peer};
-use wayside::policy::{Engine, EngineSettings, Identity, Limits, Question, Version};
+use wayside::policy::{Engine, EngineSettings, Identity, Limits, Question, Version, Wall};
 use wayside::service::catalog::Catalog;
+use wayside::service::decision::said::Said;
 use wayside::service::{Service, ServiceLive};
 
 fn load(engine: &Engine, bytes: &[u8], config: &str) -> anyhow::Result<Arc<Version>> {
@@ -84,6 +85,14 @@ fn calls(criterion: &mut Criterion) {
             let version = load(&engine, &bytes, config)?;
             let question = question()?;
             criterion.bench_function(name, |bencher| bencher.iter(|| version.decide(0, question.clone())));
+            // The same where what it reads and does is noted for a record, and its decision made bytes.
+            let noted = Question { wall: Some(Wall::noting()), ..question };
+            criterion.bench_function(&format!("{name}, noted"), |bencher| {
+                bencher.iter(|| {
+                    let called = version.decide(0, noted.clone());
+                    (Said::of(&called.outcome).bytes(), called)
+                });
+            });
         }
         Ok(())
     };

@@ -7,9 +7,16 @@ mod fixture;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
+use std::sync::Arc;
+use wayside::base::chance::Chance;
+use wayside::http::request::Head;
 use wayside::http::settings::{AccessLog, Telemetry as Settings};
 use wayside::service::decision::Decision;
+use wayside::service::decision::said::{Said, Sent};
+use wayside::service::record::taped::{About, Call, Taped};
 use wayside::service::record::{End, Record};
+use wayside::service::tape::Tape;
+use wayside::snapshot::Snapshot;
 use wayside::telemetry::Telemetry;
 
 /// One policy call and one attempt.
@@ -39,5 +46,41 @@ fn finish(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, finish);
+/// What recording costs a worker: the look where nothing is, the look at 1 %, and what one that is taken costs.
+fn record_file(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, sample) in [("off", 0.0), ("at 1 %", 0.01), ("at 100 %", 1.0)] {
+        let telemetry = Telemetry::start(&Settings::default()).unwrap();
+        let recorder = telemetry.recorder(0);
+        let directory = folder.path().join(name);
+        let settings = wayside::service::tape::settings::Settings { sample, directory, ..Default::default() };
+        recorder.tidy(&Snapshot { record: Arc::new(settings), ..Snapshot::default() });
+        let (record, mut chance) = (record(false), Chance(1));
+        let taped = taped(record.head.as_ref().unwrap());
+        criterion.bench_function(&format!("record/{name}"), |bencher| {
+            bencher.iter(|| {
+                if recorder.records(chance.next_u64()) {
+                    recorder.record(black_box(&record), black_box(&taped), std::time::Instant::now());
+                }
+            });
+        });
+        telemetry.stop();
+    }
+}
+
+fn taped(head: &Arc<Head>) -> Taped {
+    let mut tape = Tape::default();
+    ["header x-canary", "cookie sid"].into_iter().for_each(|input| tape.saw(input, None));
+    let sent = Sent { service: "users-v2".into(), ..Sent::default() };
+    let version = About { policy: "canary".into(), version: "0123456789ab".into(), ..About::default() };
+    let call = Call {
+        version: Arc::new(version),
+        tape,
+        said: Said::Forward(Box::new(sent)),
+        reason: "asked for by header".into(),
+    };
+    Taped { head: Arc::clone(head), catalog: Arc::default(), calls: [call].into_iter().collect() }
+}
+
+criterion_group!(benches, finish, record_file);
 criterion_main!(benches);
