@@ -21,29 +21,28 @@ pub struct Fields {
 pub const USUAL: usize = 16;
 /// What the gateway adds to a head, bytes.
 const ROOM: usize = 384;
+/// What it adds to one that it does not write anew.
+const LINE: usize = 96;
 
-/// Makes a name lower case in place, eight letters at once. Of a long one the last eight are taken once more, which changes
-/// nothing.
-fn lower(name: &mut [u8]) {
-    if name.len() < 8 {
-        return name.make_ascii_lowercase();
+/// Makes a name that stands in a head lower case, eight bytes at once as long as there are as many.
+fn lower(text: &mut [u8], mut name: Range<usize>) {
+    while !name.is_empty()
+        && let Some(eight) = text.get_mut(name.start..).and_then(|rest| rest.first_chunk_mut())
+    {
+        let word = u64::from_le_bytes(*eight);
+        let within = u64::MAX >> (64 - 8 * name.len().min(8));
+        // In each byte, the highest bit says that it is `A` or above, and below `[`; bytes beyond ASCII are left alone.
+        let low = word & (ONES * 0x7f);
+        let upper = (low + ONES * 0x3f) & !(low + ONES * 0x25) & !word & (ONES * 0x80) & within;
+        *eight = (word | upper >> 2).to_le_bytes();
+        name.start += 8;
     }
-    for eight in name.as_chunks_mut().0 {
-        lower_eight(eight);
-    }
-    if let Some(last) = name.last_chunk_mut() {
-        lower_eight(last);
+    if let Some(rest) = text.get_mut(name) {
+        rest.make_ascii_lowercase();
     }
 }
 
-fn lower_eight(eight: &mut [u8; 8]) {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    let word = u64::from_ne_bytes(*eight);
-    // In each byte, the highest bit says that it is `A` or above, and below `[`; bytes beyond ASCII are left alone.
-    let low = word & (ONES * 0x7f);
-    let upper = (low + ONES * 0x3f) & !(low + ONES * 0x25) & !word & (ONES * 0x80);
-    *eight = (word | upper >> 2).to_ne_bytes();
-}
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
 
 /// Where a line's parts stand.
 #[derive(Debug, Clone, Copy)]
@@ -87,11 +86,11 @@ impl Extent {
 impl Fields {
     /// The lines that stand at these places of a head. Their names may be in any case.
     pub fn of_head(head: &[u8], lines: Vec<FieldLine>) -> Self {
-        let (mut text, mut names) = (head.to_vec(), 0);
+        let (mut text, mut names) = (Vec::with_capacity(head.len() + LINE), 0);
+        text.extend_from_slice(head);
         for line in &lines {
-            let name = &mut text[line.name.range()];
-            lower(name);
-            names |= bit(name);
+            lower(&mut text, line.name.range());
+            names |= bit(&text[line.name.range()]);
         }
         Fields { text, lines, names, whole: false }
     }
@@ -205,6 +204,18 @@ impl Fields {
         let (name, from) = (name.as_ref(), self.text.len());
         line(&mut self.text, name, value);
         self.note(from, name);
+    }
+
+    /// Adds a line whose value stands in these parts.
+    pub fn append_parts(&mut self, name: &str, value: &[&[u8]]) {
+        let from = self.text.len();
+        let text = &mut self.text;
+        text.reserve(name.len() + value.iter().map(|part| part.len()).sum::<usize>() + 4);
+        text.extend_from_slice(name.as_bytes());
+        text.extend_from_slice(b": ");
+        value.iter().for_each(|part| text.extend_from_slice(part));
+        text.extend_from_slice(b"\r\n");
+        self.note(from, name.as_bytes());
     }
 
     /// The line of this name that was written last, which begins at `from`.
@@ -358,10 +369,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_become_lower_case_whatever_is_in_them(name: Vec<u8>) {
-            let mut lower = name.clone();
-            super::lower(&mut lower);
-            prop_assert_eq!(lower, name.to_ascii_lowercase());
+        fn a_name_becomes_lower_case_and_nothing_else(text in prop::collection::vec(any::<u8>(), 0..40), ends in (0..41_usize, 0..41_usize)) {
+            let name = ends.0.min(ends.1).min(text.len())..ends.0.max(ends.1).min(text.len());
+            let (mut lower, mut expected) = (text.clone(), text);
+            super::lower(&mut lower, name.clone());
+            expected[name].make_ascii_lowercase();
+            prop_assert_eq!(lower, expected);
         }
 
         #[test]

@@ -96,11 +96,13 @@ impl Limits {
         }
         let now_ns = process_ns_at(now);
         let mut asked: SmallVec<[Asked<'_>; 2]> = SmallVec::new();
-        let few = self.limits.len() <= FEW;
-        let found = (!few).then(|| self.index.candidates(head)).into_iter().flatten();
-        let found = found.filter_map(|number| self.limits.get(number));
-        for limit in self.limits.iter().filter(|_| few).chain(found) {
-            if limit.declared.matcher.fits(head) {
+        if self.limits.len() <= FEW {
+            for limit in self.limits.iter().filter(|limit| limit.declared.matcher.fits(head)) {
+                asked.push(self.ask(limit, head, stores, now_ns));
+            }
+        } else {
+            let about = self.index.candidates(head).filter_map(|number| self.limits.get(number));
+            for limit in about.filter(|limit| limit.declared.matcher.fits(head)) {
                 asked.push(self.ask(limit, head, stores, now_ns));
             }
         }
@@ -190,13 +192,9 @@ impl Standing {
             false => wait_ns,
         };
         // Goes with every answer: written without the machinery of formats.
-        let mut line: SmallVec<[u8; 128]> = SmallVec::new();
-        line.extend_from_slice(quoted.as_bytes());
-        line.extend_from_slice(b";r=");
-        line.extend_from_slice(itoa::Buffer::new().format(left).as_bytes());
-        line.extend_from_slice(b";t=");
-        line.extend_from_slice(itoa::Buffer::new().format(seconds(until)).as_bytes());
-        headers.append("ratelimit", &line);
+        let (mut rest, mut all) = (itoa::Buffer::new(), itoa::Buffer::new());
+        let (rest, all) = (rest.format(left).as_bytes(), all.format(seconds(until)).as_bytes());
+        headers.append_parts("ratelimit", &[quoted.as_bytes(), b";r=", rest, b";t=", all]);
     }
 }
 

@@ -48,10 +48,7 @@ pub(super) fn status_line(line: &[u8]) -> Option<(StatusCode, bool)> {
 
 /// `name: value`, the value without the whitespace around it.
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
-    let mut end = 0;
-    while line.get(end).is_some_and(|byte| TOKEN[usize::from(*byte)]) {
-        end += 1;
-    }
+    let end = token_end(line);
     // The first byte that can stand in no name has to be the colon.
     if end == 0 || line.get(end) != Some(&b':') {
         let is_folded = matches!(line.first(), Some(b' ' | b'\t'));
@@ -63,6 +60,38 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     }
     Ok((name, value.trim_ascii()))
 }
+
+/// Where the token ends that it begins with.
+fn token_end(line: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(eight) = line[end..].first_chunk() {
+        let rare = rare_in_names(u64::from_le_bytes(*eight));
+        if rare != 0 {
+            end += rare.trailing_zeros() as usize / 8;
+            break;
+        }
+        end += 8;
+    }
+    while line.get(end).is_some_and(|byte| TOKEN[usize::from(*byte)]) {
+        end += 1;
+    }
+    end
+}
+
+/// Eight bytes at once: the highest bit of each that is no letter, digit or dash, which nearly all names consist of.
+fn rare_in_names(word: u64) -> u64 {
+    const HIGH: u64 = ONES * 0x80;
+    // Without their highest bit, bytes can be added to without one carrying into the next: is it `from` or above?
+    let low = word & !HIGH;
+    let at_least = |word: u64, from: u8| word + ONES * u64::from(0x80 - from);
+    let folded = low | (ONES * 0x20);
+    let letter = at_least(folded, b'a') & !at_least(folded, b'z' + 1);
+    let digit = at_least(low, b'0') & !at_least(low, b'9' + 1);
+    let dash = !at_least(low ^ (ONES * u64::from(b'-')), 1);
+    (!(letter | digit | dash) | word) & HIGH
+}
+
+const ONES: u64 = u64::from_ne_bytes([1; 8]);
 
 /// What `Uri` takes.
 const LONGEST_TARGET: usize = (u16::MAX - 1) as usize;
@@ -76,7 +105,6 @@ fn is_plain(byte: u8) -> bool {
 fn is_text(bytes: &[u8]) -> bool {
     let one_by_one = |bytes: &[u8]| bytes.iter().all(|byte| !byte.is_ascii_control() || *byte == b'\t');
     // Eight at once; where one of them is below a space or is 0x7f, it may still be a tab.
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
     let has_control = |eight: &[u8; 8]| {
         let word = u64::from_ne_bytes(*eight);
         let (low, del) = (word.wrapping_sub(ONES * 0x20) & !word, word ^ (ONES * 0x7f));
@@ -138,4 +166,33 @@ pub(super) fn trailers(bytes: &[u8]) -> Result<HeaderMap, Malformed> {
         trailers.try_append(name, value).map_err(|_| Malformed::HeadTooLarge)?;
     }
     Ok(trailers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_token_ends_where_its_bytes_say(
+            line in prop_oneof![prop::collection::vec(any::<u8>(), 0..30), "[A-Za-z0-9_-]{0,24}[ -~]{0,9}".prop_map(String::into_bytes)],
+        ) {
+            let end = line.iter().position(|byte| !TOKEN[usize::from(*byte)]).unwrap_or(line.len());
+            prop_assert_eq!(token_end(&line), end);
+        }
+    }
+
+    #[test]
+    fn each_byte_is_rare_or_not_wherever_it_stands() {
+        for byte in 0..=u8::MAX {
+            let rare = !(byte.is_ascii_alphanumeric() || byte == b'-');
+            for place in 0..8 {
+                let mut eight = *b"aZ09-bYz";
+                eight[place] = byte;
+                let word = rare_in_names(u64::from_le_bytes(eight));
+                assert_eq!(word, if rare { 0x80 << (8 * place) } else { 0 }, "{byte} at {place}");
+            }
+        }
+    }
 }
