@@ -35,6 +35,11 @@ impl<'a> Candidates<'a> {
         self.line.places.len() - self.tried.len()
     }
 
+    /// Was the one tried that so many stand before on the line?
+    fn is_tried(self, index: usize) -> bool {
+        self.tried.binary_search(&index).is_ok()
+    }
+
     /// Where the candidate stands that `index` others come before.
     pub(super) fn place(self, index: usize) -> u32 {
         let index = self.tried.iter().fold(index, |index, tried| index + usize::from(index >= *tried));
@@ -57,12 +62,12 @@ impl<'a> Candidates<'a> {
     pub(super) fn find(self, id: u32) -> Option<u32> {
         let place = self.endpoints.place(id)?;
         let index = self.line.index(place)?;
-        (!self.tried.contains(&index)).then_some(place)
+        (!self.is_tried(index)).then_some(place)
     }
 
     /// Is the one that stands there a candidate?
     pub(super) fn has(self, place: u32) -> bool {
-        let tried = || self.line.index(place).is_some_and(|index| self.tried.contains(&index));
+        let tried = || self.line.index(place).is_some_and(|index| self.is_tried(index));
         self.line.has(place) && (self.tried.is_empty() || !tried())
     }
 
@@ -80,7 +85,7 @@ impl<'a> Candidates<'a> {
 
     /// Who stands at this point of the line, if it was not tried.
     pub(super) fn on_line(self, point: u64) -> Option<u32> {
-        let index = self.line.at(point).filter(|index| !self.tried.contains(index))?;
+        let index = self.line.at(point).filter(|index| !self.is_tried(*index))?;
         self.line.places.get(index).copied()
     }
 

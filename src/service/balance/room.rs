@@ -1,12 +1,14 @@
 //! Endpoints that have room, as `limits` say. Whoever has as many as it may is passed over, as if it had been tried.
 
 use super::{Balancer, Picked, Wanted};
-use crate::service::{Endpoint, InFlight, Service};
+use crate::service::{Endpoint, InFlight, Live, Service};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-/// Endpoints that are passed over for one pick. Of as many no one is missed; of more, one with room may be.
-const MOST: usize = 64;
+/// Endpoints that are found full one after the other; then all that are full are looked for at once.
+const DRAWS: usize = 8;
+/// Picks after that: others may take the last room meanwhile.
+const RACES: usize = 8;
 
 impl Picked {
     /// This endpoint, which no strategy has chosen, if it has room; taken up then.
@@ -25,28 +27,35 @@ impl Balancer {
     pub fn pick_with_room(&mut self, wanted: Wanted<'_>) -> Option<Picked> {
         let settings = &wanted.service.settings;
         let Some(most) = settings.limits.of_each(settings.http2()) else { return self.pick(wanted) };
-        let most = u64::from(most.get());
         let ready = wanted.service.endpoints.ready();
-        let mut full: SmallVec<[u32; 8]> = wanted.tried.into();
         // Those that start slowly have less of it, as long as others have room.
-        let mut ramps = true;
-        for _ in 0..MOST {
-            let Some(mut picked) = self.pick(Wanted { tried: &full, ..wanted }) else {
-                if !std::mem::take(&mut ramps) {
-                    return None;
-                }
-                full.truncate(wanted.tried.len());
-                continue;
+        let passes: &[bool] = if ready.ramps(wanted.now_ms) { &[true, false] } else { &[false] };
+        let mut full: SmallVec<[u32; 8]> = SmallVec::new();
+        for ramps in passes {
+            let room = |live: &Live| match ramps {
+                true => (u64::from(most.get()) * u64::from(ready.ramp_permille(live, wanted.now_ms)) / 1000).max(1),
+                false => most.get().into(),
             };
-            let live = &picked.endpoint.live;
-            let permille = if ramps { ready.ramp_permille(live, wanted.now_ms) } else { 1000 };
-            let most = u32::try_from((most * u64::from(permille) / 1000).max(1)).unwrap_or(u32::MAX);
-            picked.in_flight = InFlight::enter_below(live, most, wanted.now_ms);
-            if picked.in_flight.is_some() {
-                return Some(picked);
+            let room = |live: &Live| u32::try_from(room(live)).unwrap_or(u32::MAX);
+            full.clear();
+            full.extend_from_slice(wanted.tried);
+            for draw in 0..DRAWS + RACES {
+                if draw == DRAWS {
+                    let is_full = |endpoint: &&Arc<Endpoint>| endpoint.in_flight() >= room(&endpoint.live);
+                    full.extend(wanted.service.endpoints.iter().filter(is_full).map(|endpoint| endpoint.id));
+                }
+                let Some(mut picked) = self.pick(Wanted { tried: &full, ..wanted }) else { break };
+                let most = room(&picked.endpoint.live);
+                picked.in_flight = InFlight::enter_below(&picked.endpoint.live, most, wanted.now_ms);
+                if picked.in_flight.is_some() {
+                    return Some(picked);
+                }
+                full.push(picked.endpoint.id);
             }
-            full.push(picked.endpoint.id);
         }
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use proptest::prelude::{Just, any, prop, prop_assert, prop_assert_eq, prop_asser
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
-fn service(strategy: Strategy, weights: &[u32]) -> Service {
+pub(super) fn service(strategy: Strategy, weights: &[u32]) -> Service {
     let endpoint = |(index, weight): (usize, &u32)| {
         Arc::new(Endpoint {
             weight: *weight,
@@ -32,14 +32,14 @@ fn service(strategy: Strategy, weights: &[u32]) -> Service {
     }
 }
 
-fn balancer(seed: u64) -> Balancer {
+pub(super) fn balancer(seed: u64) -> Balancer {
     Balancer::new(seed, Arc::new(Memory::default()))
 }
 
 /// A plan that says nothing.
 static NO_PLAN: LazyLock<Plan> = LazyLock::new(Plan::default);
 
-fn wanted<'a>(service: &'a Service, key: &'a str) -> Wanted<'a> {
+pub(super) fn wanted<'a>(service: &'a Service, key: &'a str) -> Wanted<'a> {
     Wanted { service, plan: &NO_PLAN, tried: &[], key, now_ms: 0 }
 }
 
@@ -52,7 +52,7 @@ fn counts(balancer: &mut Balancer, service: &Service, picks: usize) -> HashMap<u
     counts
 }
 
-fn strategies() -> impl proptest::strategy::Strategy<Value = Strategy> {
+pub(super) fn strategies() -> impl proptest::strategy::Strategy<Value = Strategy> {
     use Strategy::*;
     prop_oneof![
         Just(RoundRobin),

@@ -118,11 +118,16 @@ impl Ready {
     /// The share of its weight that one on the line takes now, in thousandths. One that starts slowly is compared with the
     /// one that is healthy for longest, so that nobody does where all are new.
     pub fn ramp_permille(&self, live: &Live, now_ms: u64) -> u32 {
-        if now_ms >= self.ramps.until_ms {
+        if !self.ramps(now_ms) {
             return 1000;
         }
         let largest = ramp::permille(self.ramps.eldest_ms, self.ramps.window_ms, now_ms);
         (live.ramp_permille(now_ms) * 1000 / largest).min(1000)
+    /// Somebody on the line may have less than its whole share now.
+    pub fn ramps(&self, now_ms: u64) -> bool {
+        now_ms < self.ramps.until_ms
+    }
+
     }
 }
 
