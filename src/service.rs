@@ -128,6 +128,13 @@ impl Service {
     pub fn age(&self) -> Duration {
         self.live.age()
     }
+
+    /// Does this endpoint have what a plan's subset wants, and what is declared where that is a must?
+    pub fn fits(&self, subset: &[(String, String)], endpoint: &Endpoint) -> bool {
+        let declared = self.settings.subset.as_ref().filter(|declared| declared.is_must());
+        has_all(&endpoint.metadata, subset)
+            && declared.is_none_or(|declared| has_all(&endpoint.metadata, &declared.metadata))
+    }
 }
 
 /// Does `metadata` hold all these pairs?

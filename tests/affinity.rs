@@ -292,3 +292,53 @@ fn an_endpoint_without_room_loses_a_client_and_no_session() {
         until("there is room", || name(&gateway.get("/", &[(header, back)])) == at);
     }
 }
+
+#[test]
+fn a_session_waits_for_its_endpoint_and_one_that_nobody_has_does_not_wait() {
+    let endpoints = ["a", "b"].map(Named::start);
+    let queue = "queue = { wait = \"20s\" }";
+    let start = |limits: &str| {
+        let keys = format!("{HEADER}\nlimits = {{ {limits} = 1 }}\n{queue}");
+        let addresses = endpoints.each_ref().map(|endpoint| endpoint.address);
+        Gateway::with().endpoints(addresses).file("keys", OLD).service(&keys).telemetry("access_log = \"json\"").start()
+    };
+    let queued = |gateway: &Program| {
+        let shown: Value = serde_json::from_str(&gateway.ask("/services")).unwrap();
+        shown["services"][0]["admission"]["queued"].as_u64()
+    };
+    for limits in ["requests", "endpoint_requests"] {
+        let gateway = start(limits);
+        let begun = gateway.get("/begin", &[]);
+        let (at, sealed) = (name(&begun).to_owned(), after(&begun, "mcp-session-id: ").unwrap().to_owned());
+        let (endpoint, _) = endpoints.iter().zip(["a", "b"]).find(|(_, name)| *name == at).unwrap();
+        endpoint.status.store(1, Relaxed);
+        let mut waiting: Vec<Raw> = Vec::new();
+        for queue in [0, 1] {
+            let mut client = Raw::connect(&gateway.address);
+            client.say(&format!("GET / HTTP/1.1\r\nhost: a\r\nmcp-session-id: {sealed}\r\n\r\n"));
+            waiting.push(client);
+            until("it is there, or waits", || {
+                queued(&gateway) == Some(queue)
+                    && gateway.metric("wayside_service_in_flight{service=\"shop\"}") == Some(1.0)
+            });
+        }
+        // Neither waits, nor takes a place.
+        for forged in ["x", &sealed[1..]] {
+            let answer = gateway.get("/", &[("mcp-session-id", forged)]);
+            assert!(
+                answer.starts_with("HTTP/1.1 404") && answer.contains("\"code\":\"session\""),
+                "{limits}: {answer}"
+            );
+        }
+        assert_eq!(gateway.metric("wayside_queued_total{service=\"shop\"}"), Some(1.0));
+        endpoint.status.store(200, Relaxed);
+        for mut client in waiting {
+            let (head, body) = client.response();
+            assert!(head.starts_with("HTTP/1.1 200") && body.starts_with(&format!("{at} ")), "{limits}: {head}{body}");
+        }
+        assert_eq!(gateway.metric("wayside_affinity_total{service=\"shop\",standing=\"forged\"}"), Some(2.0));
+        let (lines, _) = gateway.stop();
+        let line = lines.iter().find(|line| line.contains("\"affinity\":\"forged\"")).unwrap();
+        assert!(line.contains("\"error\":\"session\""), "{line}");
+    }
+}

@@ -7,10 +7,9 @@ pub use declared::{KeysState, Middleware, MiddlewareState, RateLimitState, RateL
 use crate::discovery::Metadata;
 use crate::discovery::left_out::LeftOut;
 use crate::policy::{Scope, Standing};
-use crate::service::admission::Admission;
 use crate::service::affinity::{Kind, Rule};
 use crate::service::subset::Subset;
-use crate::service::{Endpoint, Service, has_all};
+use crate::service::{Endpoint, Service, ServiceLive, has_all};
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -142,7 +141,7 @@ pub struct AdmissionState {
     /// What latency says of it, where that is asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adaptive: Option<u32>,
-    /// Requests that wait.
+    /// Requests that wait, for the service or for endpoints of it.
     pub queued: u32,
     /// Connections to its endpoints that are open.
     #[serde(default)]
@@ -294,13 +293,13 @@ impl Services {
 }
 
 impl AdmissionState {
-    fn of(admission: &Admission) -> Self {
-        let places = &admission.places;
+    fn of(live: &ServiceLive) -> Self {
+        let (admission, places) = (&live.admission, &live.admission.places);
         AdmissionState {
             in_flight: places.in_flight(),
             limit: Some(places.limit()).filter(|limit| *limit < u32::MAX),
             adaptive: admission.adaptive(),
-            queued: places.waiting(),
+            queued: places.waiting() + live.group.lobby.waiting(),
             connections: admission.sockets.open(),
         }
     }
@@ -362,7 +361,7 @@ fn service(service: &Arc<Service>) -> ServiceState {
             .hedge
             .and_then(|hedge| Some(hedge.wait(service.live.latencies.get())?.as_secs_f64() * 1_000.0)),
         breaker: service.settings.breaker.map(|_| service.live.breaker.state(now_ms).name().to_owned()),
-        admission: service.settings.is_limited().then(|| AdmissionState::of(&service.live.admission)),
+        admission: service.settings.is_limited().then(|| AdmissionState::of(&service.live)),
         subset: service.settings.subset.as_ref().map(|declared| subset(service, declared)),
         sticky: service.affinity.as_ref().map(|affinity| sticky(&affinity.rule)),
         partial: service.live.partial.load(Relaxed),

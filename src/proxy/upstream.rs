@@ -58,29 +58,30 @@ async fn send(
     forward: &Forward,
     gateway: &Gateway,
     body: &Rc<Upload>,
+    held: &Held,
 ) -> Result<Arrived, Error> {
     let Forward { service, plan, .. } = forward;
+    exchange.record.affinity = held.standing;
     // The proxy has noted it before it decided.
     let Some(head) = exchange.record.head.clone() else { return Err(Error::NoRoute) };
     let started = exchange.record.started;
-    let held = affinity::held(exchange, forward, &head)?;
     let terms = Terms::new(&service.settings, plan, gateway, &head, started).for_session(held.is_bound());
     let Some(settings) = &service.settings.breaker else {
-        return send_on(exchange, forward, gateway, (&head, &terms, &held), body).await;
+        return send_on(exchange, forward, gateway, (&head, &terms, held), body).await;
     };
     let passed = service.live.breaker.pass(settings, process_ms_at(exchange.record.decided_at()));
     let pass = passed.map_err(|left_ms| {
         exchange.record.retry_after = Some(left_ms.div_ceil(1000));
         Error::Breaker
     })?;
-    let sent = send_on(exchange, forward, gateway, (&head, &terms, &held), body).await;
+    let sent = send_on(exchange, forward, gateway, (&head, &terms, held), body).await;
     let bad = match &sent {
         Ok(Arrived { response, .. }) => !response.is_good(),
         // What is wrong with the request, or with its client's patience, says nothing of the service.
         Err(Error::Malformed(_)) => return sent,
         // Neither does it where others have taken all the room.
         Err(Error::Overloaded) => return sent,
-        Err(Error::NoEndpoint) if admit::is_full(service) => return sent,
+        Err(Error::NoEndpoint) if admit::is_full(forward, held) => return sent,
         Err(Error::Timeout) if terms.is_hurried(started.elapsed()) => return sent,
         Err(_) => true,
     };
@@ -110,7 +111,6 @@ async fn send_on(
     let way = Way { pools: &worker.pools, service, outgoing, trace, body, terms, hedge };
     let mut tried: SmallVec<[u32; 4]> = SmallVec::new();
     let is_call = grpc::is_call(head);
-    let mut attempts = Attempts::new(terms, &service.live.budget, service.settings.retry_budget);
     let pick = |tried: &[u32], now: Instant| {
         let wanted = Wanted { service, plan, tried, key: &key, now_ms: process_ms_at(now) };
         match affinity::first(service, held, tried, process_ms_at(now)) {
@@ -119,7 +119,9 @@ async fn send_on(
         }
     };
     let mut now = exchange.record.decided_at();
-    let mut next = pick(&tried, now).ok_or(Error::NoEndpoint);
+    let mut next = Ok(pick(&tried, now).ok_or(Error::NoEndpoint)?);
+    // What goes nowhere adds nothing to what retries may cost: it may be sent once more.
+    let mut attempts = Attempts::new(terms, &service.live.budget, service.settings.retry_budget);
     loop {
         if terms.deadline.is_some_and(|deadline| now >= deadline) {
             return Err(Error::Timeout);

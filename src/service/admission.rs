@@ -4,11 +4,13 @@
 
 pub mod adaptive;
 mod limits;
+mod lobby;
 mod places;
 pub mod queue;
 mod sockets;
 
 pub use limits::Limits;
+pub use lobby::{Lobby, Room, Waits};
 pub use places::{Entered, Over, Place, Places, Waiting};
 pub use sockets::{Both, Open, Sockets};
 
@@ -54,14 +56,30 @@ impl Admission {
         (head, named): (&Head, Option<&(String, u32)>),
         now_ms: u64,
     ) -> Entered {
-        let who = || match (named, queue) {
-            (Some((key, weight)), _) => Who { key: self.secret.hash_one(("named", key)), weight: *weight },
-            (None, Some(queue)) => Who { key: self.secret.hash_one(queue.key.of(head)), weight: 1 },
-            (None, None) => Who::default(),
-        };
-        let terms = queue.map(queue::Settings::terms);
-        let terms = terms.map(|terms| Terms { keyed: terms.keyed || named.is_some(), ..terms });
+        let terms = queue.map(|queue| terms(queue, named));
+        let who = || queue.map_or_else(Who::default, |queue| self.who(queue, head, named));
         self.places.enter(room, terms, who, now_ms)
+    }
+
+    /// A request finds that the service has room, and none of the endpoints that suit it: it waits for one in its `lobby`, as
+    /// others wait for the service.
+    pub fn wait(
+        &self,
+        lobby: &Arc<Lobby>,
+        suits: Box<dyn Fn(u32) -> bool + Send>,
+        queue: &queue::Settings,
+        (head, named): (&Head, Option<&(String, u32)>),
+        now_ms: u64,
+    ) -> Waits {
+        self.places.count_queued();
+        lobby.enter(suits, self.who(queue, head, named), terms(queue, named), now_ms)
+    }
+
+    fn who(&self, queue: &queue::Settings, head: &Head, named: Option<&(String, u32)>) -> Who {
+        match named {
+            Some((key, weight)) => Who { key: self.secret.hash_one(("named", key)), weight: *weight },
+            None => Who { key: self.secret.hash_one(queue.key.of(head)), weight: 1 },
+        }
     }
 
     /// A good answer came to the only attempt of a request, `took` after that had all of the request. Where others measure
@@ -84,4 +102,10 @@ impl Admission {
         let gradient = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);
         gradient.as_ref().map(Gradient::limit)
     }
+}
+
+/// How a request of this queue waits, with whomever a policy has `named`.
+fn terms(queue: &queue::Settings, named: Option<&(String, u32)>) -> Terms {
+    let terms = queue.terms();
+    Terms { keyed: terms.keyed || named.is_some(), ..terms }
 }

@@ -16,7 +16,7 @@ pub use settings::Settings;
 
 use self::cookie::{Says, Words};
 use super::plan::Plan;
-use super::{Endpoint, Endpoints, Service, has_all};
+use super::{Endpoint, Endpoints, Service};
 use crate::base::seldom::Seldom;
 use crate::http::error::Error;
 use crate::http::fields::Fields;
@@ -119,6 +119,11 @@ impl Held {
         self.session.is_some()
     }
 
+    /// The number of that endpoint.
+    pub fn bound_to(&self) -> Option<u32> {
+        self.endpoint.as_ref().filter(|_| self.is_bound()).map(|endpoint| endpoint.id)
+    }
+
     /// What its endpoint calls the session.
     pub fn session(&self) -> Option<&[u8]> {
         self.session.as_deref()
@@ -169,7 +174,7 @@ impl Affinity {
             Says::Nothing => return stands(Standing::Forged),
         };
         let endpoint = service.endpoints.by_address(address);
-        match endpoint.filter(|endpoint| endpoint.usable() && fits(service, plan, endpoint)) {
+        match endpoint.filter(|endpoint| endpoint.usable() && service.fits(&plan.subset, endpoint)) {
             Some(endpoint) => Held { endpoint: Some(Arc::clone(endpoint)), newest, ..stands(Standing::Hit) },
             None => stands(Standing::Gone),
         }
@@ -193,7 +198,8 @@ impl Affinity {
             Refused::Forged => refuse(Standing::Forged),
             Refused::Expired => refuse(Standing::Expired),
         })?;
-        let endpoint = find(&service.endpoints, opened.address).filter(|endpoint| fits(service, plan, endpoint));
+        // What a policy or the service wants is obeyed; what it would like better is not.
+        let endpoint = find(&service.endpoints, opened.address).filter(|endpoint| service.fits(&plan.subset, endpoint));
         let endpoint = endpoint.ok_or(refuse(Standing::Gone))?;
         // Ejected, it still is the only one that has the session.
         if !endpoint.source_healthy || !endpoint.live.is_reachable() {
@@ -266,13 +272,6 @@ fn find(endpoints: &Endpoints, address: SocketAddr) -> Option<&Arc<Endpoint>> {
         IpAddr::V4(ip) => endpoints.by_address(SocketAddr::new(ip.to_ipv6_mapped().into(), address.port())),
         IpAddr::V6(_) => None,
     })
-}
-
-/// Where a policy, a route or the service wants other endpoints only, that is obeyed; what it would like better is not.
-fn fits(service: &Service, plan: &Plan, endpoint: &Endpoint) -> bool {
-    let declared = service.settings.subset.as_ref().filter(|declared| declared.is_must());
-    has_all(&endpoint.metadata, &plan.subset)
-        && declared.is_none_or(|declared| has_all(&endpoint.metadata, &declared.metadata))
 }
 
 #[cfg(test)]

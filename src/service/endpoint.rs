@@ -24,7 +24,7 @@ use crate::discovery::Metadata;
 use standing::Standing;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// An endpoint as one snapshot sees it.
@@ -234,27 +234,30 @@ impl Live {
 pub struct InFlight {
     live: Arc<Live>,
     failed_before: u32,
+    /// The endpoint's number where there may be only so many: others may wait for this one's end.
+    limited: Option<u32>,
 }
 
 impl InFlight {
     /// One more, until dropped. `now_ms`: since the process started.
     pub fn enter(live: &Arc<Live>, now_ms: u64) -> Self {
         let before = live.in_flight.fetch_add(1, Relaxed);
-        InFlight::counted(live, before, now_ms)
+        InFlight::counted(live, before, None, now_ms)
     }
 
-    fn counted(live: &Arc<Live>, before: u32, now_ms: u64) -> Self {
+    fn counted(live: &Arc<Live>, before: u32, limited: Option<u32>, now_ms: u64) -> Self {
         if before == 0 {
             live.load.begins(now_ms);
         }
-        InFlight { live: Arc::clone(live), failed_before: live.ejection.failed() }
+        InFlight { live: Arc::clone(live), failed_before: live.ejection.failed(), limited }
     }
 
-    /// The same if there are fewer than `most`.
-    pub(in crate::service) fn enter_below(live: &Arc<Live>, most: u32, now_ms: u64) -> Option<Self> {
+    /// The same at this endpoint if there are fewer than `most`.
+    pub(in crate::service) fn enter_below(endpoint: &Endpoint, most: u32, now_ms: u64) -> Option<Self> {
+        let live = &endpoint.live;
         let more = |in_flight| (in_flight < most).then_some(in_flight + 1);
         let before = live.in_flight.fetch_update(Relaxed, Relaxed, more).ok()?;
-        Some(InFlight::counted(live, before, now_ms))
+        Some(InFlight::counted(live, before, Some(endpoint.id), now_ms))
     }
 
     /// It is at this endpoint.
@@ -270,6 +273,10 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.live.in_flight.fetch_sub(1, Relaxed);
+        // In one order with those who wait in the lobby and look for room then.
+        self.live.in_flight.fetch_sub(1, SeqCst);
+        if let (Some(endpoint), Some(group)) = (self.limited, self.live.group()) {
+            group.lobby.has_room(endpoint);
+        }
     }
 }

@@ -13,19 +13,15 @@ use crate::service::{Endpoint, Service};
 ///
 /// # Errors
 /// It belongs to a session that nobody has.
-pub(super) fn held(exchange: &mut Exchange, forward: &Forward, head: &Head) -> Result<Held, Error> {
+pub(super) fn held(exchange: &mut Exchange, forward: &Forward) -> Result<Held, Error> {
     let Some(affinity) = &forward.service.affinity else { return Ok(Held::default()) };
     let now_s = exchange.record.unix_ms() / 1000;
-    match affinity.ask(&forward.service, &forward.plan, &head.parts.headers, now_s) {
-        Ok(held) => {
-            exchange.record.affinity = held.standing;
-            Ok(held)
-        }
-        Err((error, standing)) => {
-            exchange.record.affinity = Some(standing);
-            Err(error)
-        }
-    }
+    // The proxy has noted it before it decided.
+    let Some(head) = &exchange.record.head else { return Ok(Held::default()) };
+    affinity.ask(&forward.service, &forward.plan, &head.parts.headers, now_s).map_err(|(error, standing)| {
+        exchange.record.affinity = Some(standing);
+        error
+    })
 }
 
 /// Where it goes before the strategy is asked, if there is room for it at `now_ms`.

@@ -100,5 +100,5 @@ fn has_room(way: &Way<'_>, now: Instant) -> bool {
     let live = &way.service.live;
     let is_closed =
         || way.service.settings.breaker.is_none() || live.breaker.state(process_ms_at(now)) == State::Closed;
-    live.admission.places.waiting() == 0 && is_closed()
+    live.admission.places.waiting() + live.group.lobby.waiting() == 0 && is_closed()
 }

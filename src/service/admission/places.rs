@@ -147,6 +147,11 @@ impl Places {
         self.queued.load(Relaxed)
     }
 
+    /// Somebody has to wait.
+    pub(super) fn count_queued(&self) {
+        self.queued.fetch_add(1, Relaxed);
+    }
+
     /// Somebody is not let in.
     pub fn refuse(&self, over: Over) {
         if let Some(count) = self.refused.get(over as usize) {
@@ -202,7 +207,7 @@ impl Places {
             }
             pushed
         };
-        self.queued.fetch_add(1, Relaxed);
+        self.count_queued();
         if let Some(gone) = gone {
             self.refuse(Over::QueueFull);
             // Should it be gone already, nobody is told.

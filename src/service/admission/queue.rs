@@ -158,28 +158,42 @@ impl<T> Queue<T> {
 
     /// Whoever is next. Those whose time is over have no turn any more, and go to `expired`.
     pub(super) fn pop(&mut self, now_ms: u64, expired: &mut SmallVec<[T; 4]>) -> Option<T> {
+        self.pop_if(now_ms, expired, |_| true)
+    }
+
+    /// The same of those whom it suits; the others keep their turns.
+    pub(super) fn pop_if(
+        &mut self,
+        now_ms: u64,
+        expired: &mut SmallVec<[T; 4]>,
+        suits: impl Fn(&T) -> bool,
+    ) -> Option<T> {
+        let mut at = 0;
         loop {
-            let id = *self.turns.front()?;
+            let id = *self.turns.get(at)?;
             let Some(line) = self.lines.get_mut(&id) else {
-                self.turns.pop_front();
+                self.turns.remove(at);
                 continue;
             };
             while let Some(first) = line.waiting.first_entry().filter(|first| first.get().until_ms <= now_ms) {
                 expired.push(first.remove().who);
                 self.length -= 1;
             }
-            let next = if line.is_late(now_ms) { line.waiting.pop_last() } else { line.waiting.pop_first() };
+            let next = line.next(now_ms, &suits).and_then(|number| line.waiting.remove(&number));
             if next.is_some() {
                 self.length -= 1;
                 line.left = if line.left == 0 { line.weight } else { line.left } - 1;
             }
             if line.waiting.is_empty() {
                 self.lines.remove(&id);
-                self.turns.pop_front();
+                self.turns.remove(at);
+            } else if next.is_none() {
+                at += 1;
             } else if line.left == 0 {
-                self.turns.rotate_left(1);
+                self.turns.remove(at);
+                self.turns.push_back(id);
             }
-            if let Some((_, next)) = next {
+            if let Some(next) = next {
                 return Some(next.who);
             }
         }
@@ -205,6 +219,12 @@ impl<T> Queue<T> {
 }
 
 impl<T> Line<T> {
+    /// The number of the one of those whom it suits who is next.
+    fn next(&self, now_ms: u64, suits: impl Fn(&T) -> bool) -> Option<u64> {
+        let mut fit = self.waiting.iter().filter(|(_, waiter)| suits(&waiter.who)).map(|(number, _)| *number);
+        if self.is_late(now_ms) { fit.next_back() } else { fit.next() }
+    }
+
     /// Whoever came first will hardly be served in time, so the last one shall.
     fn is_late(&self, now_ms: u64) -> bool {
         let late = |first: &Waiter<T>| now_ms - first.since_ms.min(now_ms) > (first.until_ms - first.since_ms) / 2;

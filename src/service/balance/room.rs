@@ -14,7 +14,7 @@ impl Picked {
     /// This endpoint, which no strategy has chosen, if it has room; taken up then.
     pub fn held(service: &Service, endpoint: &Arc<Endpoint>, now_ms: u64) -> Option<Self> {
         let in_flight = match service.settings.limits.of_each(service.settings.http2()) {
-            Some(most) => Some(InFlight::enter_below(&endpoint.live, most.get(), now_ms)?),
+            Some(most) => Some(InFlight::enter_below(endpoint, most.get(), now_ms)?),
             None => None,
         };
         let endpoint = Arc::clone(endpoint);
@@ -46,7 +46,7 @@ impl Balancer {
                 }
                 let Some(mut picked) = self.pick(Wanted { tried: &full, ..wanted }) else { break };
                 let most = room(&picked.endpoint.live);
-                picked.in_flight = InFlight::enter_below(&picked.endpoint.live, most, wanted.now_ms);
+                picked.in_flight = InFlight::enter_below(&picked.endpoint, most, wanted.now_ms);
                 if picked.in_flight.is_some() {
                     return Some(picked);
                 }

@@ -1,5 +1,7 @@
 //! What the endpoints of one service share, whichever of its lists they are in.
 
+use crate::service::admission::Lobby;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ pub struct Group {
     changes: AtomicU64,
     slow_start_ms: AtomicU64,
     panic_percent: AtomicU32,
+    /// Who waits until one of some of them has room.
+    pub lobby: Arc<Lobby>,
 }
 
 impl Group {

@@ -28,8 +28,8 @@ pub(super) fn admission(text: &mut Text, services: &[&Arc<Service>]) {
         Some(of.live.admission.places.limit()).filter(|limit| of.settings.is_limited() && *limit < u32::MAX)
     });
     let name = "wayside_queue_length";
-    gauge(name, "Requests that wait for the service to have room.", |of| {
-        of.settings.is_limited().then(|| of.live.admission.places.waiting())
+    gauge(name, "Requests that wait for the service, or an endpoint of it, to have room.", |of| {
+        of.settings.is_limited().then(|| of.live.admission.places.waiting() + of.live.group.lobby.waiting())
     });
     let limited = || services.iter().filter(|service| service.settings.is_limited());
     let name = "wayside_queued_total";
