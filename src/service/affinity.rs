@@ -168,7 +168,7 @@ impl Affinity {
         let named = !plan.endpoints.is_empty();
         let stands = |standing| Held { named, standing: Some(standing).filter(|_| !named), ..Held::default() };
         let Some(value) = headers::cookie(headers, &cookie.name) else { return stands(Standing::New) };
-        let (address, newest) = match self.words.read(&self.rule.keys, value.as_bytes()) {
+        let (address, newest) = match self.words.read(&service.name, &self.rule.keys, value.as_bytes()) {
             Says::Here { address, newest } => (address, newest),
             Says::Gone => return stands(Standing::Gone),
             Says::Nothing => return stands(Standing::Forged),
