@@ -19,6 +19,7 @@ use crate::http::error::Error;
 use crate::http::request::body::{Incoming, Upload};
 use crate::http::request::check::{check, ends_at_this_hop};
 use crate::http::request::{Head, Parts, Peer};
+use crate::service::decision::Forward;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Counter;
 use decide::{Decided, decide};
@@ -66,11 +67,14 @@ pub async fn handle(
         return response::from_error(exchange, Error::RateLimited);
     }
     let request = Request { exchange, head, snapshot, body, stream };
-    if request.snapshot.middleware.is_empty() {
-        return carry(request).await;
+    if !request.snapshot.middleware.is_empty() {
+        // Aside, so that nobody else's request grows by it.
+        return Box::pin(middleware::around(request)).await;
     }
-    // Aside, so that nobody else's request grows by it.
-    Box::pin(middleware::around(request)).await
+    match ask(request) {
+        Ok((request, forward)) => send(request, forward).await,
+        Err(response) => *response,
+    }
 }
 
 /// One request that nothing has stopped yet, with all that it takes to carry it on.
@@ -83,18 +87,28 @@ struct Request {
     stream: Option<OnUpgrade>,
 }
 
-/// Carries a request to where it is decided that it goes.
-async fn carry(request: Request) -> Response {
-    let Request { mut exchange, head, snapshot, body, stream } = request;
-    let verdict = decide(&snapshot, &head, &mut *exchange);
+/// Asks where a request goes.
+///
+/// # Errors
+/// Nowhere: what the client is answered.
+fn ask(mut request: Request) -> Result<(Request, Arc<Forward>), Box<Response>> {
+    let Request { exchange, head, snapshot, .. } = &mut request;
+    let verdict = decide(snapshot, head, &mut **exchange);
     exchange.record.route = verdict.by;
     exchange.record.calls = verdict.calls;
-    let forward = match verdict.decided {
-        Decided::Forward(forward) => forward,
-        Decided::Respond(answer) => return response::from_policy(exchange, *answer),
-        Decided::Refuse(error) => return response::from_error(exchange, error),
-    };
-    exchange.record.service = Some(Arc::clone(&forward.service));
+    match verdict.decided {
+        Decided::Forward(forward) => {
+            exchange.record.service = Some(Arc::clone(&forward.service));
+            Ok((request, forward))
+        }
+        Decided::Respond(answer) => Err(Box::new(response::from_policy(request.exchange, *answer))),
+        Decided::Refuse(error) => Err(Box::new(response::from_error(request.exchange, error))),
+    }
+}
+
+/// Carries a request to the service that it goes to.
+async fn send(request: Request, forward: Arc<Forward>) -> Response {
+    let Request { mut exchange, head, snapshot, body, stream } = request;
     let most = forward.service.settings.max_body_bytes.unwrap_or(u64::MAX);
     let body = Upload::new(body, &head, most, &snapshot.gateway);
     let arrived = upstream::admit::send(&mut exchange, &forward, &snapshot.gateway, &body).await;

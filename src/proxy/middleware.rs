@@ -19,7 +19,7 @@ use crate::service::decision::Answer;
 use crate::service::middleware::compress::Compress;
 use crate::service::middleware::cors::Cors;
 use crate::service::middleware::mirror::Mirror;
-use crate::service::middleware::{Kind, Middleware, Outcome};
+use crate::service::middleware::{Chain, Kind, Middleware, Outcome};
 use crate::service::record::Record;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -59,13 +59,24 @@ struct Passing {
     after: SmallVec<[After; 2]>,
 }
 
+/// Those that shall have a copy of a request.
+type Mirrors<'a> = SmallVec<[(&'a Mirror, &'a Middleware); 1]>;
+
 /// Carries a request through all that fits it, to its endpoint if nothing stops it, and its response back.
 pub(super) async fn around(request: Request) -> Response {
+    let snapshot = Arc::clone(&request.snapshot);
     let mut passing = Passing { request, after: SmallVec::new() };
-    let passed = before(&mut passing).await;
+    let passed = before(&snapshot.middleware, &mut passing).await;
     let Passing { request, after } = passing;
     let mut response = match passed {
-        Ok(()) => super::carry(request).await,
+        Ok(mirrors) => match super::ask(request) {
+            Ok((mut request, forward)) => {
+                // Of what is refused, or goes nowhere, there are no copies.
+                mirrors.into_iter().for_each(|(mirror, middleware)| mirror::begin(mirror, middleware, &mut request));
+                super::send(request, forward).await
+            }
+            Err(response) => *response,
+        },
         Err(Stop::Answer(answer)) => response::from_policy(request.exchange, *answer),
         Err(Stop::Reply(reply)) => {
             let Reply { status, headers, body } = *reply;
@@ -85,17 +96,15 @@ pub(super) async fn around(request: Request) -> Response {
     response
 }
 
-/// Everything that fits it, one after the other.
+/// Everything that fits it, one after the other. Gives those that shall have a copy of it.
 ///
 /// # Errors
 /// It goes no further.
-async fn before(passing: &mut Passing) -> Result<(), Stop> {
-    let snapshot = Arc::clone(&passing.request.snapshot);
-    let chain = &snapshot.middleware;
+async fn before<'a>(chain: &'a Chain, passing: &mut Passing) -> Result<Mirrors<'a>, Stop> {
     if !chain.facts.is_empty() && passing.head().parts.headers.iter().any(|(name, _)| chain.is_fact(name)) {
         passing.edit(|head| head.parts.headers.retain(|name| !chain.is_fact(name)));
     }
-    let mut copies: SmallVec<[(&Mirror, &Middleware); 1]> = SmallVec::new();
+    let mut mirrors = Mirrors::new();
     // None of them changes host or path, so what can fit stays the same.
     let about = chain.about(passing.head());
     for middleware in about {
@@ -103,7 +112,7 @@ async fn before(passing: &mut Passing) -> Result<(), Stop> {
             continue;
         }
         if let Kind::Mirror(mirror) = &middleware.kind {
-            copies.push((mirror, middleware));
+            mirrors.push((mirror, middleware));
             continue;
         }
         one(middleware, passing).await.inspect_err(|stop| {
@@ -111,11 +120,7 @@ async fn before(passing: &mut Passing) -> Result<(), Stop> {
             passing.record().stopped_by = Some(middleware.by());
         })?;
     }
-    // Of what is refused there are none.
-    for (mirror, middleware) in copies {
-        mirror::begin(mirror, middleware, passing);
-    }
-    Ok(())
+    Ok(mirrors)
 }
 
 /// # Errors
@@ -131,7 +136,7 @@ async fn one(middleware: &Middleware, passing: &mut Passing) -> Result<(), Stop>
         Kind::ForwardAuth(check) => return Box::pin(forward_auth::before(check, middleware, passing)).await,
         Kind::Compress(compress) => compress::before(compress, passing),
         Kind::Jwt(jwt) => return auth::jwt(jwt, passing),
-        // Once nothing has stopped it.
+        // Once it is known where it goes.
         Kind::Mirror(_) => {}
     }
     Ok(())

@@ -55,10 +55,15 @@ fn prebuilt_examples_are_as_new_as_their_sources() {
 }
 
 #[test]
-fn the_hostile_guest_is_as_new_as_its_sources() {
-    let sources = ["Cargo.toml", "Cargo.lock", "src", "wit"].map(|path| format!("tests/guests/hostile/{path}"));
-    let sources = [vec!["wit/policy.wit".to_owned()], sources.to_vec()].concat();
-    assert_fresh("tests/guests/hostile.wasm", &sources);
+fn guests_for_tests_are_as_new_as_their_sources() {
+    for (name, parts) in [
+        ("hostile", &["Cargo.toml", "Cargo.lock", "src", "wit"][..]),
+        ("obedient", &["Cargo.toml", "Cargo.lock", "src"]),
+    ] {
+        let sources = parts.iter().map(|path| format!("tests/guests/{name}/{path}"));
+        let sources: Vec<String> = std::iter::once("wit/policy.wit".to_owned()).chain(sources).collect();
+        assert_fresh(&format!("tests/guests/{name}.wasm"), &sources);
+    }
 }
 
 #[test]

@@ -6,6 +6,9 @@ use crate::support::heard::Heard;
 use crate::support::program::{Program, get_as, nobody, until};
 use crate::support::raw::Raw;
 use std::fmt::Display;
+use std::net::TcpListener;
+
+const OBEDIENT: &[u8] = include_bytes!("../guests/obedient.wasm");
 
 fn gateway(shadow: impl Display, shop: impl Display, keys: &str) -> Program {
     let rule = format!("[[middleware]]\nname = \"copies\"\nmirror = {{ service = \"shadow\"{keys} }}\n");
@@ -49,6 +52,38 @@ fn a_copy_says_what_it_is_and_its_answer_is_nobodys() {
         copies.iter().any(|(copy, _)| copy.contains("cookie: n=1")) && copies.iter().any(|(_, body)| body == "abcdef")
     );
     until("nothing is under way", || !under_way(&gateway));
+}
+
+#[test]
+fn what_goes_to_no_service_and_half_a_body_is_not_copied() {
+    let shadow = Heard::saying(200, "", "");
+    // Answers before it has read a word of the body, and reads the rest in its own time.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hasty = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        loop {
+            let mut gateway = Raw::accept(&listener);
+            gateway.head();
+            gateway.say("HTTP/1.1 413 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            std::thread::spawn(move || drop(gateway.rest()));
+        }
+    });
+    let rule = "[[middleware]]\nname = \"copies\"\nmirror = { service = \"shadow\", timeout = \"300ms\" }\n";
+    let gateway = Gateway::with().named("shadow").endpoint(shadow.address).named("shop").endpoint(hasty);
+    let gateway = gateway.table(rule).policy("obedient.wasm", OBEDIENT).start();
+    let ask = |headers: &[(&str, &str)]| get_as(&gateway.address, "a", "/", headers);
+    assert!(ask(&[("x-answer", "203")]).ends_with("answered"));
+    assert!(ask(&[("x-forward", "nowhere")]).starts_with("HTTP/1.1 503"), "a fault");
+    assert!(ask(&[]).starts_with("HTTP/1.1 404"), "nobody knows where to");
+    assert_eq!((counted(&gateway), under_way(&gateway)), ([0.0; 3], false));
+    // The client has sent a half when it is answered.
+    let mut client = Raw::connect(&gateway.address);
+    client.say("PUT / HTTP/1.1\r\nhost: a\r\nx-forward: shop\r\ncontent-length: 6\r\n\r\nabc");
+    assert!(client.head().starts_with("HTTP/1.1 413"));
+    until("it is left out", || counted(&gateway) == [0.0, 1.0, 0.0]);
+    assert!(ask(&[("x-forward", "shop")]).starts_with("HTTP/1.1 413"));
+    until("one is copied", || counted(&gateway) == [1.0, 1.0, 0.0]);
+    assert_eq!(shadow.requests().len(), 1);
 }
 
 #[test]

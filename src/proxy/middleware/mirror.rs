@@ -1,14 +1,13 @@
 //! Sends copies of requests elsewhere, beside the requests themselves. A task of the same worker sends each, and nobody
 //! waits for it.
 
-use super::Passing;
 use crate::base::trace::TraceContext;
 use crate::http::headers::edit::HeaderEdit;
 use crate::http::request::Head;
 use crate::http::request::body::{Incoming, Upload};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::worker::Worker;
-use crate::proxy::{response, upstream};
+use crate::proxy::{Request, response, upstream};
 use crate::service::decision::{Edits, Forward};
 use crate::service::middleware::mirror::{HEADER, Mirror};
 use crate::service::middleware::{Live, Middleware, Outcome, UnderWay};
@@ -39,12 +38,12 @@ struct Copied {
     _under_way: UnderWay,
 }
 
-/// Begins a copy of this request, if chance says so and it can be copied.
-pub(super) fn begin(mirror: &Mirror, middleware: &Middleware, passing: &mut Passing) {
-    let outer = &passing.request.exchange;
+/// Begins a copy of this request, which goes to a service, if chance says so and it can be copied.
+pub(super) fn begin(mirror: &Mirror, middleware: &Middleware, request: &mut Request) {
+    let outer = &request.exchange;
     let mut chance = outer.worker.chance.borrow_mut();
     // Nobody can speak another protocol to two at once.
-    if passing.request.head.upgrade.is_some() || !mirror.draws(&mut chance) {
+    if request.head.upgrade.is_some() || !mirror.draws(&mut chance) {
         return;
     }
     let trace = outer.record.trace.child(&mut chance);
@@ -52,19 +51,19 @@ pub(super) fn begin(mirror: &Mirror, middleware: &Middleware, passing: &mut Pass
     let Some(under_way) = middleware.live.enter(mirror.max_in_flight) else {
         return middleware.live.count(Outcome::LeftOut);
     };
-    let Ok(body) = passing.request.body.copy(mirror.max_body_bytes) else {
+    let Ok(body) = request.body.copy(mirror.max_body_bytes) else {
         return middleware.live.count(Outcome::LeftOut);
     };
-    let mut head = Arc::clone(&passing.request.head);
+    let mut head = Arc::clone(&request.head);
     if head.parts.headers.has("expect") {
         // It has the body already.
         Arc::make_mut(&mut head).parts.headers.remove("expect");
     }
     let copied = Copied {
-        worker: Rc::clone(&passing.request.exchange.worker),
+        worker: Rc::clone(&request.exchange.worker),
         by: middleware.by(),
         live: Arc::clone(&middleware.live),
-        snapshot: Arc::clone(&passing.request.snapshot),
+        snapshot: Arc::clone(&request.snapshot),
         head,
         trace,
         body,
