@@ -24,6 +24,7 @@ mod jaeger;
 mod layers;
 mod lifecycle;
 mod middleware;
+mod overload;
 mod paths;
 mod policy_commands;
 mod policy_directory;

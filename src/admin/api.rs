@@ -111,7 +111,7 @@ pub struct ServiceState {
     /// How long an attempt is waited for before another is made beside it, ms, as far as that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hedge_after_ms: Option<f64>,
-    /// `closed`, `open` or `half-open`; none: it has no breaker.
+    /// `closed`, `open`, `half-open` or `ramping`; none: it has no breaker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub breaker: Option<String>,
     /// How many exchanges it has and may have; none: as many as come.
@@ -360,7 +360,7 @@ fn service(service: &Arc<Service>) -> ServiceState {
             .settings
             .hedge
             .and_then(|hedge| Some(hedge.wait(service.live.latencies.get())?.as_secs_f64() * 1_000.0)),
-        breaker: service.settings.breaker.map(|_| service.live.breaker.state(now_ms).name().to_owned()),
+        breaker: service.settings.breaker.map(|of| service.live.breaker.state(&of, now_ms).name().to_owned()),
         admission: service.settings.is_limited().then(|| AdmissionState::of(&service.live)),
         subset: service.settings.subset.as_ref().map(|declared| subset(service, declared)),
         sticky: service.affinity.as_ref().map(|affinity| sticky(&affinity.rule)),

@@ -76,6 +76,8 @@ pub enum State {
     Open,
     /// One at a time passes, to find out.
     HalfOpen,
+    /// It has closed a while ago, and a part of them passes.
+    Ramping,
 }
 
 impl State {
@@ -85,6 +87,7 @@ impl State {
             State::Closed => "closed",
             State::Open => "open",
             State::HalfOpen => "half-open",
+            State::Ramping => "ramping",
         }
     }
 }
@@ -182,7 +185,7 @@ impl Breaker {
         let word = Word(self.word.load(Relaxed));
         if word == Word::CLOSED {
             // Whoever comes now finds out sooner than that how it goes.
-            return if self.lets_in(settings, now_ms) { Ok(pass(false)) } else { Err(1000) };
+            return if self.takes_turn(settings, now_ms) { Ok(pass(false)) } else { Err(1000) };
         }
         let left = word.until_ms().saturating_sub(now_ms);
         if left > 0 {
@@ -195,15 +198,24 @@ impl Breaker {
     }
 
     /// It is closed: is this one of those that are let in by now? Evenly, by their number.
-    fn lets_in(&self, settings: &Settings, now_ms: u64) -> bool {
-        let (closed_ms, ramp_ms) = (self.closed_ms.load(Relaxed), settings.ramp.as_millis());
-        let ramp_ms = u64::try_from(ramp_ms).unwrap_or(u64::MAX);
-        if closed_ms == 0 || now_ms.saturating_sub(closed_ms) >= ramp_ms {
+    fn takes_turn(&self, settings: &Settings, now_ms: u64) -> bool {
+        let permille = u64::from(self.ramp_permille(settings, now_ms));
+        if permille >= 1000 {
             return true;
         }
-        let permille = u64::from(ramp::permille(closed_ms, ramp_ms, now_ms));
         let number = self.since.fetch_add(1, Relaxed) & u64::from(u32::MAX);
         number * permille / 1000 != (number + 1) * permille / 1000
+    }
+
+    /// Since it has closed, so many of a thousand requests are let in.
+    fn ramp_permille(&self, settings: &Settings, now_ms: u64) -> u32 {
+        match self.closed_ms.load(Relaxed) {
+            0 => 1000,
+            closed_ms => {
+                let ramp_ms = u64::try_from(settings.ramp.as_millis()).unwrap_or(u64::MAX);
+                ramp::permille(closed_ms, ramp_ms, now_ms)
+            }
+        }
     }
 
     fn change(&self, from: Word, to: Word) -> bool {
@@ -211,11 +223,21 @@ impl Breaker {
     }
 
     /// How it stands.
-    pub fn state(&self, now_ms: u64) -> State {
+    pub fn state(&self, settings: &Settings, now_ms: u64) -> State {
         match Word(self.word.load(Relaxed)) {
+            Word::CLOSED if self.ramp_permille(settings, now_ms) < 1000 => State::Ramping,
             Word::CLOSED => State::Closed,
             word if word.until_ms() > now_ms => State::Open,
             _ => State::HalfOpen,
+        }
+    }
+
+    /// The share of requests that it lets in now: 0 to 1, and 0 as well where one at a time finds out.
+    pub fn lets_in(&self, settings: &Settings, now_ms: u64) -> f64 {
+        match self.state(settings, now_ms) {
+            State::Closed => 1.0,
+            State::Ramping => f64::from(self.ramp_permille(settings, now_ms)) / 1000.0,
+            State::Open | State::HalfOpen => 0.0,
         }
     }
 
@@ -328,21 +350,21 @@ mod tests {
         let (breaker, settings) = (Breaker::default(), Settings::default());
         // 1,000 requests a second, all of which fail.
         let passed = (0..1000).filter(|ms| end(&breaker, &settings, true, *ms)).count();
-        assert_eq!((passed, breaker.state(1000), breaker.opened()), (20, State::Open, 1));
+        assert_eq!((passed, breaker.state(&settings, 1000), breaker.opened()), (20, State::Open, 1));
         assert_eq!(breaker.pass(&settings, 1019).map(drop), Err(4000));
-        assert_eq!(breaker.state(5019), State::HalfOpen);
+        assert_eq!(breaker.state(&settings, 5019), State::HalfOpen);
         // One at a time, and five of them.
         let first = breaker.pass(&settings, 5019).unwrap();
         assert_eq!(breaker.pass(&settings, 5020).map(drop), Err(1000));
         first.ended(false, 5030, 0);
         for _ in 0..4 {
-            assert_eq!(breaker.state(5040), State::HalfOpen);
+            assert_eq!(breaker.state(&settings, 5040), State::HalfOpen);
             assert!(end(&breaker, &settings, false, 5040));
         }
-        assert_eq!(breaker.state(5041), State::Closed);
+        assert_eq!(breaker.state(&settings, 5041), State::Closed);
         // What was before is forgotten.
         assert!(end(&breaker, &settings, true, 5041));
-        assert_eq!(breaker.state(5041), State::Closed);
+        assert_eq!(breaker.state(&settings, 5041), State::Closed);
     }
 
     #[test]
@@ -365,7 +387,7 @@ mod tests {
         let now_ms = 20 + left;
         drop(breaker.pass(&settings, now_ms).unwrap());
         assert!(end(&breaker, &settings, true, now_ms));
-        assert_eq!((breaker.state(now_ms), breaker.opened()), (State::Open, 2));
+        assert_eq!((breaker.state(&settings, now_ms), breaker.opened()), (State::Open, 2));
     }
 
     #[test]
@@ -385,7 +407,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    while breaker.state(10_000) == State::HalfOpen {
+                    while breaker.state(&settings, 10_000) == State::HalfOpen {
                         let Ok(pass) = breaker.pass(&settings, 10_000) else { continue };
                         if !pass.probe {
                             break;
@@ -398,27 +420,27 @@ mod tests {
                 });
             }
         });
-        assert_eq!((most.load(Relaxed), breaker.state(10_000)), (1, State::Closed));
+        assert_eq!((most.load(Relaxed), breaker.state(&settings, 10_000)), (1, State::Closed));
     }
 
     #[test]
     fn an_answer_that_turns_bad_counts_as_if_its_head_had_said_so() {
         let (breaker, settings) = (Breaker::default(), Settings::default());
         for ms in 0..20 {
-            assert_eq!(breaker.state(ms), State::Closed);
+            assert_eq!(breaker.state(&settings, ms), State::Closed);
             assert!(end(&breaker, &settings, false, ms));
         }
         (0..9).for_each(|ms| breaker.turned_bad(&settings, ms, ms + 100, 100));
-        assert_eq!(breaker.state(110), State::Closed);
+        assert_eq!(breaker.state(&settings, 110), State::Closed);
         breaker.turned_bad(&settings, 9, 110, 100);
-        assert_eq!(breaker.state(110), State::Open);
+        assert_eq!(breaker.state(&settings, 110), State::Open);
         // What began before the window says nothing; one of those who found it well, that it is not.
         breaker.turned_bad(&settings, 0, 4000, 100);
         let now_ms = 110 + 5000;
         assert!(end(&breaker, &settings, false, now_ms));
-        assert_eq!(breaker.state(now_ms), State::HalfOpen);
+        assert_eq!(breaker.state(&settings, now_ms), State::HalfOpen);
         breaker.turned_bad(&settings, now_ms, now_ms + 1, 100);
-        assert_eq!((breaker.state(now_ms + 1), breaker.opened()), (State::Open, 2));
+        assert_eq!((breaker.state(&settings, now_ms + 1), breaker.opened()), (State::Open, 2));
     }
 
     proptest! {

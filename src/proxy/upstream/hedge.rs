@@ -98,7 +98,7 @@ pub(super) async fn race(
 /// The service can do with one more: not with a breaker that is not closed, or while others wait.
 fn has_room(way: &Way<'_>, now: Instant) -> bool {
     let live = &way.service.live;
-    let is_closed =
-        || way.service.settings.breaker.is_none() || live.breaker.state(process_ms_at(now)) == State::Closed;
+    let closed = |of| live.breaker.state(of, process_ms_at(now)) == State::Closed;
+    let is_closed = || way.service.settings.breaker.as_ref().is_none_or(closed);
     live.admission.places.waiting() + live.group.lobby.waiting() == 0 && is_closed()
 }

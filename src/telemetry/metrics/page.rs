@@ -250,17 +250,22 @@ fn services(text: &mut Text, snapshot: &Snapshot) {
     for service in services.iter().filter(|service| service.settings.hedge.is_some()) {
         text.sample(name, &[("service", &service.name)], service.live.hedges.load(Relaxed));
     }
-    let breakers = || services.iter().filter(|service| service.settings.breaker.is_some());
+    let breakers = || services.iter().filter_map(|service| Some((service, service.settings.breaker.as_ref()?)));
     let name = "wayside_breaker_open";
     text.family(name, "gauge", "1: the service's breaker refuses requests, or lets one at a time find out.");
     let now_ms = crate::base::time::process_ms();
-    for service in breakers() {
-        let open = service.live.breaker.state(now_ms) != State::Closed;
+    for (service, settings) in breakers() {
+        let open = matches!(service.live.breaker.state(settings, now_ms), State::Open | State::HalfOpen);
         text.sample(name, &[("service", &service.name)], u8::from(open));
+    }
+    let name = "wayside_breaker_lets_in";
+    text.family(name, "gauge", "Share of requests that the service's breaker lets in: a part of them while it ramps.");
+    for (service, settings) in breakers() {
+        text.sample(name, &[("service", &service.name)], service.live.breaker.lets_in(settings, now_ms));
     }
     let name = "wayside_breaker_opened_total";
     text.family(name, "counter", "Times that the service's breaker has opened.");
-    for service in breakers() {
+    for (service, _) in breakers() {
         text.sample(name, &[("service", &service.name)], service.live.breaker.opened());
     }
     admission::admission(text, &services);
