@@ -147,7 +147,7 @@ pub async fn start(config: Config, publisher: Publisher, vitals: Arc<Vitals>) ->
         sources: Sources::new(to),
         policies: PolicyWatch::default(),
         checks: Checks::default(),
-        jwks: Jwks::default(),
+        jwks: Jwks::new(config.gateway.state_directory.clone()),
         retired: Vec::new(),
         reports,
         files: Files::new(&config),

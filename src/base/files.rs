@@ -1,16 +1,17 @@
 //! Reading files that people write and name: regular files only, bounded in size and in time. A FIFO, a device or a
-//! directory is refused by its kind; a file system that does not answer costs one thread for each file, once.
+//! directory is refused by its kind; a file system that does not answer costs one thread for each file, once. And writing
+//! those that the gateway keeps for itself.
 
 use rustix::fs::OFlags;
 use std::collections::HashMap;
-use std::fs::{FileType, OpenOptions};
-use std::io::{self, ErrorKind, Read};
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A file on a disk is there in a thousandth of this.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -46,6 +47,28 @@ pub fn read_text(file: &Path, most: u64) -> io::Result<String> {
 pub async fn read_text_beside(file: &Path, most: u64) -> io::Result<String> {
     let file = file.to_owned();
     tokio::task::spawn_blocking(move || read_text(&file, most)).await.map_err(io::Error::other)?
+}
+
+/// Writes a file that is ours alone, beside and then renamed, so that nobody sees half of it. It was true at this time, which
+/// becomes its own.
+///
+/// # Errors
+/// It cannot be written.
+pub fn put(file: &Path, bytes: &[u8], time: SystemTime) -> io::Result<()> {
+    let beside = file.with_extension("new");
+    let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    written.write_all(bytes)?;
+    written.set_modified(time)?;
+    drop(written);
+    std::fs::rename(&beside, file)
+}
+
+/// What stands in such a file was true at this time.
+///
+/// # Errors
+/// It is not there, or cannot be changed.
+pub fn confirm(file: &Path, time: SystemTime) -> io::Result<()> {
+    File::options().write(true).open(file)?.set_modified(time)
 }
 
 fn read_here(file: &Path, most: u64) -> io::Result<Vec<u8>> {

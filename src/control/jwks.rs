@@ -1,5 +1,8 @@
 //! Keys of who issues tokens, where they are named by URL: fetched at the start, again and again, and soon after a token
-//! names one that is not among them. Requests never wait for it.
+//! names one that is not among them. Requests never wait for it. What was good last is on disk, too, until something good
+//! comes.
+
+mod kept;
 
 use crate::base::chance::Chance;
 use crate::discovery::backoff::Backoff;
@@ -7,6 +10,8 @@ use crate::discovery::registry::body::{read, told};
 use crate::http::tls;
 use crate::service::middleware::Chain;
 use crate::service::middleware::jwt::{BYTES, KeySet, Remote};
+use kept::KeptKeys;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -20,8 +25,10 @@ const AGAIN: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(30);
 
 /// The sets that are fetched.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Jwks {
+    /// Where they are kept.
+    folder: PathBuf,
     running: Vec<Running>,
     /// What was followed last.
     chain: Arc<Chain>,
@@ -41,6 +48,11 @@ impl Drop for Running {
 }
 
 impl Jwks {
+    /// None yet; those to come are kept in this folder.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Jwks { folder, running: Vec::new(), chain: Arc::default() }
+    }
+
     /// Fetches what these need from now on, and nothing else. Must be called on a tokio runtime.
     pub(super) fn follow(&mut self, chain: &Arc<Chain>) {
         if Arc::ptr_eq(&self.chain, chain) {
@@ -52,7 +64,7 @@ impl Jwks {
         for set in wanted {
             let runs = self.running.iter().any(|running| Arc::ptr_eq(&running.set, set));
             if let Some(remote) = set.remote.clone().filter(|_| !runs) {
-                let task = tokio::spawn(keep(Arc::clone(set), remote)).abort_handle();
+                let task = tokio::spawn(keep(Arc::clone(set), remote, self.folder.clone())).abort_handle();
                 self.running.push(Running { set: Arc::clone(set), task });
             }
         }
@@ -64,8 +76,10 @@ impl Jwks {
     }
 }
 
-/// Fetches one set again and again.
-async fn keep(set: Arc<KeySet>, remote: Remote) {
+/// Fetches one set again and again, and begins with what was kept of it.
+async fn keep(set: Arc<KeySet>, remote: Remote, folder: PathBuf) {
+    let mut kept = KeptKeys::of(&folder, &remote);
+    recall(&set, &remote, &mut kept).await;
     let (url, mut chance) = (&remote.url, Chance::seeded());
     let mut backoff = Backoff::seeded().up_to(RETRY.min(remote.refresh));
     let client = loop {
@@ -81,9 +95,11 @@ async fn keep(set: Arc<KeySet>, remote: Remote) {
     loop {
         let again = Instant::now() + AGAIN;
         let before = set.problem();
-        let wait = match fetch(&client, url).await.and_then(|text| set.replace(&text)) {
-            Ok(is_new) => {
+        let fetched = fetch(&client, url).await;
+        let wait = match fetched.and_then(|text| Ok((set.replace(&text)?, text))) {
+            Ok((is_new, text)) => {
                 backoff.reset();
+                kept.keep(&text).await;
                 if is_new || before.is_some() {
                     tracing::info!(url, keys = set.len(), is_new, "keys were fetched");
                 }
@@ -103,6 +119,19 @@ async fn keep(set: Arc<KeySet>, remote: Remote) {
             sleep_until(again).await;
         };
         tokio::select! { () = sleep(wait) => {}, () = missed => {} }
+    }
+}
+
+/// What the last process fetched counts until something good comes.
+async fn recall(set: &KeySet, remote: &Remote, kept: &mut KeptKeys) {
+    let Some((keys, confirmed)) = kept.read().await.filter(|_| set.is_empty()) else { return };
+    let age = confirmed.elapsed().unwrap_or_default();
+    match set.recall(&keys, age) {
+        Ok(()) => {
+            let age = humantime::format_duration(Duration::from_secs(age.as_secs()));
+            tracing::info!(url = remote.url, keys = set.len(), %age, "beginning with the keys that were known last");
+        }
+        Err(problem) => tracing::warn!(url = remote.url, problem, "the keys that were kept cannot be used"),
     }
 }
 

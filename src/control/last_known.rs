@@ -6,9 +6,9 @@ use crate::base::{digest, files};
 use crate::discovery::{Lookup, Observed};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -153,14 +153,9 @@ fn put(file: &Path, kept: Kept, whole: bool) -> io::Result<()> {
         let Lookup { service, registered_as, tags, .. } = lookup;
         let observed = Observed { held: None, ..Observed::clone(&observed) };
         let record = Record { source, settings, service, registered_as, tags, observed };
-        let beside = file.with_extension("new");
-        let mut written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        written.write_all(&serde_json::to_vec(&record).map_err(io::Error::other)?)?;
-        written.set_modified(confirmed)?;
-        drop(written);
-        return std::fs::rename(&beside, file);
+        return files::put(file, &serde_json::to_vec(&record).map_err(io::Error::other)?, confirmed);
     }
-    File::options().write(true).open(file)?.set_modified(confirmed)
+    files::confirm(file, confirmed)
 }
 
 #[cfg(test)]

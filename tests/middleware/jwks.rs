@@ -8,8 +8,10 @@ use crate::support::heard::{Heard, response};
 use crate::support::program::{Program, echo, get_as, until};
 use crate::support::servers::Process;
 use serde_json::Value;
+use std::fs::File;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 fn gateway(keys: &str) -> Gateway {
     Gateway::with().endpoint(echo()).table(&format!("[[middleware]]\nname = \"who\"\njwt = {{ {keys} }}\n"))
@@ -36,7 +38,7 @@ fn keys_of_each_kind_come_over_tls_from_whom_the_authority_knows() {
     server.current_dir(folder).args(["s_server", "-accept", "127.0.0.1:0", "-WWW"]);
     server.args(["-cert", "server.pem", "-key", "server.key"]);
     let log = folder.join("server.log");
-    let _server = Process::start(&mut server, &log);
+    let server = Process::start(&mut server, &log);
     let port = || {
         std::fs::read_to_string(&log).unwrap().lines().find_map(|line| Some(line.strip_prefix("ACCEPT ")?.to_owned()))
     };
@@ -52,6 +54,26 @@ fn keys_of_each_kind_come_over_tls_from_whom_the_authority_knows() {
     assert_eq!(status(&wary, &token(folder, "one", "RS256", &claims("ada", &[]))), 503);
     let problem = seen(&wary)["problem"].as_str().unwrap().to_owned();
     assert!(problem.contains("certificate"), "{problem}");
+    // Its issuer is gone; what was fetched a day ago still opens, and only for those who ask the same.
+    drop(server);
+    let kept: Vec<_> =
+        std::fs::read_dir(trusting.folder().join(".wayside")).unwrap().map(|file| file.unwrap().path()).collect();
+    let kept = kept.iter().find(|file| file.file_name().unwrap().to_str().unwrap().starts_with("jwks-")).unwrap();
+    let day = Duration::from_secs(86_400);
+    File::options().write(true).open(kept).unwrap().set_modified(SystemTime::now() - day).unwrap();
+    let again = trusting.restart();
+    for (key, algorithm) in [("one", "RS256"), ("two", "EdDSA"), ("three", "ES256")] {
+        assert_eq!(status(&again, &token(folder, key, algorithm, &claims("ada", &[]))), 200, "{algorithm}");
+    }
+    let seen = seen(&again);
+    assert!(seen["keys"] == 3 && seen["age_ms"].as_u64() >= Some(86_400_000) && seen["problem"].is_string(), "{seen}");
+    assert!(again.metric("wayside_jwks_age_seconds{middleware=\"who\"}") >= Some(86_400.0));
+    assert_eq!(again.metric("wayside_jwks_failing{middleware=\"who\"}"), Some(1.0));
+    assert!(again.lines_so_far("beginning with the keys that were known last") == 1);
+    // Broken on disk, they are as good as none.
+    std::fs::write(again.folder().join(".wayside").join(kept.file_name().unwrap()), "{").unwrap();
+    let again = again.restart();
+    assert_eq!(status(&again, &token(folder, "one", "RS256", &claims("ada", &[]))), 503);
 }
 
 #[test]

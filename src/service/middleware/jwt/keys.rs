@@ -1,5 +1,6 @@
 //! The public keys of who issues tokens: a JSON Web Key Set (RFC 7517) in a file, or by URL. One by URL is fetched beside
-//! the requests, by whoever calls [`KeySet::replace`]; what was good last stays until something good comes.
+//! the requests, by whoever calls [`KeySet::replace`]; what was good last stays until something good comes, also what the
+//! last process knew.
 
 use crate::base::time::process_ms;
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -8,7 +9,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
 use serde_json::Value;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -48,8 +49,8 @@ pub struct KeySet {
     keys: ArcSwap<Vec<Key>>,
     /// Of its text.
     digest: ArcSwapOption<String>,
-    /// When it was confirmed last, ms of the process.
-    confirmed_ms: AtomicU64,
+    /// When it was confirmed last, ms of the process; before it, where the last process knew it.
+    confirmed_ms: AtomicI64,
     /// What is wrong with the newest try.
     problem: ArcSwapOption<String>,
     tried: AtomicBool,
@@ -91,7 +92,7 @@ impl KeySet {
             remote,
             keys: ArcSwap::default(),
             digest: ArcSwapOption::empty(),
-            confirmed_ms: AtomicU64::new(0),
+            confirmed_ms: AtomicI64::new(0),
             problem: ArcSwapOption::empty(),
             tried: AtomicBool::new(false),
             missed: Notify::new(),
@@ -103,16 +104,30 @@ impl KeySet {
     /// # Errors
     /// What is wrong with it; what was known stays.
     pub fn replace(&self, text: &str) -> Result<bool, String> {
-        let keys = read(text).inspect_err(|problem| self.failed(problem))?;
+        let is_new = self.says(text, Duration::ZERO).inspect_err(|problem| self.failed(problem))?;
+        self.problem.store(None);
+        self.tried.store(true, Relaxed);
+        Ok(is_new)
+    }
+
+    /// It said this so long ago, to the process before this one. Whether it still does was not tried.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn recall(&self, text: &str, ago: Duration) -> Result<(), String> {
+        self.says(text, ago).map(drop)
+    }
+
+    fn says(&self, text: &str, ago: Duration) -> Result<bool, String> {
+        let keys = read(text)?;
         let digest = crate::base::digest::full(text.as_bytes());
         let is_new = self.digest.load().as_ref().is_none_or(|before| **before != digest);
         if is_new {
             self.keys.store(Arc::new(keys));
             self.digest.store(Some(Arc::new(digest)));
         }
-        self.confirmed_ms.store(process_ms(), Relaxed);
-        self.problem.store(None);
-        self.tried.store(true, Relaxed);
+        let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+        self.confirmed_ms.store(now_ms().saturating_sub(ago), Relaxed);
         Ok(is_new)
     }
 
@@ -154,13 +169,18 @@ impl KeySet {
     /// Time since it was confirmed last; none: it never was.
     pub fn age(&self) -> Option<Duration> {
         let known = self.digest.load().is_some();
-        known.then(|| Duration::from_millis(process_ms().saturating_sub(self.confirmed_ms.load(Relaxed))))
+        let age = || u64::try_from(now_ms().saturating_sub(self.confirmed_ms.load(Relaxed))).unwrap_or(0);
+        known.then(|| Duration::from_millis(age()))
     }
 
     /// What is wrong with the newest try.
     pub fn problem(&self) -> Option<Arc<String>> {
         self.problem.load_full()
     }
+}
+
+fn now_ms() -> i64 {
+    i64::try_from(process_ms()).unwrap_or(i64::MAX)
 }
 
 /// The keys of a set that can check signatures; others in it are for somebody else.
@@ -231,7 +251,21 @@ mod tests {
             assert!(set.len() == 1 && set.problem().is_some(), "{bad}");
         }
         assert_eq!((set.replace(&one), set.problem()), (Ok(false), None));
+        assert!(set.age() < Some(Duration::from_secs(3600)));
         assert_eq!(set.replace(&format!("{{\"keys\":[{RSA},{RSA}]}}")), Ok(true));
+    }
+
+    #[test]
+    fn what_the_last_process_knew_is_as_old_as_it_is() {
+        let remote = Remote { url: "https://a/keys".into(), ca: None, refresh: Duration::from_secs(600) };
+        let (set, one, day) = (KeySet::at(remote), format!("{{\"keys\":[{RSA}]}}"), Duration::from_secs(86_400));
+        assert!(set.recall("{}", day).is_err() && set.is_empty() && set.age().is_none() && set.problem().is_none());
+        set.recall(&one, day).unwrap();
+        assert!(set.len() == 1 && !set.was_tried() && set.age() >= Some(day));
+        set.failed("nobody is there");
+        assert!(set.len() == 1 && set.age() >= Some(day));
+        assert_eq!(set.replace(&one), Ok(false));
+        assert!(set.age() < Some(day) && set.problem().is_none());
     }
 
     proptest! {
