@@ -27,6 +27,7 @@ struct Scene {
     queue: Option<Terms>,
     adaptive: Option<adaptive::Settings>,
     seconds: u64,
+    seed: u64,
 }
 
 impl Default for Scene {
@@ -42,6 +43,7 @@ impl Default for Scene {
             queue: None,
             adaptive: None,
             seconds: 20,
+            seed: 7,
         }
     }
 }
@@ -84,7 +86,7 @@ impl Scene {
         let mut run = Run {
             scene: self,
             admission: Admission::default(),
-            chance: Chance(7),
+            chance: Chance(self.seed),
             asked: Vec::new(),
             outside: Vec::new(),
             line: VecDeque::new(),
@@ -276,10 +278,7 @@ fn an_adaptive_limit_finds_what_the_service_can_take() {
             ..Scene::default()
         };
         let asked = scene.run();
-        let good = |seconds: std::ops::Range<u64>| {
-            let count = of(&asked, seconds.clone()).filter(|one| one.took.is_some_and(|took| took < 250_000)).count();
-            count as f64 / (seconds.end - seconds.start) as f64
-        };
+        let good = |seconds| goodput(&asked, seconds);
         let p99 = |seconds: std::ops::Range<u64>| {
             let mut took: Vec<u64> = of(&asked, seconds).filter_map(|one| one.took).collect();
             took.sort_unstable();
@@ -293,5 +292,57 @@ fn an_adaptive_limit_finds_what_the_service_can_take() {
         assert!(twice >= 0.95 * 1_600.0, "σ {sigma}: {twice} of 1600");
         let (before, while_halved) = (p99(5..20), p99(25..40));
         assert!(while_halved <= 3.0 * before, "σ {sigma}: p99 {before} ms, {while_halved} ms while halved");
+    }
+}
+
+/// Good answers a second.
+fn goodput(asked: &[Asked], seconds: std::ops::Range<u64>) -> f64 {
+    let count = of(asked, seconds.clone()).filter(|one| one.took.is_some_and(|took| took < 250_000)).count();
+    count as f64 / (seconds.end - seconds.start) as f64
+}
+
+/// Four slots of 20 ms, of which twice as much is asked for from the first moment on, and a limit of forty: nothing was
+/// ever measured that did not wait.
+#[test]
+fn an_adaptive_limit_that_begins_in_an_overload_comes_down() {
+    for (sigma, seed) in [0.3, 1.0].into_iter().flat_map(|sigma| (7..12).map(move |seed| (sigma, seed))) {
+        let adaptive = Some(adaptive::Settings { start: 40, ..adaptive::Settings::default() });
+        let (rates, slots, mean_us) = (vec![400.0], 4, 20_000.0);
+        let scene = Scene { rates, slots, mean_us, sigma, adaptive, seconds: 90, seed, ..Scene::default() };
+        let asked = scene.run();
+        let middle = |seconds: std::ops::Range<u64>| {
+            let mut took: Vec<u64> = of(&asked, seconds).filter_map(|one| one.took).collect();
+            took.sort_unstable();
+            took[took.len() / 2] as f64 / 1_000.0
+        };
+        // Forty in flight took 200 ms.
+        let (soon, later) = (middle(5..15), middle(60..90));
+        assert!(soon < 90.0 && later < 90.0, "σ {sigma}, {seed}: {soon} ms, then {later} ms");
+        let good = goodput(&asked, 5..90);
+        assert!(good >= 0.95 * 200.0, "σ {sigma}, {seed}: {good} of 200");
+    }
+}
+
+/// An overload that does not end, in which half of the service is lost, and comes back: what it costs to look for what is
+/// unhurried again and again.
+#[test]
+fn an_adaptive_limit_holds_in_an_overload_that_does_not_end() {
+    for (sigma, seed) in [0.3, 1.0].into_iter().flat_map(|sigma| (7..10).map(move |seed| (sigma, seed))) {
+        let scene = Scene {
+            rates: vec![2_400.0],
+            slots: 32,
+            changes: vec![(60, 16), (120, 32)],
+            mean_us: 20_000.0,
+            sigma,
+            adaptive: Some(adaptive::Settings::default()),
+            seconds: 180,
+            seed,
+            ..Scene::default()
+        };
+        let asked = scene.run();
+        for (seconds, capacity) in [(5..60, 1_600.0), (65..120, 800.0), (125..180, 1_600.0)] {
+            let good = goodput(&asked, seconds.clone());
+            assert!(good >= 0.95 * capacity, "σ {sigma}, {seed}, {seconds:?}: {good} of {capacity}");
+        }
     }
 }
