@@ -100,7 +100,7 @@ impl Balancer {
                 None => passed_over += 1,
             }
         }
-        let ready = endpoints.ready();
+        let ready = endpoints.ready_at(wanted.now_ms);
         let (key, strategy) = (narrowed::key(&wanted), strategy(wanted.service, wanted.plan));
         let cost = Cost::now(wanted.service, &ready, wanted.now_ms);
         for (number, line) in lanes::lanes(&ready, &wanted, strategy, key != 0, &mut self.chance) {

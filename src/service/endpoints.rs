@@ -87,7 +87,7 @@ impl Endpoints {
     fn new(endpoints: Vec<Arc<Endpoint>>, places: Arc<Places>, labels: Labels, tables: Tables) -> Self {
         let group = endpoints.iter().find_map(|endpoint| endpoint.live.group()).cloned().unwrap_or_default();
         endpoints.iter().for_each(|endpoint| endpoint.live.join(&group));
-        let ready = ArcSwap::from_pointee(Ready::walk(&endpoints, &group));
+        let ready = ArcSwap::from_pointee(Ready::walk(&endpoints, &group, None));
         Endpoints(Arc::new(List { endpoints, places, group, ready, labels: ArcSwap::from_pointee(labels), tables }))
     }
 
@@ -117,7 +117,20 @@ impl Endpoints {
         if ready.seen == self.0.group.changes() {
             return ready;
         }
-        let walked = Arc::new(Ready::walk(self, &self.0.group));
+        self.walk(None)
+    }
+
+    /// The same for whoever picks at `now_ms`, with the shares that tiers have then.
+    pub fn ready_at(&self, now_ms: u64) -> Guard<Arc<Ready>> {
+        let ready = self.0.ready.load();
+        if ready.seen == self.0.group.changes() && ready.shares_until_ms.is_none_or(|until_ms| now_ms < until_ms) {
+            return ready;
+        }
+        self.walk(Some(now_ms))
+    }
+
+    fn walk(&self, now_ms: Option<u64>) -> Guard<Arc<Ready>> {
+        let walked = Arc::new(Ready::walk(self, &self.0.group, now_ms));
         // Should others walk at the same time, the last one stays, and is looked for again if it is not the newest.
         self.0.ready.store(Arc::clone(&walked));
         Guard::from_inner(walked)

@@ -27,7 +27,7 @@ impl Balancer {
     pub fn pick_with_room(&mut self, wanted: Wanted<'_>) -> Option<Picked> {
         let settings = &wanted.service.settings;
         let Some(most) = settings.limits.of_each(settings.http2()) else { return self.pick(wanted) };
-        let ready = wanted.service.endpoints.ready();
+        let ready = wanted.service.endpoints.ready_at(wanted.now_ms);
         // Those that start slowly have less of it, as long as others have room.
         let passes: &[bool] = if ready.ramps(wanted.now_ms) { &[true, false] } else { &[false] };
         let mut full: SmallVec<[u32; 8]> = SmallVec::new();

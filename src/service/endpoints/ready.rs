@@ -29,6 +29,8 @@ pub struct Ready {
     /// Places of those that our own checks, their connects or their answers put aside.
     pub unhealthy: Vec<u32>,
     ramps: Ramps,
+    /// The shares of tiers hold until then, ms: while somebody starts slowly, they change. None: they don't.
+    pub(super) shares_until_ms: Option<u64>,
 }
 
 /// One tier.
@@ -53,8 +55,9 @@ struct Ramps {
 }
 
 impl Ready {
-    /// Walks over all of them.
-    pub(super) fn walk(endpoints: &[Arc<Endpoint>], group: &Group) -> Self {
+    /// Walks over all of them. `now_ms`: tiers have shares by what those who start slowly can take then; none: as if nobody did,
+    /// which holds for nobody who picks.
+    pub(super) fn walk(endpoints: &[Arc<Endpoint>], group: &Group, now_ms: Option<u64>) -> Self {
         // Counted before the walk: what changes during it is another change.
         let mut ready = Ready { seen: group.changes(), ..Ready::default() };
         let tiers = tiers(endpoints);
@@ -77,12 +80,16 @@ impl Ready {
                 level.line.push(place, endpoint);
             }
         }
-        let health: Vec<_> = levels.iter().map(|level| (level.line.length(), level.weight)).collect();
+        let (capacities, until_ms) = capacities(&levels, endpoints, group.slow_start_ms(), now_ms);
+        let health: Vec<_> = levels.iter().zip(capacities).map(|(level, can)| (can, level.weight * 1000)).collect();
         levels.iter_mut().zip(spill::shares(&health)).for_each(|(level, share)| level.share = share);
         levels.retain(|level| !level.line.places.is_empty());
         let mut levels = levels.into_iter();
         ready.line = levels.next().map(|level| level.line).unwrap_or_default();
         ready.others = levels.collect();
+        if !ready.others.is_empty() {
+            ready.shares_until_ms = until_ms;
+        }
         let percent = group.panic_percent();
         if is_below(percent, ready.candidates, with_weight) {
             ready.panic(endpoints, percent);
@@ -105,6 +112,7 @@ impl Ready {
         if is_below(percent, self.line.places.len(), all().count()) {
             self.panic = true;
             self.others.clear();
+            self.shares_until_ms = None;
             self.line.clear();
             all().for_each(|(place, endpoint)| self.line.push(place, endpoint));
         }
@@ -115,6 +123,11 @@ impl Ready {
         self.zones.get_or_init(|| Zones::split(&self.line, endpoints)).as_ref()
     }
 
+    /// Somebody on the line may have less than its whole share now.
+    pub fn ramps(&self, now_ms: u64) -> bool {
+        now_ms < self.ramps.until_ms
+    }
+
     /// The share of its weight that one on the line takes now, in thousandths. One that starts slowly is compared with the
     /// one that is healthy for longest, so that nobody does where all are new.
     pub fn ramp_permille(&self, live: &Live, now_ms: u64) -> u32 {
@@ -123,12 +136,38 @@ impl Ready {
         }
         let largest = ramp::permille(self.ramps.eldest_ms, self.ramps.window_ms, now_ms);
         (live.ramp_permille(now_ms) * 1000 / largest).min(1000)
-    /// Somebody on the line may have less than its whole share now.
-    pub fn ramps(&self, now_ms: u64) -> bool {
-        now_ms < self.ramps.until_ms
     }
+}
 
+/// Shares of tiers are worked out anew after this part of the time in which somebody starts slowly.
+const STEPS: u64 = 100;
+
+/// The weight that can be picked of each, in thousandths: of those who start slowly the part that they take at `now_ms`,
+/// compared with the one of all tiers that is healthy for longest. A tier that comes back would else have everything at
+/// once (envoy#25283). And until when that holds, ms.
+fn capacities(
+    levels: &[Level],
+    endpoints: &[Arc<Endpoint>],
+    window_ms: u64,
+    now_ms: Option<u64>,
+) -> (Vec<u64>, Option<u64>) {
+    let all = || levels.iter().map(|level| level.line.length() * 1000).collect();
+    if window_ms == 0 {
+        return (all(), None);
     }
+    let Some(now_ms) = now_ms else { return (all(), Some(0)) };
+    let on_line = |level: &Level| {
+        let lives = level.line.places.iter().filter_map(|place| endpoints.get(*place as usize));
+        lives.map(|endpoint| (endpoint.weight, endpoint.live.healthy_since_ms())).collect::<Vec<_>>()
+    };
+    let lines: Vec<_> = levels.iter().map(on_line).collect();
+    let since = || lines.iter().flatten().map(|(_, since_ms)| *since_ms);
+    let permille = |since_ms| u64::from(ramp::permille(since_ms, window_ms, now_ms));
+    let largest = permille(since().min().unwrap_or(0));
+    let can = |(weight, since_ms): &(u32, u64)| u64::from(*weight) * (permille(*since_ms) * 1000 / largest).min(1000);
+    let all_of_it_ms = since().max().map_or(0, |youngest_ms| youngest_ms.saturating_add(window_ms));
+    let until_ms = (now_ms < all_of_it_ms).then(|| now_ms.saturating_add((window_ms / STEPS).max(1)));
+    (lines.iter().map(|line| line.iter().map(can).sum()).collect(), until_ms)
 }
 
 /// More tiers are taken as one with the last of these.

@@ -102,6 +102,40 @@ fn row_21_two_among_many_have_a_tenth_of_their_share_at_once() {
     assert!((100..350).contains(&newcomers), "{newcomers} of 2,000");
 }
 
+/// envoy#25283: a tier that came back had all traffic at once, since slow start only knew those of one tier.
+#[test]
+fn a_tier_that_comes_back_takes_what_its_endpoints_can_take_by_then() {
+    let back = 1_000_000;
+    let tiers = |first: u64| [(first, 1, 0), (first, 3, 0), (0, 1, 1), (0, 1, 1)];
+    let service = |first: u64| service(&tiers(first), None);
+    let share = |service: &Service, now_ms: u64| {
+        let counts = picked(service, Strategy::WeightedRoundRobin, now_ms, 10_000);
+        (counts[0] + counts[1]) / 100
+    };
+    let returning = service(back);
+    // 1.4 times a tenth at first, and all of it as soon as 72 % can be taken.
+    let shares = [0, 6_000, 15_000, 21_900, 30_000, 60_000].map(|after_ms| share(&returning, back + after_ms));
+    for (share, expected) in shares.into_iter().zip([14, 28, 70, 100, 100, 100]) {
+        assert!(share.abs_diff(expected) <= 2, "{shares:?}");
+    }
+    // Where all are new, as after a start, nobody waits for anybody.
+    assert_eq!(share(&service(0), 0), 100);
+    // Of one that has been there, only what is new counts less: three of four, and a tenth of the fourth.
+    let mut some = tiers(0);
+    some[0].0 = back;
+    assert_eq!(share(&self::service(&some, None), back), 100);
+    // Shares change while somebody starts slowly, and are then looked at no more.
+    let returning = service(back);
+    let until = |now_ms| returning.endpoints.ready_at(now_ms).shares_until_ms;
+    assert_eq!(
+        (until(back), until(back + 299), until(back + 300)),
+        (Some(back + 300), Some(back + 300), Some(back + 600))
+    );
+    assert_eq!(until(back + 30_000), None);
+    let last = Arc::clone(&returning.endpoints.ready_at(back + 40_000));
+    assert!(Arc::ptr_eq(&last, &returning.endpoints.ready_at(back + 90_000)));
+}
+
 #[test]
 fn where_all_are_new_nobody_starts_slowly() {
     let service = service(&[(1000, 1, 0), (1000, 3, 0), (1000, 1, 0)], None);
