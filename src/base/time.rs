@@ -16,6 +16,27 @@ pub fn process_ms_at(now: Instant) -> u64 {
     u64::try_from(since_start(now).as_millis()).unwrap_or(u64::MAX)
 }
 
+/// A time in both of the forms that the request path asks for: working out one from the other costs more than to carry both.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// For deadlines and spans.
+    pub at: Instant,
+    /// Milliseconds since the process first asked.
+    pub ms: u64,
+}
+
+impl Moment {
+    /// This time.
+    pub fn at(at: Instant) -> Self {
+        Moment { at, ms: process_ms_at(at) }
+    }
+
+    /// The time that it is.
+    pub fn now() -> Self {
+        Self::at(Instant::now())
+    }
+}
+
 /// The same in nanoseconds.
 pub fn process_ns() -> u64 {
     process_ns_at(Instant::now())

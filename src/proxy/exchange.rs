@@ -81,19 +81,18 @@ impl Exchange {
         (place, span_id)
     }
 
-    /// Notes what came at `now` of the attempt at this place.
+    /// Notes what came of the attempt at this place, and after which time.
     pub fn attempted(
         &mut self,
         place: usize,
         outcome: Result<u16, AttemptError>,
         cause: Option<Box<str>>,
-        now: Instant,
+        took: Duration,
     ) {
-        let now = now.saturating_duration_since(self.record.started);
         if let Some(attempt) = self.record.attempts.get_mut(place) {
             attempt.outcome = outcome;
             attempt.cause = cause;
-            attempt.took = now.saturating_sub(attempt.began);
+            attempt.took = took;
         }
     }
 }

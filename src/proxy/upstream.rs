@@ -14,7 +14,7 @@ mod outgoing;
 mod terms;
 mod websocket;
 
-use crate::base::time::{process_ms, process_ms_at};
+use crate::base::time::Moment;
 use crate::http::error::Error;
 use crate::http::grpc;
 use crate::http::malformed::Malformed;
@@ -35,7 +35,7 @@ use limit::Limit;
 use outgoing::Outgoing;
 use smallvec::SmallVec;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use terms::Terms;
 
 /// A response's head is here, and its body can be read.
@@ -66,15 +66,16 @@ async fn send(
     let Some(head) = exchange.record.head.clone() else { return Err(Error::NoRoute) };
     let started = exchange.record.started;
     let terms = Terms::new(&service.settings, plan, gateway, &head, started).for_session(held.is_bound());
+    let mut now = Moment::at(exchange.record.decided_at());
     let Some(settings) = &service.settings.breaker else {
-        return send_on(exchange, forward, gateway, (&head, &terms, held), body).await;
+        return send_on(exchange, forward, gateway, (&head, &terms, held), body, &mut now).await;
     };
-    let passed = service.live.breaker.pass(settings, process_ms_at(exchange.record.decided_at()));
+    let passed = service.live.breaker.pass(settings, now.ms);
     let pass = passed.map_err(|left_ms| {
         exchange.record.retry_after = Some(left_ms.div_ceil(1000));
         Error::Breaker
     })?;
-    let sent = send_on(exchange, forward, gateway, (&head, &terms, held), body).await;
+    let sent = send_on(exchange, forward, gateway, (&head, &terms, held), body, &mut now).await;
     let bad = match &sent {
         Ok(Arrived { response, .. }) => !response.is_good(),
         // What is wrong with the request, or with its client's patience, says nothing of the service.
@@ -86,17 +87,18 @@ async fn send(
         Err(_) => true,
     };
     let chance = exchange.worker.chance.borrow_mut().next_u64();
-    pass.ended(bad, process_ms(), chance);
+    pass.ended(bad, now.ms, chance);
     sent
 }
 
-/// Sends the request and tries again where that is safe and allowed.
+/// Sends the request and tries again where that is safe and allowed. `now` goes on with it.
 async fn send_on(
     exchange: &mut Exchange,
     forward: &Forward,
     gateway: &Gateway,
     (head, terms, held): (&Head, &Terms<'_>, &Held),
     body: &Rc<Upload>,
+    now: &mut Moment,
 ) -> Result<Arrived, Error> {
     let worker = Rc::clone(&exchange.worker);
     let Forward { service, plan, .. } = forward;
@@ -111,45 +113,45 @@ async fn send_on(
     let way = Way { pools: &worker.pools, service, outgoing, trace, body, terms, hedge };
     let mut tried: SmallVec<[u32; 4]> = SmallVec::new();
     let is_call = grpc::is_call(head);
-    let pick = |tried: &[u32], now: Instant| {
-        let wanted = Wanted { service, plan, tried, key: &key, now_ms: process_ms_at(now) };
-        match affinity::first(service, held, tried, process_ms_at(now)) {
+    let pick = |tried: &[u32], now: Moment| {
+        let wanted = Wanted { service, plan, tried, key: &key, now_ms: now.ms };
+        match affinity::first(service, held, tried, now.ms) {
             None if !held.is_bound() => worker.balancer.borrow_mut().pick_with_room(wanted),
             first => first,
         }
     };
-    let mut now = exchange.record.decided_at();
-    let mut next = Ok(pick(&tried, now).ok_or(Error::NoEndpoint)?);
+    let mut next = Ok(pick(&tried, *now).ok_or(Error::NoEndpoint)?);
     // What goes nowhere adds nothing to what retries may cost: it may be sent once more.
     let mut attempts = Attempts::new(terms, &service.live.budget, service.settings.retry_budget);
     loop {
-        if terms.deadline.is_some_and(|deadline| now >= deadline) {
+        if terms.deadline.is_some_and(|deadline| now.at >= deadline) {
             return Err(Error::Timeout);
         }
         let picked = next?;
         tried.push(picked.endpoint.id);
-        let begun = Begun::new(exchange, picked, false, now);
-        let (begun, result) = match way.waits() {
+        let begun = Begun::new(exchange, picked, false, *now);
+        let (begun, result, ended) = match way.waits() {
             Some(wait) => hedge::race(exchange, &way, (begun, wait), &mut attempts, &mut tried, pick).await,
             None => {
                 let mut result = way.attempt(&begun.endpoint, (begun.span_id, begun.began)).await;
-                begun.ended(exchange, &way, &mut result, Instant::now());
-                (begun, result)
+                let ended = Moment::now();
+                begun.ended(exchange, &way, &mut result, ended);
+                (begun, result, ended)
             }
         };
         let again = Again::of(&head.parts.method, body);
-        now = Instant::now();
+        *now = ended;
         match result {
             Ok(mut response) => {
                 let said = Said::of(response.status.as_u16(), &response.headers, is_call);
-                let other = match attempts.after(Ok(said), again, now, &mut worker.chance.borrow_mut()) {
-                    After::Better(wait) => pick(&tried, now).map(|other| (other, wait)),
+                let other = match attempts.after(Ok(said), again, now.at, &mut worker.chance.borrow_mut()) {
+                    After::Better(wait) => pick(&tried, *now).map(|other| (other, wait)),
                     _ => None,
                 };
                 // With nobody else to ask, the client gets this response.
                 if let Some((other, wait)) = other {
                     drop((response, begun));
-                    now = pause(wait, now).await;
+                    *now = pause(wait, *now).await;
                     next = Ok(other);
                     continue;
                 }
@@ -172,11 +174,11 @@ async fn send_on(
                     None => {}
                 }
                 drop(begun);
-                let after = attempts.after(Err(error), again, now, &mut worker.chance.borrow_mut());
+                let after = attempts.after(Err(error), again, now.at, &mut worker.chance.borrow_mut());
                 next = match after {
                     After::Elsewhere(told, wait) => {
-                        now = pause(wait, now).await;
-                        pick(&tried, now).ok_or(told)
+                        *now = pause(wait, *now).await;
+                        pick(&tried, *now).ok_or(told)
                     }
                     After::GiveUp(told) => {
                         no_more(exchange, &attempts, head);
@@ -197,10 +199,10 @@ fn no_more(exchange: &mut Exchange, attempts: &Attempts<'_>, head: &Head) {
 }
 
 /// Waits, with nothing in hand that others could use. Gives what time it is then.
-async fn pause(wait: Duration, now: Instant) -> Instant {
+async fn pause(wait: Duration, now: Moment) -> Moment {
     if wait.is_zero() {
         return now;
     }
     tokio::time::sleep(wait).await;
-    Instant::now()
+    Moment::now()
 }

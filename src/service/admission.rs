@@ -37,7 +37,7 @@ impl Admission {
     /// What its service's settings say from `now_ms` on. What was learnt stays, unless it is about something else.
     pub fn declare(&self, limits: &Limits, adaptive: Option<adaptive::Settings>, now_ms: u64) {
         self.places.declare(limits.requests.map(Into::into), now_ms);
-        if limits.room(1, false) == u32::MAX {
+        if limits.room(|| 1, false) == u32::MAX {
             self.places.has_room(now_ms);
         }
         let mut gradient = self.gradient.lock().unwrap_or_else(PoisonError::into_inner);

@@ -49,7 +49,8 @@ pub async fn send(
         };
     }
     match &sent {
-        Ok(arrived) => arrives(exchange, service, arrived, body),
+        Ok(arrived) if service.settings.adaptive.is_some() => arrives(exchange, service, arrived, body),
+        Ok(_) => {}
         Err(error) => {
             exchange.place = None;
             if *error == Error::Overloaded && exchange.record.over.is_none() {
@@ -66,8 +67,11 @@ fn enter(exchange: &mut Exchange, forward: &Forward) -> Result<Option<Waiting>, 
     // The proxy has noted it before it decided.
     let Some(head) = &exchange.record.head else { return Ok(None) };
     let Settings { limits, queue, .. } = &*service.settings;
-    let ready = service.endpoints.ready();
-    let room = limits.room(ready.candidates.max(ready.line.places.len()), service.settings.http2());
+    let endpoints = || {
+        let ready = service.endpoints.ready();
+        ready.candidates.max(ready.line.places.len())
+    };
+    let room = limits.room(endpoints, service.settings.http2());
     let now_ms = process_ms_at(exchange.record.decided_at());
     match service.live.admission.enter(room, queue.as_ref(), (head, plan.queue.as_ref()), now_ms) {
         Entered::Place(place) => exchange.place = Some(place),
@@ -231,7 +235,7 @@ fn suits(forward: &Forward, held: &Held) -> impl Fn(&Endpoint) -> bool + Send + 
     }
 }
 
-/// What a response's head says of how many requests its service can take: how long it took, unless it came from the second
+/// What a response's head says of how many requests its service can take, where that is asked: how long it took, unless it came from the second
 /// attempt on, tells of trouble, or begins a stream.
 fn arrives(exchange: &mut Exchange, service: &Service, arrived: &Arrived, body: &Upload) {
     let response = &arrived.response;
@@ -244,7 +248,7 @@ fn arrives(exchange: &mut Exchange, service: &Service, arrived: &Arrived, body: 
     }
     let good = response.is_good();
     let [attempt] = exchange.record.attempts.as_slice() else { return };
-    if good && service.settings.adaptive.is_some() {
+    if good {
         let began = exchange.record.started + attempt.began;
         // The time in which the client sends is the client's.
         let had_all = body.last_piece().map_or(began, |last| last.max(began));

@@ -6,7 +6,7 @@ use super::http1::{self, Upward};
 use super::outgoing::Outgoing;
 use super::terms::Terms;
 use super::websocket;
-use crate::base::time::{process_ms, process_ms_at};
+use crate::base::time::{Moment, process_ms};
 use crate::base::trace::TraceContext;
 use crate::http::fields::Fields;
 use crate::http::h1::reply::Bad;
@@ -50,10 +50,10 @@ pub(super) struct Begun {
 
 impl Begun {
     /// Begins now.
-    pub(super) fn new(exchange: &mut Exchange, mut picked: Picked, hedge: bool, now: Instant) -> Self {
-        let (place, span_id) = exchange.attempt(&picked, hedge, now);
-        let in_flight = picked.enter(process_ms_at(now));
-        Begun { place, span_id, endpoint: picked.endpoint, began: now, in_flight }
+    pub(super) fn new(exchange: &mut Exchange, mut picked: Picked, hedge: bool, now: Moment) -> Self {
+        let (place, span_id) = exchange.attempt(&picked, hedge, now.at);
+        let in_flight = picked.enter(now.ms);
+        Begun { place, span_id, endpoint: picked.endpoint, began: now.at, in_flight }
     }
 
     /// Tells everybody what came of it at `now`: the record, the strategies, ejection.
@@ -62,23 +62,23 @@ impl Begun {
         exchange: &mut Exchange,
         way: &Way<'_>,
         result: &mut Result<Received, Failure>,
-        now: Instant,
+        now: Moment,
     ) {
         let (endpoint, service) = (&*self.endpoint, way.service);
-        let took = now.saturating_duration_since(self.began);
+        let took = now.at.saturating_duration_since(self.began);
         let outcome = result.as_ref().map(|response| (response.status.as_u16(), &response.headers));
         let outcome = outcome.map_err(|failure| failure.error);
         if !(matches!(outcome, Err(AttemptError::Timeout)) && way.terms.is_hurried(took)) {
-            let when = (took, process_ms_at(now));
+            let when = (took, now.ms);
             let good = ejecting::noted(service, endpoint, outcome, when, &mut exchange.worker.chance.borrow_mut());
             if good == Some(true) {
                 way.took(took);
             }
         }
         match result {
-            Ok(response) => exchange.attempted(self.place, Ok(response.status.as_u16()), None, now),
+            Ok(response) => exchange.attempted(self.place, Ok(response.status.as_u16()), None, took),
             Err(Failure { error, cause }) => {
-                exchange.attempted(self.place, Err(*error), cause.take(), now);
+                exchange.attempted(self.place, Err(*error), cause.take(), took);
                 // Each time that it gets another chance in vain, it is put aside once more.
                 if error.is_unsent()
                     && error.blames_endpoint()
@@ -93,8 +93,9 @@ impl Begun {
 
     /// Another one was answered first: nobody waits for it any more.
     pub(super) fn outrun(self, exchange: &mut Exchange, way: &Way<'_>, now: Instant) {
-        exchange.attempted(self.place, Err(AttemptError::Outrun), None, now);
-        way.took(now.saturating_duration_since(self.began));
+        let took = now.saturating_duration_since(self.began);
+        exchange.attempted(self.place, Err(AttemptError::Outrun), None, took);
+        way.took(took);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::attempt::{Begun, Failure, Way};
 use super::attempts::{Again, Attempts};
 use super::download::Received;
-use crate::base::time::process_ms_at;
+use crate::base::time::Moment;
 use crate::http::request::Head;
 use crate::http::request::body::Upload;
 use crate::proxy::exchange::Exchange;
@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What comes of an attempt.
 type Outcome = Result<Received, Failure>;
@@ -37,8 +37,8 @@ pub(super) async fn race(
     (first, wait): (Begun, Duration),
     attempts: &mut Attempts<'_>,
     tried: &mut SmallVec<[u32; 4]>,
-    pick: impl Fn(&[u32], Instant) -> Option<Picked>,
-) -> (Begun, Outcome) {
+    pick: impl Fn(&[u32], Moment) -> Option<Picked>,
+) -> (Begun, Outcome, Moment) {
     let mut beside = way.hedge.map_or(0, |hedge| hedge.max);
     let mut due = Some(first.began + wait);
     let mut spare = None;
@@ -62,16 +62,16 @@ pub(super) async fn race(
             }),
         );
         let ended = ended.await;
-        let now = Instant::now();
+        let now = Moment::now();
         let Some((place, mut outcome)) = ended else {
             due = None;
             if beside > 0
-                && has_room(way, now)
+                && has_room(way, now.ms)
                 && let Some(picked) = pick(tried, now)
-                && attempts.beside(now)
+                && attempts.beside(now.at)
             {
                 beside -= 1;
-                due = (beside > 0).then(|| now + wait);
+                due = (beside > 0).then(|| now.at + wait);
                 tried.push(picked.endpoint.id);
                 way.service.live.hedges.fetch_add(1, Relaxed);
                 running.push(run(Begun::new(exchange, picked, true, now)));
@@ -83,22 +83,22 @@ pub(super) async fn race(
         let is_good = |response: &Received| response.is_good() && !way.terms.retries(response.status.as_u16());
         if outcome.as_ref().is_ok_and(is_good) {
             for (begun, _) in running {
-                begun.outrun(exchange, way, now);
+                begun.outrun(exchange, way, now.at);
             }
-            return (begun, outcome);
+            return (begun, outcome, now);
         }
         let best = spare.take().unwrap_or((begun, outcome));
         if running.is_empty() {
-            return best;
+            return (best.0, best.1, now);
         }
         spare = Some(best).filter(|(_, outcome)| outcome.is_ok());
     }
 }
 
 /// The service can do with one more: not with a breaker that is not closed, or while others wait.
-fn has_room(way: &Way<'_>, now: Instant) -> bool {
+fn has_room(way: &Way<'_>, now_ms: u64) -> bool {
     let live = &way.service.live;
-    let closed = |of| live.breaker.state(of, process_ms_at(now)) == State::Closed;
+    let closed = |of| live.breaker.state(of, now_ms) == State::Closed;
     let is_closed = || way.service.settings.breaker.as_ref().is_none_or(closed);
     live.admission.places.waiting() + live.group.lobby.waiting() == 0 && is_closed()
 }

@@ -31,10 +31,10 @@ impl Limits {
     }
 
     /// So many to all of that many endpoints, however many requests the service may have.
-    pub fn room(&self, endpoints: usize, http2: bool) -> u32 {
+    pub fn room(&self, endpoints: impl FnOnce() -> usize, http2: bool) -> u32 {
         let of_each = self.of_each(http2).map_or(u32::MAX, |each| {
             // Without any, a request shall be told so.
-            u32::try_from(endpoints.max(1)).unwrap_or(u32::MAX).saturating_mul(each.get())
+            u32::try_from(endpoints().max(1)).unwrap_or(u32::MAX).saturating_mul(each.get())
         });
         self.connections.filter(|_| !http2).map_or(of_each, |all| of_each.min(all.get()))
     }
@@ -52,10 +52,10 @@ mod tests {
     #[test]
     fn a_request_of_http1_needs_a_connection() {
         let read = |text: &str| toml::from_str::<Limits>(text).unwrap();
-        assert!(read("").is_none() && read("").room(3, false) == u32::MAX);
+        assert!(read("").is_none() && read("").room(|| 3, false) == u32::MAX);
         let limits = read("connections = 5\nendpoint_connections = 2\nendpoint_requests = 4");
         assert_eq!(
-            [limits.room(0, false), limits.room(2, false), limits.room(3, false), limits.room(3, true)],
+            [(0, false), (2, false), (3, false), (3, true)].map(|(endpoints, http2)| limits.room(|| endpoints, http2)),
             [2, 4, 5, 12]
         );
         assert!(toml::from_str::<Limits>("requests = 0").unwrap_err().message().contains("nonzero"));
