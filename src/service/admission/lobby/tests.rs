@@ -1,7 +1,8 @@
 use super::*;
 use proptest::prelude::*;
+use std::time::Duration;
 
-const TERMS: Terms = Terms { depth: 100, wait_ms: 200, keyed: false };
+const TERMS: Terms = Terms { depth: 100, wait_ms: 60_000, keyed: false };
 
 /// Somebody whom these endpoints suit.
 fn comes(lobby: &Arc<Lobby>, endpoints: &'static [u32]) -> Waits {
@@ -58,11 +59,47 @@ fn whoever_is_told_and_goes_away_tells_the_next_one() {
 #[test]
 fn no_more_wait_than_may_and_none_for_longer() {
     let lobby = Arc::<Lobby>::default();
-    let enter = |now_ms| lobby.enter(Box::new(|_| true), Who::default(), Terms { depth: 2, ..TERMS }, now_ms);
+    let enter =
+        |now_ms| lobby.enter(Box::new(|_| true), Who::default(), Terms { depth: 2, wait_ms: 200, ..TERMS }, now_ms);
     let mut waiting = [enter(0), enter(0), enter(0)];
     assert_eq!((told(&mut waiting[2]), lobby.waiting()), (Some(Err(Over::QueueFull)), 2));
     lobby.tell(1, 200);
     assert_eq!([told(&mut waiting[0]), told(&mut waiting[1])], [Some(Err(Over::QueueTimeout)); 2]);
+    assert_eq!(lobby.waiting(), 0);
+}
+
+/// One place that eight threads want, each again and again, as endpoints and requests do. Were one of them not told, it would
+/// wait until its time is over.
+#[test]
+fn nobody_is_forgotten_by_threads_that_come_and_go_at_once() {
+    let (lobby, busy) = (Arc::<Lobby>::default(), AtomicU32::new(0));
+    let take = || busy.compare_exchange(0, 1, Relaxed, Relaxed).is_ok();
+    let asks = |number: u32| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for turn in 0..200 {
+            let mut taken = take();
+            while !taken {
+                let mut waits = comes(&lobby, &[1]);
+                taken = take();
+                if taken {
+                    break;
+                }
+                // Somebody goes away at times, told or not.
+                if (turn + number).is_multiple_of(7) {
+                    continue;
+                }
+                let told =
+                    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), waits.told()).await });
+                let room = told.expect("it is told").unwrap();
+                taken = take();
+                room.is_taken();
+            }
+            std::thread::yield_now();
+            busy.store(0, SeqCst);
+            lobby.has_room(1);
+        }
+    };
+    std::thread::scope(|scope| (0..8).for_each(|number| drop(scope.spawn(move || asks(number)))));
     assert_eq!(lobby.waiting(), 0);
 }
 
