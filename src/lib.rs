@@ -24,7 +24,8 @@
 //! - a kind of middleware: its file in `service/middleware/` with its row in `kind.rs` and its key in `written.rs`, and what
 //!   it does in `proxy/middleware/` with its arm in `proxy::middleware`;
 //! - something to count: its row in [`telemetry::Counter`];
-//! - a host function: `wit/policy.wit` and its interface's file in `policy/host/`;
+//! - a host function: `wit/policy.wit` and its interface's file in `policy/host/`; if it reads what moves, also its kind in
+//!   [`service::tape`] and `policy/wall.rs`, or no replay can tell what it said;
 //! - something to ask the admin: its type in [`admin::api`] and its route in [`admin`].
 //!
 //! **What always holds**

@@ -174,7 +174,7 @@ impl Instance {
         let call = &mut context.call;
         let (reason, logs) = (std::mem::take(&mut call.reason), std::mem::take(&mut call.logs));
         // An idle instance keeps no snapshot alive.
-        let tape = context.question.take().and_then(|question| question.wall).map(|wall| wall.tape);
+        let tape = context.question.take().and_then(|question| question.wall).map(|wall| Box::new(wall.tape));
         (Called { outcome, reason, logs, tape }, fit)
     }
 

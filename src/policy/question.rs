@@ -22,7 +22,7 @@ pub struct Question {
     /// Seed of the call's random numbers; see [`Question::seed`].
     pub seed: u64,
     /// What is read is not, or not only, the world as it is, or somebody notes it. None: neither.
-    pub wall: Option<Wall>,
+    pub wall: Option<Box<Wall>>,
 }
 
 impl Question {

@@ -59,13 +59,13 @@ impl Played {
 
 impl Wall {
     /// From the world, and noted.
-    pub fn noting() -> Self {
-        Wall::default()
+    pub fn noting() -> Box<Self> {
+        Box::default()
     }
 
     /// From this tape alone, and noted.
-    pub fn taped(tape: Arc<Tape>) -> Self {
-        Wall { reads: Reads::Taped(Played::new(tape)), tape: Tape::default() }
+    pub fn taped(tape: Arc<Tape>) -> Box<Self> {
+        Box::new(Wall { reads: Reads::Taped(Played::new(tape)), tape: Tape::default() })
     }
 
     /// The world is asked and changed.
@@ -192,6 +192,8 @@ impl Wall {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::state::{Rate, State};
+    use proptest::prelude::*;
 
     fn get(wall: &mut Wall, key: &str) -> Option<String> {
         wall.get(key, || panic!("the world was asked"))
@@ -236,6 +238,51 @@ mod tests {
         assert_eq!(wall.tape.unknown, None);
         assert_eq!(get(&mut wall, "b"), None);
         assert_eq!(wall.tape.unknown, Some(Asked::Get("b".into())));
+    }
+
+    /// What a call is told that does all this, with `live` as its state; none: there must be no need for it.
+    fn told(wall: &mut Wall, steps: &[(u8, u8, u8)], live: Option<&State>) -> Vec<String> {
+        let live = || live.expect("the world was asked");
+        let step = |(kind, key, number): &(u8, u8, u8)| {
+            let (key, value) = (format!("k{key}"), format!("v{number}"));
+            match kind {
+                0 => wall.add((&key, (*number).into(), 0), || live().add(&key, (*number).into(), 0, 7)).to_string(),
+                1 => {
+                    let rate = Rate { per_second: 1.0, burst: 100 };
+                    let take = || {
+                        let taken = live().take(&key, (*number).into(), rate, 7);
+                        TakenNow { granted: taken.granted, left: taken.left, wait_ms: taken.wait_ms }
+                    };
+                    format!("{:?}", wall.take((&key, (*number).into(), 1.0, 100), take))
+                }
+                2 => format!("{:?}", wall.get(&key, || live().get(&key, 7))),
+                3 => wall.get_or_set((&key, &value, 0), || live().get_or_set(&key, &value, 0, 7)),
+                _ => {
+                    wall.tape.did(Effect::Set(key.as_str().into(), value.as_str().into(), 0));
+                    if wall.is_live() {
+                        live().set(&key, &value, 0, 7);
+                    }
+                    String::new()
+                }
+            }
+        };
+        steps.iter().map(step).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn a_call_that_does_the_same_is_told_the_same(steps in prop::collection::vec((0_u8..5, 0_u8..4, 0_u8..50), 0..60)) {
+            let mut first = Wall::noting();
+            let state = State::new(100, 100_000);
+            let before = told(&mut first, &steps, Some(&state));
+            let written = postcard::to_allocvec(&first.tape).unwrap();
+            let read: Tape = postcard::from_bytes(&written).unwrap();
+            let mut again = Wall::taped(Arc::new(read));
+            prop_assert_eq!(told(&mut again, &steps, None), before);
+            prop_assert_eq!(&again.tape.effects, &first.tape.effects);
+            prop_assert_eq!(&again.tape.reads, &first.tape.reads);
+            prop_assert_eq!(again.tape.unknown, None);
+        }
     }
 
     #[test]

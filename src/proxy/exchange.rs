@@ -105,7 +105,7 @@ impl Exchange {
         taped.calls.push(Call {
             version: Arc::clone(&version.about),
             // Who was not asked has read nothing.
-            tape: called.tape.take().unwrap_or_default(),
+            tape: called.tape.take().map(|tape| *tape).unwrap_or_default(),
             said: Said::of(&called.outcome),
             reason: called.reason.clone(),
         });

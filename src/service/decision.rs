@@ -19,7 +19,7 @@ pub struct Called {
     /// Lines that the policy logged, in order.
     pub logs: Vec<LogLine>,
     /// What it read and did, where that was to be noted.
-    pub tape: Option<Tape>,
+    pub tape: Option<Box<Tape>>,
 }
 
 /// The end of a call.

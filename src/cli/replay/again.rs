@@ -48,7 +48,7 @@ pub(super) enum Verdict {
 
 impl Came {
     fn of(called: Called) -> (Came, Tape) {
-        let mut tape = called.tape.unwrap_or_default();
+        let mut tape = called.tape.map(|tape| *tape).unwrap_or_default();
         let effects = std::mem::take(&mut tape.effects);
         (Came { said: Said::of(&called.outcome), effects, reason: called.reason }, tape)
     }

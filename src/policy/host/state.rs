@@ -103,7 +103,7 @@ impl Context {
             return None;
         }
         let Question { now_ms, wall, .. } = self.question.as_mut()?;
-        Some((&self.live, wall.as_mut(), *now_ms))
+        Some((&self.live, wall.as_deref_mut(), *now_ms))
     }
 
     fn short(&mut self, function: &str, value: &str) -> bool {
