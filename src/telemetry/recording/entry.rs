@@ -14,6 +14,8 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// Bytes of one, at most.
+pub const MOST: usize = 4 << 20;
 /// Header lines of one request, at most.
 const MOST_LINES: usize = 10_000;
 

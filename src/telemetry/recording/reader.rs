@@ -1,9 +1,9 @@
 //! Reads record files, also those whose end is missing or whose middle is damaged: what is no frame is passed over, and
 //! counted.
 
-use super::entry::Entry;
+use super::entry::{Entry, MOST};
 use super::frame::{Bad, HEAD, Head, Kind, MAGIC, unpack};
-use super::world::{Lost, MOST_ENDPOINTS, Opening, Revision};
+use super::world::{Lost, Opening, Revision};
 use crate::service::record::taped::About;
 use memchr::memmem;
 use std::io::{self, ErrorKind, Read};
@@ -60,7 +60,7 @@ impl Entries {
         let mut rest = &self.bytes[..];
         let next = move || {
             let ((revision, length), after): ((u64, u32), _) = postcard::take_from_bytes(rest).ok()?;
-            let (entry, after) = after.split_at_checked(length as usize)?;
+            let (entry, after) = after.split_at_checked(length as usize).filter(|(entry, _)| entry.len() <= MOST)?;
             rest = after;
             Entry::read(entry).ok().map(|entry| (revision, entry))
         };
@@ -187,10 +187,7 @@ fn read(kind: Kind, head: &Head, payload: Vec<u8>) -> Option<Frame> {
         Kind::Opening => Frame::Opening(postcard::take_from_bytes(&payload).ok()?.0),
         Kind::Revision => {
             let revision: Revision = postcard::take_from_bytes(&payload).ok()?.0;
-            if revision.endpoints() > MOST_ENDPOINTS {
-                return None;
-            }
-            Frame::Revision(revision)
+            Frame::Revision(revision.within_bounds()?)
         }
         Kind::Versions => {
             let versions: Vec<About> = postcard::take_from_bytes(&payload).ok()?.0;

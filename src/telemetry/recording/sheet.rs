@@ -3,7 +3,7 @@
 
 use super::Item;
 use super::frame::{Kind, MOST, Packer};
-use super::world::{Lost, MOST_ENDPOINTS, Opening, Revision};
+use super::world::{Lost, Opening, Revision, fits};
 use crate::service::catalog::Catalog;
 use crate::service::record::taped::About;
 use crate::service::tape::redaction::MARK;
@@ -113,8 +113,7 @@ impl Sheet {
         if let Some((number, _)) = self.revisions.iter().find(|(_, known)| Arc::ptr_eq(known, &item.catalog)) {
             return Ok(Some(*number));
         }
-        let endpoints = item.catalog.services().map(|service| service.endpoints.len()).sum::<usize>();
-        if endpoints > MOST_ENDPOINTS {
+        if !fits(&item.catalog) {
             return Ok(None);
         }
         let base = self.revisions.back().map(|(number, known)| (*number, &**known));

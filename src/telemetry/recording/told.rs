@@ -2,7 +2,7 @@
 //! goes anywhere else.
 
 use super::bytes::Bytes;
-use super::entry::{CallSaid, Entry, HeadSaid, OutcomeSaid, written_paths, written_version};
+use super::entry::{CallSaid, Entry, HeadSaid, MOST, OutcomeSaid, written_paths, written_version};
 use crate::http::error::Error;
 use crate::http::request::Head;
 use crate::policy::read_input;
@@ -12,9 +12,6 @@ use crate::service::tape::redaction::{MARK, Redaction, Secrets};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Entries longer than this are not recorded.
-pub(super) const MOST: usize = 4 << 20;
 
 /// The entry's bytes, and a policy that has read what is not told. None: it is more than a record holds.
 pub(super) fn entry(

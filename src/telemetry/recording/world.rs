@@ -9,6 +9,8 @@ use std::sync::{Arc, LazyLock};
 
 /// Endpoints of one revision, at most: what a reader makes of a file must have an end.
 pub const MOST_ENDPOINTS: usize = 100_000;
+/// The same of services.
+pub const MOST_SERVICES: usize = 20_000;
 
 /// The first frame of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,14 +100,20 @@ impl Revision {
         let mut catalog = base.clone();
         self.gone.iter().for_each(|name| catalog.remove(name));
         self.put.iter().for_each(|service| catalog.put(Arc::new(service.service())));
-        let endpoints = catalog.services().map(|service| service.endpoints.len()).sum::<usize>();
-        (endpoints <= MOST_ENDPOINTS).then_some(catalog)
+        fits(&catalog).then_some(catalog)
     }
 
-    /// Endpoints that it names.
-    pub fn endpoints(&self) -> usize {
-        self.put.iter().map(|service| service.endpoints.len()).sum()
+    /// None: it names more than there can be.
+    pub(super) fn within_bounds(self) -> Option<Self> {
+        let endpoints: usize = self.put.iter().map(|service| service.endpoints.len()).sum();
+        (endpoints <= MOST_ENDPOINTS && self.put.len() <= MOST_SERVICES).then_some(self)
     }
+}
+
+/// They are not too many to be recorded.
+pub(super) fn fits(catalog: &Catalog) -> bool {
+    let endpoints: usize = catalog.services().map(|service| service.endpoints.len()).sum();
+    endpoints <= MOST_ENDPOINTS && catalog.services().count() <= MOST_SERVICES
 }
 
 impl ServiceSaid {
