@@ -125,6 +125,18 @@ impl Said {
         postcard::to_allocvec(self).unwrap_or_default()
     }
 
+    /// Lines of `Set-Cookie` that it gives the client.
+    pub fn cookies(&self) -> Vec<&str> {
+        match self {
+            Said::Forward(sent) => sent.response.iter().filter_map(Edit::cookie).collect(),
+            Said::Respond(answered) => {
+                let lines = answered.headers.iter().filter(|(name, _)| name == SET_COOKIE);
+                lines.map(|(_, value)| value.as_str()).collect()
+            }
+            Said::Next | Said::Fault(..) => Vec::new(),
+        }
+    }
+
     /// All of its texts that a policy has written.
     pub fn texts(&mut self) -> Vec<&mut String> {
         match self {
@@ -139,6 +151,8 @@ impl Said {
     }
 }
 
+/// Names are in lower case here.
+const SET_COOKIE: &str = "set-cookie";
 /// What wasmtime says of a stack that is used up, which depends on the compiler's frames.
 const STACK: &str = "call stack exhausted";
 
@@ -183,6 +197,13 @@ impl Edit {
             HeaderEdit::Set(name, value) => Edit::Set(name.as_str().to_owned(), text(value.as_bytes())),
             HeaderEdit::Append(name, value) => Edit::Append(name.as_str().to_owned(), text(value.as_bytes())),
             HeaderEdit::Remove(name) => Edit::Remove(name.as_str().to_owned()),
+        }
+    }
+
+    fn cookie(&self) -> Option<&str> {
+        match self {
+            Edit::Set(name, value) | Edit::Append(name, value) if name == SET_COOKIE => Some(value),
+            _ => None,
         }
     }
 

@@ -122,10 +122,20 @@ impl Redaction {
                 }
             }
         }
-        // The longer one first: a part of it must not break it up.
-        secrets.values.sort_unstable_by_key(|value| std::cmp::Reverse(value.len()));
-        secrets.values.dedup();
+        secrets.sort();
         secrets
+    }
+
+    /// Adds what a line of `Set-Cookie` gives the client: its next request brings that back, where it is taken out.
+    pub fn add_cookie(&self, line: &str, secrets: &mut Secrets) {
+        let pair = line.split(';').next().unwrap_or_default();
+        let Some((name, value)) = split(pair.as_bytes()) else { return };
+        let name = String::from_utf8_lossy(name.trim_ascii());
+        if self.has_header(b"cookie") || self.has_header(b"set-cookie") || self.cookies.has(&name) {
+            secrets.add(value.trim_ascii());
+            secrets.add_part(unquoted(value.trim_ascii()));
+            secrets.sort();
+        }
     }
 
     fn has_header(&self, name: &[u8]) -> bool {
@@ -254,8 +264,14 @@ impl Secrets {
         told.map(|told| *text = String::from_utf8_lossy(&told).into_owned()).is_some()
     }
 
+    /// The longer one first: a part of it must not break it up.
+    fn sort(&mut self) {
+        self.values.sort_unstable_by(|one, two| two.len().cmp(&one.len()).then_with(|| one.cmp(two)));
+        self.values.dedup();
+    }
+
     fn add(&mut self, value: &[u8]) {
-        self.short |= value.len() < SHORTEST;
+        self.short |= (1..SHORTEST).contains(&value.len());
         self.add_part(value);
     }
 

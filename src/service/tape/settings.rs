@@ -70,3 +70,40 @@ impl Settings {
         Settings { directory, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Settings, String> {
+        let settings: Settings = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        settings.check().map(|()| settings)
+    }
+
+    #[test]
+    fn keys_have_defaults_and_bounds() {
+        let settings = read("sample = 0.01\nmax_size = \"2MiB\"\nmax_age = \"7d\"\nredact = [\"cookie:*\"]").unwrap();
+        assert_eq!((settings.max_size, settings.max_age.as_secs()), (2 << 20, 7 * 24 * 3600));
+        assert_eq!(read("").unwrap(), Settings::default());
+        for (text, expected) in [
+            ("sample = 1.5", "sample: 1.5 is not between"),
+            ("sample = nan", "sample: NaN is not"),
+            ("max_size = 7", "max_size: 7 bytes is less"),
+            ("max_size = \"1\"", "is no size"),
+            ("max_age = \"1s\"", "max_age: must be"),
+            ("redact = [\"body\"]", "redact: `body` is no rule"),
+            ("share = 1", "unknown field"),
+        ] {
+            let problem = read(text).unwrap_err();
+            assert!(problem.contains(expected), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn files_are_beside_what_else_the_gateway_keeps() {
+        let at = |settings: Settings| settings.at(Path::new("/etc/wayside"), Path::new("/var/wayside")).directory;
+        assert_eq!(at(Settings::default()), Path::new("/var/wayside/records"));
+        let named = Settings { directory: "mine".into(), ..Settings::default() };
+        assert_eq!(at(named), Path::new("/etc/wayside/mine"));
+    }
+}

@@ -164,6 +164,12 @@ fn what_is_taken_out_is_nowhere_in_a_record() {
         assert!(entry.calls[0].tape.hidden, "{rules:?}");
         assert_eq!(entry.calls[0].said.service(), Some("users"), "where it went is no secret");
     }
+    // One whose policy makes the cookie up, which comes back with the next request.
+    let bytes = entry_of(&head("/", &[]), vec![sticky("user-7")], &["cookie:sid"]).unwrap();
+    assert!(!String::from_utf8_lossy(&bytes).to_ascii_lowercase().contains("user-7"));
+    assert!(Entry::read(&bytes).unwrap().calls[0].tape.hidden);
+    let bytes = entry_of(&head("/", &[]), vec![sticky("user-7")], &["cookie:other"]).unwrap();
+    assert!(!Entry::read(&bytes).unwrap().calls[0].tape.hidden);
     // One that has read nothing of it.
     let harmless = Call { version: about("a"), tape: Tape::default(), said: Said::Next, reason: String::new() };
     let bytes = entry_of(&sent, vec![harmless], &["cookie:*"]).unwrap();

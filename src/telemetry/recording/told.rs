@@ -20,7 +20,10 @@ pub(super) fn entry(
     (worker, took): (u32, Duration),
     redaction: &Redaction,
 ) -> Option<(Vec<u8>, Option<Arc<str>>)> {
-    let secrets = redaction.secrets(&taped.head);
+    let mut secrets = redaction.secrets(&taped.head);
+    for line in taped.calls.iter().flat_map(|call| call.said.cookies()) {
+        redaction.add_cookie(line, &mut secrets);
+    }
     if taped.calls.iter().any(|call| call.tape.cut) {
         return None;
     }
@@ -87,7 +90,7 @@ fn call(call: &Call, head: &Head, redaction: &Redaction, secrets: &Secrets) -> C
     for text in told.said.texts().into_iter().chain([&mut told.reason]) {
         hidden |= secrets.clean(text);
     }
-    if reads && secrets.has_short() {
+    if secrets.has_short() && (reads || !call.said.cookies().is_empty()) {
         // They cannot be looked for, so nothing is told that could be made of them.
         forget(&mut told);
     }
