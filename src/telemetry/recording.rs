@@ -3,6 +3,7 @@
 //! A worker makes an entry and hands it to a bounded queue; a thread of its own makes blocks and files of them. What does
 //! not fit is dropped and counted. Where nothing is recorded, a request pays for one look at a number.
 
+pub mod asked;
 mod bytes;
 pub mod entry;
 mod folder;
@@ -26,6 +27,7 @@ use crate::service::record::taped::{About, Taped};
 use crate::service::tape::redaction::Redaction;
 use crate::service::tape::settings::Settings;
 use arc_swap::ArcSwap;
+use asked::Asked;
 use crossbeam_queue::ArrayQueue;
 use smallvec::SmallVec;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -61,6 +63,8 @@ pub struct Recording {
 #[derive(Debug, Default)]
 struct Wanted {
     settings: Arc<Settings>,
+    /// A record that somebody has asked for.
+    asked: Option<Arc<Asked>>,
     writer: Option<(Thread, mpsc::Receiver<()>)>,
 }
 
@@ -73,6 +77,8 @@ struct Item {
     versions: SmallVec<[Arc<About>; 1]>,
     /// A policy that has read what was taken out.
     hidden: Option<Arc<str>>,
+    /// What decides into which files it goes.
+    coin: u64,
 }
 
 impl Recording {
@@ -111,6 +117,7 @@ impl Recording {
             Some((bytes, hidden)) => self.push(Item {
                 bytes,
                 hidden,
+                coin: coin(record.seed),
                 at_ms: record.unix_ms(),
                 catalog: Arc::clone(&taped.catalog),
                 versions: taped.calls.iter().map(|call| Arc::clone(&call.version)).collect(),
@@ -144,28 +151,80 @@ impl Recording {
         }
         let same = wanted.settings == *settings;
         wanted.settings = Arc::clone(settings);
-        if same || self.stopping.load(Relaxed) {
+        if same {
             return;
         }
         // They were checked.
         self.redaction.store(Arc::new(settings.redaction().unwrap_or_default()));
-        let most = threshold(settings.sample);
+        if let Err(error) = self.follow(&mut wanted) {
+            tracing::error!(%error, "nothing is recorded, since no thread can be started");
+        }
+    }
+
+    /// Records, beside what the settings say, this share of the requests for this time, into one file.
+    ///
+    /// # Errors
+    /// Another such record is being made, or it cannot begin.
+    pub fn ask(self: &Arc<Self>, share: f64, time: Duration, now_ms: u64) -> Result<Arc<Asked>, String> {
+        if !(share > 0.0 && share <= 1.0) || time.is_zero() || time > asked::LONGEST {
+            return Err("the share must be more than 0 and at most 1, the time more than 0 and at most an hour".into());
+        }
+        let mut wanted = self.wanted();
+        if wanted.asked.as_ref().is_some_and(|asked| asked.ended().is_none()) {
+            return Err("one is being recorded already; wait for its end".into());
+        }
+        let Settings { directory, max_size, .. } = &*wanted.settings;
+        let asked = Arc::new(Asked::new(directory, threshold(share), now_ms, time, *max_size));
+        wanted.asked = Some(Arc::clone(&asked));
+        match self.follow(&mut wanted) {
+            Ok(()) => Ok(asked),
+            Err(error) => {
+                wanted.asked = None;
+                Err(format!("no thread can be started: {error}"))
+            }
+        }
+    }
+
+    /// The record that was asked for under this name.
+    pub fn asked(&self, id: u64) -> Option<Arc<Asked>> {
+        self.wanted().asked.clone().filter(|asked| asked.id == id)
+    }
+
+    /// It is over: what it alone was for is not recorded any more.
+    fn over(self: &Arc<Self>, asked: &Arc<Asked>) {
+        let mut wanted = self.wanted();
+        if wanted.asked.as_ref().is_some_and(|now| Arc::ptr_eq(now, asked)) {
+            wanted.asked = None;
+        }
+        drop(wanted);
+        self.less();
+    }
+
+    /// One that was asked for takes nothing any more.
+    fn less(self: &Arc<Self>) {
+        let mut wanted = self.wanted();
+        // The thread that asks is there.
+        let _ = self.follow(&mut wanted);
+    }
+
+    /// Takes as many as are wanted, and has a thread that writes them.
+    fn follow(self: &Arc<Self>, wanted: &mut Wanted) -> std::io::Result<()> {
+        let asked = wanted.asked.as_ref().filter(|asked| asked.ended().is_none()).map_or(0, |asked| asked.most);
+        let most = threshold(wanted.settings.sample).max(asked);
+        if self.stopping.load(Relaxed) {
+            return Ok(());
+        }
         if most > 0 {
             self.queue.get_or_init(|| ArrayQueue::new(WAITING));
             if wanted.writer.is_none() {
-                match writer::start(self) {
-                    Ok(writer) => wanted.writer = Some(writer),
-                    Err(error) => {
-                        tracing::error!(%error, "nothing is recorded, since no thread can be started");
-                        return;
-                    }
-                }
+                wanted.writer = Some(writer::start(self)?);
             }
         }
         self.most.store(most, Relaxed);
         if let Some((writer, _)) = &wanted.writer {
             writer.unpark();
         }
+        Ok(())
     }
 
     /// Writes what waits, within this time. Nothing is recorded any more.

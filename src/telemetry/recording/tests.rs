@@ -6,7 +6,7 @@ use super::reader::{Frame, Reader};
 use super::sheet::Sheet;
 use super::world::{Lost, MOST_ENDPOINTS, Revision};
 use super::*;
-use crate::base::time::Calendar;
+use crate::base::time::{Calendar, unix_ms};
 use crate::base::trace::TraceContext;
 use crate::http::request::{Head, Parts, Peer};
 use crate::http::settings::AccessLog;
@@ -87,6 +87,7 @@ fn item(bytes: Vec<u8>, catalog: &Arc<Catalog>) -> Item {
         catalog: Arc::clone(catalog),
         versions: [about("sticky")].into_iter().collect(),
         hidden: None,
+        coin: 1,
     }
 }
 
@@ -320,6 +321,50 @@ fn records_go_to_disk_and_a_full_queue_drops_them() {
     assert_eq!((count(&frames), passed_over), (1000, 0));
     assert!(frames.iter().any(|frame| matches!(frame, Frame::Lost(Lost { count: 1, .. }))));
     assert_eq!((counters.get(Counter::Recorded), counters.get(Counter::NotRecorded)), (1000, 1));
+}
+
+#[test]
+fn what_somebody_asks_for_is_recorded_for_a_while_and_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let recording = Arc::new(Recording::new(Arc::default()));
+    let settings = Settings { directory: folder.path().join("records"), ..Settings::default() };
+    recording.configure(&Arc::new(settings));
+    for (share, time) in [(0.0, 60), (1.5, 60), (f64::NAN, 60), (1.0, 0), (1.0, 3601)] {
+        assert!(recording.ask(share, Duration::from_secs(time), unix_ms()).is_err(), "{share} {time}");
+    }
+    let asked = recording.ask(1.0, Duration::from_secs(60), unix_ms()).unwrap();
+    assert!(recording.takes(1) && recording.asked(asked.id).is_some() && recording.asked(7).is_none());
+    assert!(recording.ask(1.0, Duration::from_secs(60), unix_ms()).unwrap_err().contains("already"));
+    let catalog = catalog(&[("users", 3)]);
+    let bytes = entry_of(&head("/", &[]), vec![sticky("user-7")], &[]).unwrap();
+    (0..10).for_each(|_| recording.push(item(bytes.clone(), &catalog)));
+    let fetched = || {
+        let (mut all, mut from) = (Vec::new(), 0);
+        loop {
+            let part = asked.part(from).unwrap_or_default();
+            if part.is_empty() {
+                return all;
+            }
+            from += part.len() as u64;
+            all.extend(part);
+        }
+    };
+    until(|| count(&frames(&fetched()).0) == 10);
+    assert!(asked.ended().is_none());
+    asked.give_up();
+    until(|| !asked.path.exists() && recording.asked(asked.id).is_none());
+    assert!(!recording.takes(1), "nothing else is recorded");
+    recording.stop(Duration::from_secs(20));
+}
+
+/// Waits for what the writer does.
+#[track_caller]
+fn until(so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !so() {
+        assert!(began.elapsed() < Duration::from_secs(20), "it never happened");
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 prop_compose! {

@@ -1,6 +1,7 @@
 //! The writer: a thread that makes files of what waits. It is in nobody's way: it looks every few milliseconds, so that
 //! nobody has to wake it, and everything else on the machine goes first.
 
+use super::asked::{Asked, Track};
 use super::folder::Folder;
 use super::sheet::Sheet;
 use super::world::Lost;
@@ -46,8 +47,11 @@ fn run(recording: &Weak<Recording>) {
     loop {
         let Some(recording) = recording.upgrade() else { return };
         let last = recording.stopping.load(Relaxed);
-        let settings = Arc::clone(&recording.wanted().settings);
-        let busy = writer.turn(&recording, &settings, unix_ms(), last);
+        let (settings, asked) = {
+            let wanted = recording.wanted();
+            (Arc::clone(&wanted.settings), wanted.asked.clone())
+        };
+        let busy = writer.turn(&recording, (&settings, asked), unix_ms(), last);
         if last {
             return;
         }
@@ -61,6 +65,8 @@ fn run(recording: &Weak<Recording>) {
 struct Writer {
     settings: Arc<Settings>,
     track: Option<(Folder, Sheet)>,
+    /// What somebody has asked for beside.
+    asked: Option<Track>,
     /// Nothing is tried before this.
     from_ms: u64,
     /// What could not be recorded, until there is a file that can say so.
@@ -72,11 +78,21 @@ struct Writer {
 
 impl Writer {
     /// Writes what there is; `last`: all of it. False: nothing is recorded.
-    fn turn(&mut self, recording: &Recording, settings: &Arc<Settings>, now_ms: u64, last: bool) -> bool {
+    fn turn(
+        &mut self,
+        recording: &Arc<Recording>,
+        (settings, asked): (&Arc<Settings>, Option<Arc<Asked>>),
+        now_ms: u64,
+        last: bool,
+    ) -> bool {
         if self.settings != *settings {
             // What is open is closed as it was meant.
             self.close(now_ms);
             self.settings = Arc::clone(settings);
+        }
+        if let Some(asked) = asked.filter(|asked| self.asked.as_ref().is_none_or(|track| track.asked.id != asked.id)) {
+            let (opening, hides) = (recording.opening(&self.settings), recording.redaction.load().config);
+            self.asked = Some(Track::begin(asked, &opening, hides, now_ms));
         }
         self.loses(recording.no_room.swap(0, Relaxed), now_ms, "there was no room in the queue");
         while let Some(item) = recording.pop() {
@@ -89,12 +105,32 @@ impl Writer {
         if last || self.settings.sample == 0.0 {
             self.close(now_ms);
         }
-        self.settings.sample > 0.0
+        self.tick_asked(recording, now_ms, last);
+        self.settings.sample > 0.0 || self.asked.is_some()
+    }
+
+    fn tick_asked(&mut self, recording: &Arc<Recording>, now_ms: u64, last: bool) {
+        let Some(track) = &mut self.asked else { return };
+        let had_ended = track.asked.ended().is_some();
+        let stays = track.tick(now_ms, last);
+        if !stays {
+            recording.over(&track.asked);
+            self.asked = None;
+        } else if !had_ended && track.asked.ended().is_some() {
+            recording.less();
+        }
     }
 
     fn take(&mut self, recording: &Recording, item: &Item, now_ms: u64) {
         if let Some(policy) = &item.hidden {
             self.tell_hidden(policy);
+        }
+        let asked = self.asked.as_mut().filter(|track| item.coin <= track.asked.most && track.asked.ended().is_none());
+        let was_asked = asked.map(|track| track.put(item, now_ms)).is_some();
+        let most = super::threshold(self.settings.sample);
+        if most == 0 || item.coin > most {
+            let counter = if was_asked { Counter::Recorded } else { Counter::NotRecorded };
+            return recording.counters.count(counter);
         }
         if now_ms < self.from_ms {
             recording.counters.count(Counter::NotRecorded);
