@@ -17,6 +17,7 @@ mod live;
 mod metrics;
 mod question;
 mod refusal;
+pub mod release;
 mod rooms;
 mod scope;
 mod seats;

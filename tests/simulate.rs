@@ -6,6 +6,7 @@ mod admission;
 mod engine;
 mod model;
 mod picture;
+mod release;
 
 use engine::{SECOND, Scene};
 use model::{Fault, Model};
