@@ -1,9 +1,12 @@
-//! The admin address: is it alive, is it ready, and what does it see. For operators only, so on loopback by default; on a
+//! The admin address: is it alive, is it ready, what does it see, and what shall become of policies' versions. For operators
+//! only, so on loopback by default; on a
 //! thread of its own, with bounds on whoever connects, so that no caller can hold up control or traffic.
 
 pub mod api;
 mod guard;
 mod serve;
+pub mod token;
+mod write;
 
 use crate::http::downstream::spread::Spread;
 use crate::snapshot::Current;
@@ -13,10 +16,11 @@ use api::{Middleware, Policies, Problem, Published, RateLimits, Routes, Services
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
 pub use serve::serve;
 use std::sync::Arc;
+use token::Token;
 
 /// What the admin sees.
 #[derive(Debug, Clone)]
@@ -31,10 +35,14 @@ pub struct Admin {
     pub spread: Arc<Spread>,
     /// Names that it may be asked by, beside addresses and `localhost`.
     pub hosts: Arc<[String]>,
+    /// What whoever changes something must have.
+    pub token: Arc<Token>,
 }
 
-const PATHS: &str =
-    "See /healthz, /readyz, /metrics, /snapshot, /services, /routes, /policies, /middleware, /rate_limits.";
+/// Bytes of what is sent, at most.
+const BODY: usize = 64 << 10;
+
+const PATHS: &str = "See /healthz, /readyz, /metrics, /snapshot, /services, /routes, /policies, /policies/NAME, /middleware, /rate_limits.";
 
 fn router(admin: Admin) -> Router {
     Router::new()
@@ -47,9 +55,16 @@ fn router(admin: Admin) -> Router {
         .route("/middleware", get(async |State(admin): State<Admin>| Json(Middleware::of(&admin.snapshot.load()))))
         .route("/rate_limits", get(async |State(admin): State<Admin>| Json(RateLimits::of(&admin.snapshot.load()))))
         .route("/policies", get(async |State(admin): State<Admin>| Json(Policies::of(&admin.snapshot.load()))))
+        .route("/policies/{name}", get(write::show))
+        .route("/policies/{name}/{action}", post(write::want))
+        .layer(axum::extract::DefaultBodyLimit::max(BODY))
         .fallback(async || problem(StatusCode::NOT_FOUND, "not_found", PATHS))
         .method_not_allowed_fallback(async || {
-            problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "This can only be read: use GET or HEAD.")
+            problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "This can only be read, or only be sent to: see Allow.",
+            )
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&admin.hosts), guard::check))
         .layer(middleware::map_response(secured))

@@ -40,7 +40,7 @@ enum Command {
     Register(Box<register::Args>),
     /// Make recorded decisions again, offline: by the same versions, or by another one.
     Replay(Box<replay::Args>),
-    /// Write and build policies.
+    /// Write and build policies, and see to the versions of a running gateway.
     #[command(subcommand)]
     Policy(policy::Command),
     #[command(name = compile::SUBCOMMAND, hide = true)]

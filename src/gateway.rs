@@ -5,6 +5,7 @@ mod signals;
 mod sockets;
 mod thread;
 
+use crate::admin::token::Token;
 use crate::admin::{self, Admin};
 use crate::control;
 use crate::control::config::Config;
@@ -137,6 +138,7 @@ fn start_admin(gateway: &Gateway, shared: &Shared) -> anyhow::Result<SocketAddr>
         telemetry: Arc::clone(&shared.telemetry),
         spread: Arc::clone(&shared.spread),
         hosts: gateway.admin_hosts.clone().into(),
+        token: Arc::new(Token::open(&gateway.state_directory)),
     };
     admin::serve(listener, admin)?;
     Ok(address)

@@ -29,6 +29,7 @@ mod paths;
 mod policy_commands;
 mod policy_directory;
 mod policy_trouble;
+mod policy_versions;
 mod rate_limits;
 mod record;
 mod reload;

@@ -63,7 +63,7 @@ fn a_suspension_says_why_and_until_when_and_outlives_a_restart() {
     goes_wrong(&gateway, 200);
     assert!(gateway.lines_so_far("policy fault") <= 3);
 
-    let kept = gateway.folder().join("policies/.cache");
+    let kept = gateway.folder().join(".wayside/policy-cache");
     let is_kept = |entry: std::io::Result<std::fs::DirEntry>| {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap_or_default();
         text.contains("in_a_row")
@@ -128,8 +128,8 @@ fn policies_work_where_address_space_is_short() {
 #[test]
 fn a_full_disk_is_told_and_left_behind() {
     let folder = folder(&[("p.wasm", CANARY)]);
-    let full = folder.path().join("policies/.cache");
-    std::fs::create_dir(&full).unwrap();
+    let full = folder.path().join(".wayside/policy-cache");
+    std::fs::create_dir_all(&full).unwrap();
     // A few KiB are all that a file may have, which is what writing to a full disk comes to.
     let gateway = limited("trap '' XFSZ; ulimit -f 4", folder);
     let answer = policy(&gateway, 0);

@@ -1,12 +1,14 @@
 //! What the admin answers, as types: the server writes them, and whoever asks can read them.
 
 mod declared;
+mod policies;
 
 pub use declared::{KeysState, Middleware, MiddlewareState, RateLimitState, RateLimits};
+pub use policies::{Done, PinState, Policies, PolicyState, QuarantineState, VersionState, Wanted, broken};
 
 use crate::discovery::Metadata;
 use crate::discovery::left_out::LeftOut;
-use crate::policy::{Scope, Standing};
+use crate::policy::Scope;
 use crate::service::affinity::{Kind, Rule};
 use crate::service::subset::Subset;
 use crate::service::{Endpoint, Service, ServiceLive, has_all};
@@ -225,30 +227,6 @@ pub struct RouteState {
     pub prefer: BTreeMap<String, String>,
 }
 
-/// `/policies`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Policies {
-    /// In the order in which they are asked.
-    pub policies: Vec<PolicyState>,
-}
-
-/// One policy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PolicyState {
-    /// The file name without `.wasm`.
-    pub name: String,
-    /// Who answers; none: nobody.
-    pub version: Option<String>,
-    /// `live`, `loading`, `suspended` or `failed`.
-    pub state: String,
-    /// Why the newest file was rejected.
-    pub error: Option<String>,
-    /// Why the version is suspended, while it is.
-    pub reason: Option<String>,
-    /// Until when, as RFC 3339 has it.
-    pub until: Option<String>,
-}
-
 impl Problem {
     /// With this code and reason.
     pub fn new(code: &str, reason: impl Into<String>) -> Self {
@@ -399,36 +377,4 @@ impl Routes {
         };
         Routes { routes: snapshot.routes.iter().map(route).collect() }
     }
-}
-
-impl Policies {
-    /// Of this snapshot.
-    pub fn of(snapshot: &Snapshot) -> Self {
-        Policies { policies: snapshot.policies.iter().map(policy).collect() }
-    }
-}
-
-fn policy(scope: &Arc<Scope>) -> PolicyState {
-    let version = scope.standing.live();
-    let suspended = version.and_then(|version| version.suspended());
-    let state = match version {
-        _ if scope.loading => "loading",
-        Some(_) if suspended.is_some() => "suspended",
-        Some(_) => "live",
-        None => "failed",
-    };
-    PolicyState {
-        name: scope.name.to_string(),
-        version: version.map(|version| version.id.to_string()),
-        state: state.to_owned(),
-        error: scope.error.clone(),
-        reason: suspended.as_ref().map(|suspended| suspended.reason.to_string()),
-        until: suspended.as_ref().map(|suspended| humantime::format_rfc3339_seconds(suspended.until()).to_string()),
-    }
-}
-
-/// Policies that nobody answers for.
-pub fn broken(snapshot: &Snapshot) -> Vec<String> {
-    let broken = snapshot.policies.iter().filter(|scope| matches!(scope.standing, Standing::Broken));
-    broken.map(|scope| scope.name.to_string()).collect()
 }

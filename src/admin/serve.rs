@@ -1,6 +1,8 @@
 //! The admin's thread: accepts, within bounds on how many and how long.
 
+use super::write::Peer;
 use super::{Admin, router};
+use axum::Extension;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -50,16 +52,16 @@ pub fn serve(listener: TcpListener, admin: Admin) -> std::io::Result<JoinHandle<
 }
 
 async fn accept(listener: &tokio::net::TcpListener, admin: Admin) {
-    let service = TowerToHyperService::new(router(admin));
+    let router = router(admin);
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // Never closed, so there is always a permit some time.
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
+        let Ok((stream, peer)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let service = service.clone();
+        let service = TowerToHyperService::new(router.clone().layer(Extension(Peer(peer))));
         tokio::spawn(async move {
             connection(stream, service).await;
             drop(permit);

@@ -8,7 +8,8 @@ fn admin() -> Admin {
     let telemetry = Telemetry::start(&crate::http::settings::Telemetry::default()).unwrap();
     let spread = Arc::new(Spread::new(1).0);
     let (snapshot, vitals) = (Current::default(), Arc::default());
-    Admin { snapshot, vitals, telemetry: Arc::new(telemetry), spread, hosts: Arc::new([]) }
+    let token = Arc::new(Token::open(tempfile::tempdir().unwrap().path()));
+    Admin { snapshot, vitals, telemetry: Arc::new(telemetry), spread, hosts: Arc::new([]), token }
 }
 
 async fn ask(admin: &Admin, method: &str, path: &str) -> Response {

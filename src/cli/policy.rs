@@ -1,4 +1,7 @@
-//! `wayside policy`: begins a policy in Rust, and builds one, wherever a compiler for it can be had.
+//! `wayside policy`: begins a policy in Rust, and builds one, wherever a compiler for it can be had; and what a running
+//! gateway has of versions.
+
+mod versions;
 
 use super::out;
 use crate::policy::Engine;
@@ -20,7 +23,7 @@ const TEMPLATE: [(&str, &str); 6] = [
     (".gitignore", "/target\n*.wasm\n"),
 ];
 
-/// Write and build policies.
+/// Write and build policies, and see to the versions of a running gateway.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     /// Begin a policy in Rust: a crate in a new folder
@@ -37,6 +40,20 @@ pub enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Show the policies of a running gateway, and which versions answer
+    List(versions::Asked),
+    /// Show one policy and all its versions that are known, with when they answered and why they must not
+    #[command(after_help = versions::SEMANTICS)]
+    Show(versions::Named),
+    /// Let a version answer: the canary that is under way, what the directory holds, or VERSION
+    #[command(after_help = versions::SEMANTICS)]
+    Promote(versions::Promote),
+    /// Let the good version before this one answer, or end the canary that is under way
+    #[command(after_help = versions::SEMANTICS)]
+    Rollback(versions::Rollback),
+    /// Never let VERSION answer again, however often it is copied into the directory
+    #[command(after_help = versions::SEMANTICS)]
+    Quarantine(versions::Quarantine),
 }
 
 /// Runs the command; what it did goes to standard output, progress to standard error.
@@ -59,6 +76,11 @@ pub fn run(command: Command) -> anyhow::Result<()> {
             let also = if sidecar.exists() { format!("{} and ", sidecar.display()) } else { String::new() };
             out::say(format_args!("next: copy {also}{} to the gateway's policy directory", built.display()));
         }
+        Command::List(asked) => versions::list(&asked)?,
+        Command::Show(named) => versions::show(&named)?,
+        Command::Promote(promote) => versions::promote(promote)?,
+        Command::Rollback(rollback) => versions::rollback(rollback)?,
+        Command::Quarantine(quarantine) => versions::quarantine(quarantine)?,
     }
     Ok(())
 }

@@ -99,8 +99,8 @@ pub struct Gateway {
     /// HTTP/2: how long an endpoint may be silent while requests wait, and then may take to answer a PING; zero: for ever.
     #[serde(with = "duration")]
     pub upstream_keepalive: Duration,
-    /// Where what registries said last is kept for the next start; must belong to us alone. Default: `.wayside` beside the
-    /// configuration.
+    /// Where what registries said last is kept for the next start, and the token of who may change things through the admin;
+    /// must belong to us alone. Default: `.wayside` beside the configuration.
     pub state_directory: PathBuf,
     /// Of a connection that speaks another protocol, such as WebSocket, without a byte either way.
     #[serde(with = "duration")]
@@ -349,7 +349,7 @@ pub struct Policies {
     pub token_file: Option<PathBuf>,
     /// Speak TLS there, and trust the authorities in here.
     pub ca: Option<PathBuf>,
-    /// Where compiled code and last good versions are kept; must belong to us alone. Default: `.cache` in the directory.
+    /// Where compiled code and good versions are kept; must belong to us alone. Default: one in `gateway.state_directory`.
     #[serde(default)]
     pub cache: PathBuf,
     /// Policies that may answer at a time.
@@ -369,7 +369,8 @@ impl Policies {
             None => return Err("`directory` is missing (or `from`, where policies are copied from)".to_owned()),
         };
         let none = self.cache.as_os_str().is_empty();
-        let cache = if none { directory.join(".cache") } else { folder.join(&self.cache) };
+        // Not in the directory, which may go.
+        let cache = if none { state.join("policy-cache") } else { folder.join(&self.cache) };
         let file = |file: Option<PathBuf>| file.map(|file| folder.join(file));
         let (password_file, token_file, ca) = (file(self.password_file), file(self.token_file), file(self.ca));
         Ok(Policies { directory, cache, password_file, token_file, ca, ..self })

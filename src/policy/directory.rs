@@ -9,6 +9,7 @@ mod trial;
 use super::aside::aside;
 use super::compile::{Cache, Error, this_program};
 use super::engine::Engine;
+use super::release::{Desk, Ordered, Refused};
 use super::scope::Scope;
 use super::version::Version;
 use crate::base::watch::{self, Changes};
@@ -19,8 +20,8 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use table::{Room, Table};
-use tokio::sync::mpsc;
+use table::{Held, Obeyed, Room, Table};
+use tokio::sync::{mpsc, oneshot};
 use trial::Trial;
 
 /// How often to look whether workers have let go of replaced versions.
@@ -46,7 +47,16 @@ pub struct Directory {
     trial: Option<Trial>,
     /// What is tried after that.
     queue: VecDeque<Found>,
+    /// What operators want.
+    orders: mpsc::Receiver<Ordered>,
+    /// What is loaded for one of them, beside the trial: who rolls back is in a hurry.
+    held: Option<(Held, Trial, Reply)>,
+    /// Operators that are told so once all hear of it.
+    told: Vec<(Reply, Result<String, Refused>)>,
 }
+
+/// Where an operator waits.
+type Reply = oneshot::Sender<Result<String, Refused>>;
 
 /// What the watch waits for.
 enum Event {
@@ -56,6 +66,10 @@ enum Event {
     Tried(Result<Arc<Version>, Error>),
     /// A version was suspended.
     Suspended,
+    /// An operator wants something.
+    Ordered(Ordered),
+    /// What one of them wanted was loaded.
+    Held(Result<Arc<Version>, Error>),
     /// There may be room for the next trial.
     Room,
 }
@@ -73,6 +87,7 @@ impl Directory {
             return Err(format!("policies.directory: {shown} cannot be read: {error}; create it or name another one"));
         }
         let cache = Arc::new(Cache::open_or_temporary(cache, program)?);
+        let (desk, orders) = Desk::new();
         Ok(Directory {
             folder: folder.to_owned(),
             last_good: LastGood::open(cache.folder()?, folder),
@@ -80,12 +95,15 @@ impl Directory {
             engine,
             changes: watch::directory(folder),
             digests: Digests::default(),
-            table: Table::default(),
+            table: Table::at(desk),
             last_good_failed: false,
             look_at: None,
             lost: Backoff::seeded(),
             trial: None,
             queue: VecDeque::new(),
+            orders,
+            held: None,
+            told: Vec::new(),
         })
     }
 
@@ -126,10 +144,16 @@ impl Directory {
         self.keep().await;
         while out.send(self.table.scopes()).await.is_ok() {
             self.table.told(Instant::now());
+            for (reply, told) in self.told.drain(..) {
+                // Whoever wanted it may have gone.
+                let _ = reply.send(told);
+            }
             self.begin();
             match self.event().await {
                 Event::Changed => self.scan().await,
                 Event::Tried(tried) => self.conclude(tried),
+                Event::Ordered(ordered) => self.obey(ordered).await,
+                Event::Held(loaded) => self.hold(loaded),
                 Event::Suspended | Event::Room => {}
             }
             self.keep().await;
@@ -139,10 +163,16 @@ impl Directory {
     /// Waits for what comes next, tearing down replaced versions meanwhile.
     async fn event(&mut self) -> Event {
         loop {
-            let held = self.table.tear_down(Instant::now());
+            let going = self.table.tear_down(Instant::now());
             let trial = async {
                 match &mut self.trial {
                     Some(trial) => trial.end().await,
+                    None => std::future::pending().await,
+                }
+            };
+            let held = async {
+                match &mut self.held {
+                    Some((_, trial, _)) => trial.end().await,
                     None => std::future::pending().await,
                 }
             };
@@ -159,13 +189,50 @@ impl Directory {
                 tried = trial => return Event::Tried(tried),
                 () = due => return Event::Changed,
                 () = self.engine.suspended() => return Event::Suspended,
-                () = tokio::time::sleep(TEAR_DOWN), if held => {
+                Some(ordered) = self.orders.recv() => return Event::Ordered(ordered),
+                loaded = held => return Event::Held(loaded),
+                () = tokio::time::sleep(TEAR_DOWN), if going => {
                     if self.trial.is_none() && !self.queue.is_empty() {
                         return Event::Room;
                     }
                 }
             }
         }
+    }
+
+    /// Does what an operator wants, or begins to.
+    async fn obey(&mut self, Ordered { policy, order, reply }: Ordered) {
+        let refused = |told: &str| Refused::Conflict(format!("{policy}: {told}"));
+        let told = match self.table.obey(&policy, &order) {
+            Ok(Obeyed::Look(told)) => {
+                self.scan().await;
+                Ok(told)
+            }
+            Ok(Obeyed::Load(_)) if self.held.is_some() => Err(refused("another order is being carried out; try again")),
+            Ok(Obeyed::Load(held)) => match self.last_good.loadable(&policy, held.good.clone()) {
+                Some(found) => {
+                    let live = self.table.live(&policy);
+                    let trial = Trial::new(Arc::clone(&self.cache), self.engine.clone(), found, live);
+                    self.held = Some((held, trial, reply));
+                    return;
+                }
+                None => Err(refused("its component is not kept any more, or is damaged; deliver it again")),
+            },
+            Err(refused) => Err(refused),
+        };
+        self.told.push((reply, told));
+    }
+
+    /// What an operator wanted was loaded, or cannot be.
+    fn hold(&mut self, loaded: Result<Arc<Version>, Error>) {
+        let Some((held, trial, reply)) = self.held.take() else { return };
+        let told = match loaded {
+            Ok(version) => Ok(self.table.held(&held, &trial.found, version)),
+            Err(error) => {
+                Err(Refused::Failed(format!("{}: {} does not load: {error}", trial.found.name, held.version)))
+            }
+        };
+        self.told.push((reply, told));
     }
 
     /// Reads the directory: forgets what is gone, and notes what is to be tried.

@@ -1,6 +1,7 @@
 //! A policy as the data path sees it: which requests it is asked about, and who answers for it.
 
 use super::live::PolicyLive;
+use super::release::{Desk, History};
 use super::version::Version;
 use crate::http::request::Head;
 use crate::service::route::{Index, Match};
@@ -38,6 +39,10 @@ pub struct Scope {
     pub loading: bool,
     /// Why the newest file was rejected.
     pub error: Option<String>,
+    /// What is known of its versions.
+    pub history: Arc<History>,
+    /// Where to say what shall become of them.
+    pub desk: Desk,
 }
 
 /// All of a snapshot, in the order in which they are asked. Clones share them.
@@ -110,6 +115,8 @@ mod tests {
                 live: Arc::default(),
                 loading: false,
                 error: None,
+                history: Arc::default(),
+                desk: Desk::default(),
             })
         };
         let scopes = Scopes::from(vec![

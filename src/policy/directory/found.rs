@@ -3,8 +3,8 @@
 use crate::base::watch::{Stamp, is_hidden, stamp};
 use crate::base::{digest, files};
 use crate::policy::compile::{Error, MAX_COMPONENT, too_big};
+use crate::policy::release::{Good, Lying, Pair};
 use crate::policy::sidecar::{self, Sidecar};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -35,14 +35,6 @@ pub(super) struct Found {
     stamps: [Stamp; 2],
 }
 
-/// A component and its sidecar, by content, or by what is wrong with them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pair {
-    pub(super) component: String,
-    /// None: there is no sidecar.
-    pub(super) sidecar: Option<String>,
-}
-
 /// A version that was not tried yet.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
@@ -51,15 +43,6 @@ pub(super) struct Candidate {
     pub(super) sidecar: Sidecar,
     /// The sidecar as it is written; none: there is none.
     pub(super) text: Option<String>,
-}
-
-/// A version that answers or did, as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Good {
-    /// Digest of the component.
-    pub(super) component: String,
-    /// The text of its sidecar; none: it had none.
-    pub(super) sidecar: Option<String>,
 }
 
 /// What a directory held.
@@ -96,6 +79,11 @@ impl Found {
             Err(error) => (key(&[&component_digest, text.as_deref().unwrap_or("")]), Err(error)),
         };
         Found { name, key, candidate, pair, stamps }
+    }
+
+    /// What it is known by when it is not there any more.
+    pub(super) fn lying(&self) -> Lying {
+        Lying { key: Arc::clone(&self.key), pair: self.pair.clone() }
     }
 
     /// Nothing can be made of them.

@@ -1,9 +1,10 @@
-//! The last good version of each policy, on disk beside the compiled code: after a restart the same files mean what they
-//! meant before, also those that were turned away.
+//! What is known of each policy's versions, on disk beside the compiled code: after a restart the same files mean what they
+//! meant before, also those that were turned away, and one can still go back to the last good versions.
 
-use super::found::{Found, Good, read_component};
+use super::found::{Found, read_component};
 use crate::base::digest;
 use crate::policy::conduct::Remembered;
+use crate::policy::release::{Good, History};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -11,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What is kept of one policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     /// The directory that it belongs to.
     directory: PathBuf,
@@ -21,6 +22,9 @@ pub(super) struct Record {
     good: Option<Good>,
     /// Its components that were suspended.
     pub(super) suspended: Vec<Remembered>,
+    /// Its versions; their components lie beside the record.
+    #[serde(default)]
+    pub(super) history: History,
 }
 
 /// What must be kept of a policy.
@@ -30,6 +34,15 @@ pub(super) struct Wanted {
     pub(super) good: Option<Good>,
     /// Its components that were suspended.
     pub(super) suspended: Vec<Remembered>,
+    /// Its versions.
+    pub(super) history: History,
+}
+
+impl Wanted {
+    /// It says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        self.good.is_none() && self.suspended.is_empty() && self.history.is_empty()
+    }
 }
 
 /// The records of one directory.
@@ -72,7 +85,11 @@ impl LastGood {
 
     /// The last good version of this policy, if there is one and it is what it was.
     pub(super) fn found(&self, name: &Arc<str>) -> Option<Found> {
-        let good = self.on_disk.get(name)?.good.clone()?;
+        self.loadable(name, self.on_disk.get(name)?.good.clone()?)
+    }
+
+    /// This version of the policy, if its component is there and is what it was. Blocks.
+    pub(super) fn loadable(&self, name: &Arc<str>, good: Good) -> Option<Found> {
         let component = component(&self.folder, &good.component);
         let intact = read_component(&component).is_ok_and(|bytes| digest::full(&bytes) == good.component);
         intact.then(|| Found::new(Arc::clone(name), component, good.component, good.sidecar))
@@ -88,12 +105,13 @@ impl LastGood {
             (self.folder, self.on_disk) = (folder, BTreeMap::new());
         }
         let mut failed = Ok(());
-        for (name, Wanted { good, suspended }) in &wanted {
+        for (name, Wanted { good, suspended, history }) in &wanted {
             let record = Record {
                 directory: self.directory.clone(),
                 name: Arc::clone(name),
                 good: good.clone(),
                 suspended: suspended.clone(),
+                history: history.clone(),
             };
             if self.on_disk.get(name) == Some(&record) {
                 continue;
@@ -145,8 +163,11 @@ impl LastGood {
 
     /// Removes components that no record names, of whichever directory.
     fn sweep(&self) {
-        let named: HashSet<String> =
-            records(&self.folder).filter_map(|record| record.good).map(|good| good.component).collect();
+        let of = |record: Record| {
+            let versions = record.history.versions.into_iter().map(|kept| kept.good.component);
+            versions.chain(record.good.map(|good| good.component))
+        };
+        let named: HashSet<String> = records(&self.folder).flat_map(of).collect();
         for entry in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str());
@@ -201,7 +222,7 @@ mod tests {
         fn put(&self, name: &str, component: &str, sidecar: Option<&str>) -> (Arc<str>, Wanted) {
             std::fs::write(self.directory.path().join(format!("{name}.wasm")), component).unwrap();
             let good = Good { component: digest::full(component.as_bytes()), sidecar: sidecar.map(str::to_owned) };
-            (name.into(), Wanted { good: Some(good), suspended: Vec::new() })
+            (name.into(), Wanted { good: Some(good), suspended: Vec::new(), history: History::default() })
         }
 
         fn keep(&self, store: &mut LastGood, wanted: &[(Arc<str>, Wanted)]) {

@@ -1,12 +1,18 @@
 //! Who is live, who is being tried, who was turned away: what the directory's content means, without any I/O and without
 //! a clock.
 
-use super::found::{Found, Good, Pair, Scan};
+mod orders;
+
+pub(super) use orders::{Held, Obeyed};
+
+use super::found::{Found, Scan};
 use super::last_good::{LastGood, Wanted};
+use crate::base::time::unix_ms;
 use crate::discovery::backoff::Backoff;
 use crate::policy::compile::Error;
 use crate::policy::conduct::Remembered;
 use crate::policy::live::PolicyLive;
+use crate::policy::release::{Desk, Good, History, Lying, Pair, Quarantined};
 use crate::policy::scope::{OnFault, Scope, Standing};
 use crate::policy::version::Version;
 use crate::service::route::Match;
@@ -35,10 +41,12 @@ pub(super) struct Table {
     directory: Option<(u64, u64)>,
     /// The first scan was tried in full, so what comes now comes to a running gateway.
     started: bool,
-    /// Of policies that are not here: what was suspended.
-    absent: BTreeMap<Arc<str>, Vec<Remembered>>,
+    /// Of policies that are not here: what was suspended, and what is known of their versions.
+    absent: BTreeMap<Arc<str>, (Vec<Remembered>, History)>,
     /// Of policies that were here before a restart: what answered.
     before: BTreeMap<Arc<str>, Pair>,
+    /// Where operators give their orders.
+    desk: Desk,
 }
 
 /// Is there room for one more version?
@@ -63,6 +71,10 @@ struct Entry {
     good: Option<(Pair, Good)>,
     /// Only known from before a restart.
     before: Option<Pair>,
+    /// What is known of its versions.
+    history: History,
+    /// What the directory held last.
+    lying: Option<Lying>,
     loading: bool,
     error: Option<String>,
     /// The content that was turned away last: not tried again until it changes.
@@ -93,9 +105,9 @@ struct Retry {
 }
 
 impl Entry {
-    fn new(standing: Standing, absent: Vec<Remembered>, before: Option<Pair>) -> Self {
+    fn new(standing: Standing, (suspended, history): (Vec<Remembered>, History), before: Option<Pair>) -> Self {
         let kept = PolicyLive::default();
-        kept.conducts.remember(absent);
+        kept.conducts.remember(suspended);
         Entry {
             kept: Arc::new(kept),
             // Fits everything, until its sidecar says more: failing closed is safer.
@@ -104,6 +116,8 @@ impl Entry {
             standing,
             good: None,
             before,
+            history,
+            lying: None,
             loading: false,
             error: None,
             rejected: None,
@@ -115,7 +129,10 @@ impl Entry {
 
     /// May the other half of what was found still be on its way? Then it is not tried alone.
     fn is_half(&self, pair: &Pair, started: bool) -> bool {
-        let Some(known) = self.good.as_ref().map(|(pair, _)| pair).or(self.before.as_ref()) else {
+        // What it was pinned against came whole.
+        let pinned = self.history.pin.as_ref().map(|pin| &pin.over.pair);
+        let known = pinned.or(self.good.as_ref().map(|(pair, _)| pair)).or(self.before.as_ref());
+        let Some(known) = known else {
             // Alone it would fit every request.
             return started && pair.sidecar.is_none();
         };
@@ -149,6 +166,18 @@ impl Entry {
         self.retry = None;
     }
 
+    /// It must not come back.
+    fn refuse(&mut self, quarantined: &Quarantined) {
+        let since = std::time::UNIX_EPOCH + Duration::from_millis(quarantined.since_ms);
+        self.settle();
+        self.error = Some(format!(
+            "version {} is quarantined since {}: {}; deliver another one, or see `wayside policy quarantine --lift`",
+            quarantined.version,
+            humantime::format_rfc3339_seconds(since),
+            quarantined.why
+        ));
+    }
+
     /// Is this to be tried now?
     fn is_ripe(&mut self, found: &Found, (started, at_once): (bool, bool), now: Instant) -> bool {
         if self.rejected.as_ref() == Some(&found.key) {
@@ -177,10 +206,15 @@ impl Entry {
 }
 
 impl Table {
+    /// Where its policies' orders are given.
+    pub(super) fn at(desk: Desk) -> Self {
+        Table { desk, ..Table::default() }
+    }
+
     /// What was known of the directory before a restart.
     pub(super) fn remember(&mut self, store: &LastGood) {
         for (name, record) in store.records() {
-            self.absent.insert(Arc::clone(name), record.suspended.clone());
+            self.absent.insert(Arc::clone(name), (record.suspended.clone(), record.history.clone()));
             if let Some(found) = store.found(name) {
                 self.before.insert(Arc::clone(name), found.pair);
             }
@@ -211,11 +245,19 @@ impl Table {
                 Entry::new(standing, absent, self.before.remove(&found.name))
             });
             entry.gone = None;
-            if entry.standing.live().is_some_and(|version| version.id == found.key) {
+            entry.lying = Some(found.lying());
+            if let Some(quarantined) = entry.history.quarantine_of(&found.key, &found.pair.component).cloned() {
+                entry.refuse(&quarantined);
+            } else if entry.standing.live().is_some_and(|version| version.id == found.key) {
                 // In other words perhaps.
                 if let (Some(good), Ok(candidate)) = (&mut entry.good, &found.candidate) {
                     *good = (found.pair.clone(), candidate.good());
                 }
+                // It is what is wanted again.
+                entry.history.pin = None;
+                entry.settle();
+            } else if entry.history.pin.as_ref().is_some_and(|pin| pin.over.key == found.key) {
+                // An operator wants another one, until something new comes.
                 entry.settle();
             } else if entry.is_ripe(found, (self.started, another), now) {
                 to_try.push(found.clone());
@@ -234,12 +276,13 @@ impl Table {
         }
         tracing::info!(policy = %name, "removed");
         let suspended = entry.kept.conducts.kept();
+        let history = std::mem::take(&mut entry.history).removed();
         if let Some(Standing::Live(version)) = self.policies.remove(name).map(|entry| entry.standing) {
             self.replaced.push((version, None));
         }
         // A copy of the same component is not a better one.
-        if !suspended.is_empty() {
-            self.absent.insert(Arc::clone(name), suspended);
+        if !suspended.is_empty() || !history.is_empty() {
+            self.absent.insert(Arc::clone(name), (suspended, history));
         }
     }
 
@@ -252,7 +295,9 @@ impl Table {
 
     /// A version was loaded: it answers from now on.
     pub(super) fn accepted(&mut self, found: &Found, version: Arc<Version>) {
-        if let Some(entry) = self.answers(found, version) {
+        if let Some(entry) = self.answers(found, version, false) {
+            // Newer than what it was pinned against.
+            entry.history.pin = None;
             entry.settle();
         }
     }
@@ -260,15 +305,17 @@ impl Table {
     /// The last good version was loaded, in place of what was turned away.
     pub(super) fn restored(&mut self, found: &Found, version: Arc<Version>) {
         tracing::warn!(policy = %found.name, version = %version.id, "the last good version answers");
-        self.answers(found, version);
+        self.answers(found, version, true);
     }
 
-    fn answers(&mut self, found: &Found, version: Arc<Version>) -> Option<&mut Entry> {
+    /// `held`: it answered before, and not because the directory has it now.
+    fn answers(&mut self, found: &Found, version: Arc<Version>, held: bool) -> Option<&mut Entry> {
         let (entry, Ok(candidate)) = (self.policies.get_mut(&found.name)?, &found.candidate) else { return None };
         tracing::info!(policy = %found.name, version = %version.id, "loaded");
         entry.matcher = candidate.sidecar.matcher.clone();
         entry.on_fault = candidate.sidecar.on_fault;
         entry.good = Some((found.pair.clone(), candidate.good()));
+        entry.history.answers(&version.id, &candidate.good(), held, unix_ms());
         entry.before = None;
         if let Standing::Live(old) = std::mem::replace(&mut entry.standing, Standing::Live(version)) {
             self.replaced.push((old, None));
@@ -321,13 +368,14 @@ impl Table {
     pub(super) fn wanted(&self) -> BTreeMap<Arc<str>, Wanted> {
         let here = self.policies.iter().map(|(name, entry)| {
             let good = entry.good.as_ref().map(|(_, good)| good.clone());
-            (Arc::clone(name), Wanted { good, suspended: entry.kept.conducts.kept() })
+            let (suspended, history) = (entry.kept.conducts.kept(), entry.history.clone());
+            (Arc::clone(name), Wanted { good, suspended, history })
         });
-        let absent = self.absent.iter().map(|(name, suspended)| {
+        let absent = self.absent.iter().map(|(name, (suspended, history))| {
             let suspended = suspended.iter().filter(|kept| !kept.is_over()).cloned().collect();
-            (Arc::clone(name), Wanted { good: None, suspended })
+            (Arc::clone(name), Wanted { good: None, suspended, history: history.clone().removed() })
         });
-        absent.chain(here).filter(|(_, wanted)| wanted.good.is_some() || !wanted.suspended.is_empty()).collect()
+        absent.chain(here).filter(|(_, wanted)| !wanted.is_empty()).collect()
     }
 
     /// What the policy of this name keeps from version to version.
@@ -381,6 +429,8 @@ impl Table {
                 live: entry.kept.clone(),
                 loading: entry.loading,
                 error: entry.error.clone().or_else(|| self.trouble.clone()),
+                history: Arc::new(entry.history.clone()),
+                desk: self.desk.clone(),
             })
         };
         self.policies.iter().map(scope).collect()

@@ -1,0 +1,230 @@
+//! `wayside policy list`, `show`, `promote`, `rollback` and `quarantine`: the versions of a running gateway's policies,
+//! through its admin.
+
+use crate::admin::api::{Done, Policies, PolicyState, Problem, VersionState, Wanted};
+use crate::admin::token;
+use crate::cli::out;
+use crate::discovery::registry::body::read;
+use crate::http::tls;
+use anyhow::{Context, bail};
+use serde::de::DeserializeOwned;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// For one answer: a version may have to be compiled first.
+const ANSWER: Duration = Duration::from_secs(60);
+/// No answer is larger, bytes.
+const LARGEST: usize = 64 << 20;
+
+/// What all of these say of how versions follow each other.
+pub(super) const SEMANTICS: &str = "What the directory holds is what is wanted. A rollback, or a promote of another version, \
+holds that one against it, also after a restart, until something else is delivered or `promote NAME` is said. A quarantined \
+component never comes back by being copied again; `quarantine NAME VERSION --lift` lets it. Versions are named by so many \
+digits of their id that it is no other's.";
+
+/// Whom to ask.
+#[derive(Debug, clap::Args)]
+pub struct Asked {
+    /// The gateway's admin address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9901")]
+    admin: String,
+    /// The answer as JSON, as the admin gives it
+    #[arg(long)]
+    json: bool,
+}
+
+/// What proves that one may change something.
+#[derive(Debug, clap::Args)]
+pub struct Proof {
+    /// The file that the gateway has made, in its `state_directory`
+    #[arg(long, value_name = "FILE", default_value = ".wayside/admin-token")]
+    token: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Named {
+    /// The policy
+    name: String,
+    #[command(flatten)]
+    asked: Asked,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Promote {
+    /// The policy
+    name: String,
+    /// A version that is kept [default: the canary, else what the directory holds]
+    version: Option<String>,
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    proof: Proof,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Rollback {
+    /// The policy
+    name: String,
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    proof: Proof,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Quarantine {
+    /// The policy
+    name: String,
+    /// The version
+    version: String,
+    /// Let it come back
+    #[arg(long)]
+    lift: bool,
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    proof: Proof,
+}
+
+/// All policies, a line each.
+pub(super) fn list(asked: &Asked) -> anyhow::Result<()> {
+    let text = asked.get("/policies")?;
+    if asked.json {
+        out::say(text.trim_end());
+        return Ok(());
+    }
+    let Policies { policies } = parse(&text)?;
+    let width = policies.iter().map(|policy| policy.name.chars().count()).max().unwrap_or(0);
+    for policy in &policies {
+        let version = policy.version.as_deref().unwrap_or("none");
+        let held = policy.pinned.as_ref().map(|pin| format!("  held against {}: {}", pin.over, pin.why));
+        let bad: Vec<&VersionState> = policy.versions.iter().filter(|one| one.quarantined.is_some()).collect();
+        let error = policy.error.as_ref().map(|error| format!("  {error}"));
+        let line = format!("{:width$}  {version:12}  {}", policy.name, policy.state);
+        out::say(format_args!("{line}{}{}", held.unwrap_or_default(), error.unwrap_or_default()));
+        for one in bad {
+            out::say(format_args!("{:width$}  {}", "", told(one)));
+        }
+    }
+    Ok(())
+}
+
+/// One policy, a line for each version.
+pub(super) fn show(named: &Named) -> anyhow::Result<()> {
+    let text = named.asked.get(&format!("/policies/{}", escaped(&named.name)))?;
+    if named.asked.json {
+        out::say(text.trim_end());
+        return Ok(());
+    }
+    let policy: PolicyState = parse(&text)?;
+    out::say(format_args!("{}  {}", policy.name, policy.state));
+    let lines = [("error", &policy.error), ("suspended", &policy.reason), ("until", &policy.until)];
+    for (what, line) in lines.into_iter().filter_map(|(what, line)| Some((what, line.as_ref()?))) {
+        out::say(format_args!("  {what}: {line}"));
+    }
+    if let Some(pin) = &policy.pinned {
+        out::say(format_args!("  held against {} since {}: {}", pin.over, pin.since, pin.why));
+    }
+    policy.versions.iter().for_each(|version| out::say(format_args!("  {}", told(version))));
+    Ok(())
+}
+
+/// A version, in a line.
+fn told(version: &VersionState) -> String {
+    let role = version.role.as_deref().unwrap_or(if version.kept { "kept" } else { "" });
+    let since = version.since.as_ref().map(|since| format!("  since {since}")).unwrap_or_default();
+    let component = version.component.as_ref().map(|digits| format!("  component {digits}")).unwrap_or_default();
+    let quarantined = version.quarantined.as_ref();
+    let quarantined = quarantined.map(|one| format!("  quarantined since {}: {}", one.since, one.why));
+    format!("{}  {role:6}{since}{component}{}", version.version, quarantined.unwrap_or_default())
+}
+
+pub(super) fn promote(Promote { name, version, asked, proof }: Promote) -> anyhow::Result<()> {
+    asked.post(&name, "promote", &Wanted { version, lift: false }, &proof)
+}
+
+pub(super) fn rollback(Rollback { name, asked, proof }: Rollback) -> anyhow::Result<()> {
+    asked.post(&name, "rollback", &Wanted::default(), &proof)
+}
+
+pub(super) fn quarantine(quarantine: Quarantine) -> anyhow::Result<()> {
+    let Quarantine { name, version, lift, asked, proof } = quarantine;
+    asked.post(&name, "quarantine", &Wanted { version: Some(version), lift }, &proof)
+}
+
+/// As a segment of a path (RFC 3986 §3.3): what is not plain is escaped.
+fn escaped(name: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+impl Asked {
+    fn url(&self, path: &str) -> String {
+        let scheme = if self.admin.contains("://") { "" } else { "http://" };
+        format!("{scheme}{}{path}", self.admin.trim_end_matches('/'))
+    }
+
+    fn get(&self, path: &str) -> anyhow::Result<String> {
+        let url = self.url(path);
+        answer(&url, |http| http.get(&url))
+    }
+
+    fn post(&self, name: &str, action: &str, wanted: &Wanted, proof: &Proof) -> anyhow::Result<()> {
+        let file = proof.token.display();
+        let secret = match token::read(&proof.token) {
+            Ok(Some(secret)) => secret,
+            Ok(None) => bail!("--token {file}: there is no such file; it lies in the gateway's `state_directory`"),
+            Err(problem) => bail!("--token {file}: {problem}"),
+        };
+        let url = self.url(&format!("/policies/{}/{action}", escaped(name)));
+        let text = answer(&url, |http| http.post(&url).bearer_auth(secret.expose()).json(wanted))?;
+        match self.json {
+            true => out::say(text.trim_end()),
+            false => out::say(parse::<Done>(&text)?.told),
+        }
+        Ok(())
+    }
+}
+
+/// The body of a good answer.
+fn answer(url: &str, ask: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder) -> anyhow::Result<String> {
+    tls::install_provider();
+    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (status, body, whole) = runtime.block_on(async {
+        let mut response = ask(&http).send().await.with_context(|| format!("{url}: no answer; see --admin"))?;
+        let (body, whole) = read(&mut response, LARGEST).await.with_context(|| format!("{url}: no whole answer"))?;
+        anyhow::Ok((response.status(), body, whole))
+    })?;
+    if !whole {
+        bail!("{url}: the answer is larger than {LARGEST} bytes");
+    }
+    let text = String::from_utf8_lossy(&body).into_owned();
+    match serde_json::from_str::<Problem>(&text) {
+        _ if status.is_success() => Ok(text),
+        Ok(problem) => bail!("{}", problem.error.reason),
+        Err(_) => bail!("{url}: answered {status}; is that a gateway's admin address?"),
+    }
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
+    serde_json::from_str(text).context("what answers is no gateway, or an older one")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_one_segment_of_a_path() {
+        assert_eq!(escaped("10-canary_v2.x~"), "10-canary_v2.x~");
+        assert_eq!(escaped("a b/ü?#%"), "a%20b%2F%C3%BC%3F%23%25");
+    }
+
+    #[test]
+    fn an_address_needs_no_scheme() {
+        let asked = |admin: &str| Asked { admin: admin.into(), json: false }.url("/policies");
+        assert_eq!(asked("127.0.0.1:9901"), "http://127.0.0.1:9901/policies");
+        assert_eq!(asked("http://gateway:9901/"), "http://gateway:9901/policies");
+    }
+}
