@@ -96,6 +96,7 @@ fn ask(mut request: Request) -> Result<(Request, Arc<Forward>), Box<Response>> {
     let verdict = decide(snapshot, head, &mut **exchange);
     exchange.record.route = verdict.by;
     exchange.record.calls = verdict.calls;
+    exchange.watched = verdict.watched;
     match verdict.decided {
         Decided::Forward(forward) => {
             exchange.record.service = Some(Arc::clone(&forward.service));

@@ -26,6 +26,7 @@ mod lifecycle;
 mod middleware;
 mod overload;
 mod paths;
+mod policy_canary;
 mod policy_commands;
 mod policy_directory;
 mod policy_trouble;

@@ -4,7 +4,7 @@ mod declared;
 mod policies;
 
 pub use declared::{KeysState, Middleware, MiddlewareState, RateLimitState, RateLimits};
-pub use policies::{Done, PinState, Policies, PolicyState, QuarantineState, VersionState, Wanted, broken};
+pub use policies::{CanaryState, Done, PinState, Policies, PolicyState, QuarantineState, VersionState, Wanted, broken};
 
 use crate::discovery::Metadata;
 use crate::discovery::left_out::LeftOut;

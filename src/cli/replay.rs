@@ -43,7 +43,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TEXT", requires = "policy")]
     config: Option<String>,
     /// Where the recorded versions' components are: looked for by their content, in all that is in there.
-    #[arg(long, value_name = "DIR", default_value = "policies")]
+    #[arg(long, value_name = "DIR", default_values = ["policies", ".wayside/policy-cache"])]
     policies: Vec<PathBuf>,
     /// Threads; default: one per core.
     #[arg(long)]

@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use table::{Held, Obeyed, Room, Table};
+use table::{Held, Obeyed, Room, Table, Ticked};
 use tokio::sync::{mpsc, oneshot};
 use trial::Trial;
 
@@ -64,8 +64,10 @@ enum Event {
     Changed,
     /// The trial has ended.
     Tried(Result<Arc<Version>, Error>),
-    /// A version was suspended.
+    /// A version was suspended, or a canary went wrong.
     Suspended,
+    /// It is time to look at the canaries.
+    Tick,
     /// An operator wants something.
     Ordered(Ordered),
     /// What one of them wanted was loaded.
@@ -139,7 +141,7 @@ impl Directory {
             }
         }
         self.restore().await;
-        self.table.started();
+        self.table.started(Instant::now());
         // What answers is kept before anybody hears of it.
         self.keep().await;
         while out.send(self.table.scopes()).await.is_ok() {
@@ -148,16 +150,31 @@ impl Directory {
                 // Whoever wanted it may have gone.
                 let _ = reply.send(told);
             }
-            self.begin();
-            match self.event().await {
-                Event::Changed => self.scan().await,
-                Event::Tried(tried) => self.conclude(tried),
-                Event::Ordered(ordered) => self.obey(ordered).await,
-                Event::Held(loaded) => self.hold(loaded),
-                Event::Suspended | Event::Room => {}
-            }
+            while !self.is_news().await {}
             self.keep().await;
         }
+    }
+
+    /// Takes in what comes next. True: all others should hear of it.
+    async fn is_news(&mut self) -> bool {
+        self.begin();
+        match self.event().await {
+            Event::Changed => self.scan().await,
+            Event::Tried(tried) => self.conclude(tried),
+            Event::Ordered(ordered) => self.obey(ordered).await,
+            Event::Held(loaded) => self.hold(loaded),
+            Event::Suspended => drop(self.table.tick(Instant::now())),
+            Event::Tick => match self.table.tick(Instant::now()) {
+                Ticked::Answers => {}
+                Ticked::Progress => {
+                    self.keep().await;
+                    return false;
+                }
+                Ticked::Nothing => return false,
+            },
+            Event::Room => {}
+        }
+        true
     }
 
     /// Waits for what comes next, tearing down replaced versions meanwhile.
@@ -184,10 +201,17 @@ impl Directory {
                     None => std::future::pending().await,
                 }
             };
+            let tick = async {
+                match self.table.tick_due() {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = self.changes.next() => return Event::Changed,
                 tried = trial => return Event::Tried(tried),
                 () = due => return Event::Changed,
+                () = tick => return Event::Tick,
                 () = self.engine.suspended() => return Event::Suspended,
                 Some(ordered) = self.orders.recv() => return Event::Ordered(ordered),
                 loaded = held => return Event::Held(loaded),
@@ -350,7 +374,7 @@ impl Directory {
     fn conclude(&mut self, tried: Result<Arc<Version>, Error>) {
         let Some(Trial { found, .. }) = self.trial.take() else { return };
         match (tried, &found.candidate) {
-            (Ok(version), Ok(_)) => self.table.accepted(&found, version),
+            (Ok(version), Ok(_)) => self.table.accepted(&found, version, Instant::now()),
             (Err(error), _) if found.is_unchanged(&self.folder) => self.table.rejected(&found, &error, Instant::now()),
             // Somebody is writing it: the change that wakes us is on its way.
             (Err(error), _) => tracing::debug!(policy = %found.name, %error, "changed while it was being tried"),

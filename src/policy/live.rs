@@ -10,6 +10,7 @@ use crate::http::request::Head;
 use crate::service::decision::Fault;
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// What belongs to a policy's name and survives its versions and reloads: there is one for each name.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct PolicyLive {
     /// How its components behave.
     pub(super) conducts: Conducts,
     told: Told,
+    /// Canaries that were rolled back, since the gateway started.
+    rollbacks: AtomicU64,
 }
 
 impl Default for PolicyLive {
@@ -35,6 +38,7 @@ impl Default for PolicyLive {
             metrics: GuestMetrics::default(),
             conducts: Conducts::default(),
             told: Told::default(),
+            rollbacks: AtomicU64::new(0),
         }
     }
 }
@@ -91,6 +95,16 @@ impl PolicyLive {
             Some(sharing) => sharing.remove(&self.state, key),
             None => self.state.remove(key),
         }
+    }
+
+    /// A canary of it was rolled back.
+    pub(super) fn rolled_back(&self) {
+        self.rollbacks.fetch_add(1, Relaxed);
+    }
+
+    /// Canaries that were rolled back, since the gateway started.
+    pub fn rollbacks(&self) -> u64 {
+        self.rollbacks.load(Relaxed)
     }
 
     /// Tells the log of a fault that a request came to, but not of each: what kind of request it was is told once, and

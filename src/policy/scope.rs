@@ -1,7 +1,7 @@
 //! A policy as the data path sees it: which requests it is asked about, and who answers for it.
 
 use super::live::PolicyLive;
-use super::release::{Desk, History};
+use super::release::{Canary, Desk, History};
 use super::version::Version;
 use crate::http::request::Head;
 use crate::service::route::{Index, Match};
@@ -33,6 +33,8 @@ pub struct Scope {
     pub on_fault: OnFault,
     /// Who answers.
     pub standing: Standing,
+    /// Who answers a part of the clients, to see how that goes.
+    pub canary: Option<Arc<Canary>>,
     /// What belongs to its name.
     pub live: Arc<PolicyLive>,
     /// The newest file is being compiled or readied.
@@ -112,6 +114,7 @@ mod tests {
                 matcher: rule.check().unwrap(),
                 on_fault: OnFault::default(),
                 standing,
+                canary: None,
                 live: Arc::default(),
                 loading: false,
                 error: None,

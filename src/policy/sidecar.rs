@@ -1,6 +1,7 @@
 //! The sidecar `NAME.toml`: which requests a policy is asked about, its configuration, and what it may use up.
 
 use super::limits::Limits;
+use super::release;
 use super::scope::OnFault;
 use crate::base::digest;
 use crate::service::route::{Match, RawMatch};
@@ -23,6 +24,10 @@ pub struct Sidecar {
     pub store: Option<Arc<str>>,
     /// While the store fails, no bucket grants anything, and no value is there.
     pub closed: bool,
+    /// How it takes the place of the one before, which says nothing of what it is.
+    pub release: release::Settings,
+    /// The rule of `match`, as it is written.
+    pub rule: RawMatch,
     /// Equal for equal content, however it is written.
     canonical: String,
 }
@@ -46,6 +51,8 @@ struct Raw {
     /// While that fails, no bucket grants anything, and no value is there.
     #[serde(default, skip_serializing_if = "OnStoreFailure::is_open")]
     on_store_failure: OnStoreFailure,
+    #[serde(default, skip_serializing)]
+    release: release::Settings,
 }
 
 /// What a policy sees of a store that fails.
@@ -105,11 +112,13 @@ pub fn parse(text: &str) -> Result<Sidecar, String> {
     let matcher = raw.matcher.check().map_err(|e| format!("match: {e}"))?;
     let limits = raw.limits.check()?;
     let canonical = serde_json::to_string(&raw).map_err(|e| e.to_string())?;
+    raw.release.check().map_err(|e| format!("release.{e}"))?;
     let closed = !raw.on_store_failure.is_open();
     if closed && raw.state.is_none() {
         return Err("on_store_failure: needs `state`, which names a store".to_owned());
     }
-    Ok(Sidecar { matcher, store: raw.state, closed, config: raw.config, on_fault: raw.on_fault, limits, canonical })
+    let Raw { matcher: rule, config, on_fault, state: store, release, .. } = raw;
+    Ok(Sidecar { matcher, store, closed, config, on_fault, limits, release, rule, canonical })
 }
 
 impl Sidecar {

@@ -129,6 +129,11 @@ impl Version {
         }
     }
 
+    /// Whoever keeps the versions shall look at once: something went wrong.
+    pub(super) fn alarm(&self) {
+        self.seats.hall.suspended.notify_one();
+    }
+
     /// Nobody asks it any more: its instances are given up, whoever may still hold the version.
     pub(super) fn release(&self) {
         self.seats.release();
@@ -150,6 +155,11 @@ impl Version {
             failed_builds: self.seats.failed_builds.load(Relaxed),
             ready: self.seats.ready(),
         }
+    }
+
+    /// How many workers ask it.
+    pub(super) fn workers(&self) -> usize {
+        self.seats.hall.settings.workers
     }
 
     /// What it may use.

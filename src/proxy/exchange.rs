@@ -8,6 +8,7 @@ use crate::http::downstream::clock::{Active, Clock};
 use crate::http::fields::Fields;
 use crate::http::request::{Head, Peer};
 use crate::http::settings::{AccessLog, Gateway, Telemetry};
+use crate::policy::release::Watched;
 use crate::policy::{Question, Version, Wall};
 use crate::service::admission::Place;
 use crate::service::balance::Picked;
@@ -32,6 +33,8 @@ pub struct Exchange {
     pub record: Record,
     /// Its place at its service, where places are limited.
     pub place: Option<Place>,
+    /// Canaries to which it matters what comes of it.
+    pub watched: SmallVec<[Watched; 1]>,
 }
 
 impl Exchange {
@@ -49,7 +52,7 @@ impl Exchange {
         let trace = TraceContext::begin(parent, state, sampler, &mut worker.chance.borrow_mut());
         let mut record = Record::new(active.began, worker.calendar.get(), trace, telemetry.access_log, peer);
         (record.number, record.seed) = worker.numbers.next();
-        Box::new(Exchange { worker: Rc::clone(worker), active, record, place: None })
+        Box::new(Exchange { worker: Rc::clone(worker), active, record, place: None, watched: SmallVec::new() })
     }
 
     /// A request of the gateway's own for the sake of a client's: a part of that one's trace, on no client's connection.
@@ -58,7 +61,7 @@ impl Exchange {
         let peer = Arc::clone(&head.peer);
         let mut record = Record::new(active.began, worker.calendar.get(), trace, AccessLog::Off, peer);
         (record.head, record.own) = (Some(head), Some(by));
-        Box::new(Exchange { worker: Rc::clone(worker), active, record, place: None })
+        Box::new(Exchange { worker: Rc::clone(worker), active, record, place: None, watched: SmallVec::new() })
     }
 
     /// Notes that an attempt begins now; `hedge`: beside another one. Gives its place among all, and its span.
@@ -130,6 +133,10 @@ impl Ask for Exchange {
         called
     }
 
+    fn chance(&mut self) -> u64 {
+        self.worker.chance.borrow_mut().next_u64()
+    }
+
     fn elapsed(&self) -> Duration {
         self.record.started.elapsed()
     }
@@ -143,5 +150,8 @@ impl Drop for Exchange {
             self.worker.recorder.record(&self.record, &taped, now);
         }
         self.worker.recorder.finish(&self.record, now);
+        for watched in &self.watched {
+            watched.finished(self.worker.index, &self.record);
+        }
     }
 }

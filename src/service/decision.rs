@@ -75,6 +75,29 @@ impl Decision {
     }
 }
 
+/// What a version is to a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It answers.
+    #[default]
+    Live,
+    /// It answers a part of the clients, to see how that goes.
+    Canary,
+}
+
+impl Role {
+    /// Each once, in the order of their declaration.
+    pub const ALL: [Role; 2] = [Role::Live, Role::Canary];
+
+    /// As logs, metrics and traces call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Live => "live",
+            Role::Canary => "canary",
+        }
+    }
+}
+
 /// Where a request goes, and how: what a policy told `plan` and `edit`, or nothing where a declared route decided.
 #[derive(Debug)]
 pub struct Forward {

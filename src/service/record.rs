@@ -5,7 +5,7 @@ pub mod taped;
 
 use super::admission::Over;
 use super::affinity;
-use super::decision::{Decision, Fault, LogLine};
+use super::decision::{Decision, Fault, LogLine, Role};
 use super::plan::Strategy;
 use super::rate_limit::Standing;
 use super::{Endpoint, Service};
@@ -143,6 +143,15 @@ impl Record {
         self.calls.last().map_or(self.started, |call| self.started + call.began + call.took) + self.queued
     }
 
+    /// From its head to that of its response, or to the last failure, as far as a policy or an endpoint gave one.
+    pub fn head_after(&self) -> Option<Duration> {
+        let answered = self.attempts.iter().rev().find(|attempt| attempt.outcome.is_ok());
+        match answered.or(self.attempts.last()) {
+            Some(attempt) => Some(attempt.began + attempt.took),
+            None => self.calls.last().map(|call| call.began + call.took),
+        }
+    }
+
     /// The declared limit that refused it.
     pub fn limited_by(&self) -> Option<&str> {
         self.rate_limit.as_ref().filter(|standing| standing.is_refusal()).map(|standing| &*standing.limit.name)
@@ -183,6 +192,8 @@ pub struct PolicyCall {
     pub policy: Arc<str>,
     /// Id of the version that answered; none: nobody could be asked.
     pub version: Option<Arc<str>>,
+    /// What that is to this request.
+    pub role: Role,
     /// What it answered.
     pub decision: Decision,
     /// What it gave as its reason.

@@ -75,6 +75,9 @@ struct Entry<'a> {
     policy: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'a str>,
+    /// What that version is to this request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     decision: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +130,7 @@ impl<'a> Entry<'a> {
             cause: record.attempts.iter().rev().find_map(|attempt| attempt.cause.as_deref()).map(cut),
             policy: call.map(|call| cut(&call.policy)),
             version: call.and_then(|call| call.version.as_deref()),
+            role: call.filter(|call| call.version.is_some()).map(|call| call.role.name()),
             decision: call.map(|call| call.decision.name()),
             reason: call.map(|call| cut(&call.reason)).filter(|reason| !reason.is_empty()),
             request_bytes: record.request_bytes,
@@ -174,6 +178,7 @@ impl<'a> Entry<'a> {
             ("cause", self.cause),
             ("policy", self.policy),
             ("version", self.version),
+            ("role", self.role),
             ("decision", self.decision),
             ("reason", self.reason),
             ("trace", Some(&*self.trace_id)),

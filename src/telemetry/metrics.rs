@@ -12,7 +12,7 @@ use crate::base::time::process_ms;
 use crate::http::malformed::Malformed;
 use crate::policy::Scope;
 use crate::service::affinity::Standing;
-use crate::service::decision::{Decision, FaultKind};
+use crate::service::decision::{Decision, FaultKind, Role};
 use crate::service::record::{AttemptError, Record};
 use crate::snapshot::Snapshot;
 use numbers::{Count, Histogram};
@@ -143,6 +143,7 @@ struct Pair {
 struct Policy {
     name: Arc<str>,
     version: Arc<str>,
+    role: Role,
     decisions: [Count; Decision::ALL.len()],
     faults: [Count; FaultKind::ALL.len()],
     took: Histogram,
@@ -208,7 +209,8 @@ pub(super) struct Tally {
     registry: Arc<Registry>,
     load: Arc<Load>,
     pairs: Rows<Pair>,
-    policies: Rows<Policy>,
+    /// By what a version is to requests.
+    policies: [Rows<Policy>; Role::ALL.len()],
 }
 
 impl Tally {
@@ -216,7 +218,7 @@ impl Tally {
         let runtime = tokio::runtime::Handle::try_current().ok().map(|handle| handle.metrics());
         let load = Arc::new(Load { runtime, ..Load::default() });
         registry.lists().workers.push(Arc::downgrade(&load));
-        Tally { registry: Arc::clone(registry), load, pairs: Rows::default(), policies: Rows::default() }
+        Tally { registry: Arc::clone(registry), load, pairs: Rows::default(), policies: Default::default() }
     }
 
     pub(super) fn begin(&self) {
@@ -257,8 +259,8 @@ impl Tally {
         );
         for call in &record.calls {
             let version = call.version.as_deref().unwrap_or(NONE);
-            let make = |name, version| self.new_policy(name, version);
-            self.policies.with((&*call.policy, version), make, |policy| {
+            let make = |name, version| self.new_policy(name, version, call.role);
+            self.policies[call.role as usize].with((&*call.policy, version), make, |policy| {
                 policy.decisions[call.decision as usize].add(1);
                 if let Some(fault) = &call.fault {
                     policy.faults[fault.kind as usize].add(1);
@@ -273,13 +275,18 @@ impl Tally {
         let decides =
             |name: &str| name == NONE || name == OTHER || policies.contains(name) || snapshot.routes.is_named(name);
         let is_service = |name: &str| name == NONE || name == OTHER || snapshot.service(name).is_some();
-        let is_version = |name: &str, version: &str| {
+        let is_version = |role: Role, name: &str, version: &str| {
             let scope = snapshot.policies.iter().find(|scope| *scope.name == *name);
-            let live = |scope: &Scope| scope.standing.live().map_or(NONE, |live| &live.id) == version;
-            scope.is_some_and(|scope| live(scope)) || name == OTHER
+            let has = |scope: &Arc<Scope>| match role {
+                Role::Live => scope.standing.live().map_or(NONE, |live| &live.id) == version,
+                Role::Canary => scope.canary.as_ref().is_some_and(|canary| *canary.version.id == *version),
+            };
+            scope.is_some_and(has) || name == OTHER
         };
         self.pairs.tidy(process_ms(), |route, service| decides(route) && is_service(service));
-        self.policies.tidy(process_ms(), is_version);
+        for (role, policies) in Role::ALL.into_iter().zip(&self.policies) {
+            policies.tidy(process_ms(), |name, version| is_version(role, name, version));
+        }
     }
 
     fn new_pair(&self, route: Arc<str>, service: Arc<str>) -> Arc<Pair> {
@@ -296,10 +303,11 @@ impl Tally {
         pair
     }
 
-    fn new_policy(&self, name: Arc<str>, version: Arc<str>) -> Arc<Policy> {
+    fn new_policy(&self, name: Arc<str>, version: Arc<str>, role: Role) -> Arc<Policy> {
         let policy = Arc::new(Policy {
             name,
             version,
+            role,
             decisions: Default::default(),
             faults: Default::default(),
             took: Histogram::new(&POLICY_BOUNDS),

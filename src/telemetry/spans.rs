@@ -243,6 +243,7 @@ fn decided(call: &PolicyCall, set: &mut impl FnMut(&'static str, Value)) {
     set("wayside.policy", text(&call.policy));
     if let Some(version) = &call.version {
         set("wayside.policy.version", text(version));
+        set("wayside.policy.role", call.role.name().into());
     }
     set("wayside.decision", call.decision.name().into());
     if !call.reason.is_empty() {

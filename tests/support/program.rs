@@ -96,6 +96,15 @@ impl Program {
         Program::launch(Path::new(env!("CARGO_BIN_EXE_wayside")), folder, &[])
     }
 
+    /// Kills it, and starts it again in the same folder.
+    pub fn crash(mut self) -> Self {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        drop(self);
+        Program::launch(Path::new(env!("CARGO_BIN_EXE_wayside")), folder, &[])
+    }
+
     /// Lines of its log so far that contain this; none of them is seen again.
     pub fn lines_so_far(&self, text: &str) -> usize {
         self.log.try_iter().filter(|line| line.contains(text)).count()

@@ -1,6 +1,6 @@
 //! Policies and their versions: what is told of them, and what can be wanted of them.
 
-use crate::policy::release::{History, Order, Quarantined};
+use crate::policy::release::{Canary, Evidence, History, Order, Quarantined};
 use crate::policy::{Scope, Standing};
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
@@ -29,12 +29,43 @@ pub struct PolicyState {
     pub reason: Option<String>,
     /// Until when, as RFC 3339 has it.
     pub until: Option<String>,
+    /// The version that a part of the clients ask, to see how that goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryState>,
     /// The version is held against what the directory holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<PinState>,
     /// Versions that are known, the newest first.
     #[serde(default)]
     pub versions: Vec<VersionState>,
+}
+
+/// A canary on its way.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CanaryState {
+    /// Its version.
+    pub version: String,
+    /// The step, from 1; 0: the live version alone is watched first.
+    pub step: usize,
+    /// Steps in all.
+    pub steps: usize,
+    /// The share of the clients that it has, 0 to 1.
+    pub share: f64,
+    /// Time in this step that counts, ms.
+    pub held_ms: u64,
+    /// How long it takes at least, ms.
+    pub hold_ms: u64,
+    /// Requests of the live version and of the canary in this step.
+    pub requests: [u64; 2],
+    /// Restarts of the gateway in this step.
+    pub restarts: u32,
+    /// Its calls that went wrong where the live version answered.
+    pub faults: u64,
+    /// Requests with which both went wrong.
+    pub poisoned: u64,
+    /// What an operator should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A version is held against what the directory holds, until something else comes there.
@@ -53,7 +84,7 @@ pub struct PinState {
 pub struct VersionState {
     /// Its id.
     pub version: String,
-    /// `live`; none: no request asks it.
+    /// `live` or `canary`; none: no request asks it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
     /// The first digits of its component's digest, where that is known.
@@ -76,6 +107,9 @@ pub struct QuarantineState {
     pub since: String,
     /// Why, in a sentence.
     pub why: String,
+    /// What speaks against it, where it was found out by the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
 }
 
 /// The body of what is sent to `/policies/NAME/promote`, `/rollback` and `/quarantine`; may be empty.
@@ -127,15 +161,22 @@ impl PolicyState {
             error: scope.error.clone(),
             reason: suspended.as_ref().map(|suspended| suspended.reason.to_string()),
             until: suspended.as_ref().map(|suspended| humantime::format_rfc3339_seconds(suspended.until()).to_string()),
+            canary: scope.canary.as_deref().map(canary),
             pinned,
-            versions: versions(&scope.history, version.map(|version| &*version.id)),
+            versions: versions(scope),
         }
     }
 }
 
 /// Those that are kept, the newest first, then those that never answered or are kept no more and must not come back.
-fn versions(history: &History, live: Option<&str>) -> Vec<VersionState> {
-    let quarantined = |one: &Quarantined| QuarantineState { since: date(one.since_ms), why: one.why.clone() };
+fn versions(scope: &Scope) -> Vec<VersionState> {
+    let history: &History = &scope.history;
+    let live = scope.standing.live().map(|version| &*version.id);
+    let quarantined = |one: &Quarantined| QuarantineState {
+        since: date(one.since_ms),
+        why: one.why.clone(),
+        evidence: one.evidence.clone(),
+    };
     let digits = |component: &str| component.chars().take(12).collect::<String>();
     let kept = history.versions.iter().rev().map(|kept| VersionState {
         version: kept.version.to_string(),
@@ -154,7 +195,39 @@ fn versions(history: &History, live: Option<&str>) -> Vec<VersionState> {
         kept: false,
         quarantined: Some(quarantined(one)),
     });
-    kept.chain(others).collect()
+    let new = scope.canary.as_ref().filter(|canary| history.kept(&canary.version.id).is_none());
+    let new = new.map(|canary| VersionState {
+        version: canary.version.id.to_string(),
+        role: Some("canary".to_owned()),
+        component: None,
+        since: None,
+        kept: false,
+        quarantined: None,
+    });
+    let role = |mut state: VersionState| {
+        if scope.canary.as_ref().is_some_and(|canary| *canary.version.id == *state.version) {
+            state.role = Some("canary".to_owned());
+        }
+        state
+    };
+    new.into_iter().chain(kept).chain(others).map(role).collect()
+}
+
+fn canary(canary: &Canary) -> CanaryState {
+    let told = canary.told();
+    CanaryState {
+        version: canary.version.id.to_string(),
+        step: told.progress.step,
+        steps: told.steps,
+        share: told.share,
+        held_ms: told.progress.held_ms,
+        hold_ms: u64::try_from(told.hold.as_millis()).unwrap_or(u64::MAX),
+        requests: told.progress.requests,
+        restarts: told.progress.restarts,
+        faults: canary.faults(),
+        poisoned: canary.poisoned(),
+        notes: told.notes.clone(),
+    }
 }
 
 fn date(unix_ms: u64) -> String {

@@ -1,7 +1,7 @@
 //! `wayside policy list`, `show`, `promote`, `rollback` and `quarantine`: the versions of a running gateway's policies,
 //! through its admin.
 
-use crate::admin::api::{Done, Policies, PolicyState, Problem, VersionState, Wanted};
+use crate::admin::api::{CanaryState, Done, Policies, PolicyState, Problem, VersionState, Wanted};
 use crate::admin::token;
 use crate::cli::out;
 use crate::discovery::registry::body::read;
@@ -35,7 +35,7 @@ pub struct Asked {
 
 /// What proves that one may change something.
 #[derive(Debug, clap::Args)]
-pub struct Proof {
+struct Proof {
     /// The file that the gateway has made, in its `state_directory`
     #[arg(long, value_name = "FILE", default_value = ".wayside/admin-token")]
     token: PathBuf,
@@ -102,6 +102,9 @@ pub(super) fn list(asked: &Asked) -> anyhow::Result<()> {
         let error = policy.error.as_ref().map(|error| format!("  {error}"));
         let line = format!("{:width$}  {version:12}  {}", policy.name, policy.state);
         out::say(format_args!("{line}{}{}", held.unwrap_or_default(), error.unwrap_or_default()));
+        if let Some(canary) = &policy.canary {
+            out::say(format_args!("{:width$}  {}", "", on_its_way(canary)));
+        }
         for one in bad {
             out::say(format_args!("{:width$}  {}", "", told(one)));
         }
@@ -125,8 +128,24 @@ pub(super) fn show(named: &Named) -> anyhow::Result<()> {
     if let Some(pin) = &policy.pinned {
         out::say(format_args!("  held against {} since {}: {}", pin.over, pin.since, pin.why));
     }
+    if let Some(canary) = &policy.canary {
+        out::say(format_args!("  {}", on_its_way(canary)));
+        canary.notes.iter().for_each(|note| out::say(format_args!("  note: {note}")));
+    }
     policy.versions.iter().for_each(|version| out::say(format_args!("  {}", told(version))));
     Ok(())
+}
+
+/// A canary, in a line.
+fn on_its_way(canary: &CanaryState) -> String {
+    let CanaryState { version, step, steps, share, .. } = canary;
+    let [held, hold] =
+        [canary.held_ms, canary.hold_ms].map(|ms| humantime::format_duration(Duration::from_secs(ms / 1000)));
+    let [live, own] = canary.requests;
+    let percent = share * 100.0;
+    format!(
+        "{version}  canary for {percent} % of the clients, step {step} of {steps}, {held} of {hold}, {own} requests beside {live}"
+    )
 }
 
 /// A version, in a line.

@@ -116,7 +116,7 @@ impl LastGood {
             if self.on_disk.get(name) == Some(&record) {
                 continue;
             }
-            match self.write(&record) {
+            match self.write(&record).and_then(|written| self.put_evidence(&record).map(|()| written)) {
                 Ok(true) => {
                     self.untidy = true;
                     self.on_disk.insert(Arc::clone(name), record);
@@ -159,6 +159,20 @@ impl LastGood {
         }
         put(&self.record(&record.name), &serde_json::to_vec_pretty(record)?)?;
         Ok(true)
+    }
+
+    /// What speaks against versions, for whoever looks for it with a pager: `policies/NAME/VERSION/evidence.json`.
+    fn put_evidence(&self, record: &Record) -> io::Result<()> {
+        for quarantined in &record.history.quarantined {
+            let Some(evidence) = &quarantined.evidence else { continue };
+            let folder = self.folder.join("policies").join(&*record.name).join(&*quarantined.version);
+            let file = folder.join("evidence.json");
+            if !file.exists() {
+                std::fs::create_dir_all(&folder)?;
+                std::fs::write(file, serde_json::to_vec_pretty(evidence)?)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes components that no record names, of whichever directory.

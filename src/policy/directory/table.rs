@@ -2,8 +2,10 @@
 //! a clock.
 
 mod orders;
+mod release;
 
 pub(super) use orders::{Held, Obeyed};
+pub(super) use release::Ticked;
 
 use super::found::{Found, Scan};
 use super::last_good::{LastGood, Wanted};
@@ -15,7 +17,8 @@ use crate::policy::live::PolicyLive;
 use crate::policy::release::{Desk, Good, History, Lying, Pair, Quarantined};
 use crate::policy::scope::{OnFault, Scope, Standing};
 use crate::policy::version::Version;
-use crate::service::route::Match;
+use crate::service::route::{Match, RawMatch};
+use release::Release;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,7 +47,7 @@ pub(super) struct Table {
     /// Of policies that are not here: what was suspended, and what is known of their versions.
     absent: BTreeMap<Arc<str>, (Vec<Remembered>, History)>,
     /// Of policies that were here before a restart: what answered.
-    before: BTreeMap<Arc<str>, Pair>,
+    before: BTreeMap<Arc<str>, Lying>,
     /// Where operators give their orders.
     desk: Desk,
 }
@@ -65,12 +68,18 @@ struct Entry {
     /// What the policy keeps from version to version.
     kept: Arc<PolicyLive>,
     matcher: Match,
+    /// The same as it is written.
+    rule: RawMatch,
     on_fault: OnFault,
     standing: Standing,
     /// What answers, or answered before a restart.
     good: Option<(Pair, Good)>,
     /// Only known from before a restart.
-    before: Option<Pair>,
+    before: Option<Lying>,
+    /// The canary that is under way.
+    under_way: Option<Release>,
+    /// One that waits until what answered before a restart does so again.
+    waits: Option<(Found, Arc<Version>)>,
     /// What is known of its versions.
     history: History,
     /// What the directory held last.
@@ -105,17 +114,20 @@ struct Retry {
 }
 
 impl Entry {
-    fn new(standing: Standing, (suspended, history): (Vec<Remembered>, History), before: Option<Pair>) -> Self {
+    fn new(standing: Standing, (suspended, history): (Vec<Remembered>, History), before: Option<Lying>) -> Self {
         let kept = PolicyLive::default();
         kept.conducts.remember(suspended);
         Entry {
             kept: Arc::new(kept),
             // Fits everything, until its sidecar says more: failing closed is safer.
             matcher: Match::default(),
+            rule: RawMatch::default(),
             on_fault: OnFault::default(),
             standing,
             good: None,
             before,
+            under_way: None,
+            waits: None,
             history,
             lying: None,
             loading: false,
@@ -131,7 +143,9 @@ impl Entry {
     fn is_half(&self, pair: &Pair, started: bool) -> bool {
         // What it was pinned against came whole.
         let pinned = self.history.pin.as_ref().map(|pin| &pin.over.pair);
-        let known = pinned.or(self.good.as_ref().map(|(pair, _)| pair)).or(self.before.as_ref());
+        let canary = self.under_way.as_ref().map(|release| &release.found.pair);
+        let good = self.good.as_ref().map(|(pair, _)| pair);
+        let known = pinned.or(canary).or(good).or(self.before.as_ref().map(|before| &before.pair));
         let Some(known) = known else {
             // Alone it would fit every request.
             return started && pair.sidecar.is_none();
@@ -216,7 +230,7 @@ impl Table {
         for (name, record) in store.records() {
             self.absent.insert(Arc::clone(name), (record.suspended.clone(), record.history.clone()));
             if let Some(found) = store.found(name) {
-                self.before.insert(Arc::clone(name), found.pair);
+                self.before.insert(Arc::clone(name), found.lying());
             }
         }
     }
@@ -237,7 +251,7 @@ impl Table {
         for name in gone {
             self.missed(&name, another, now);
         }
-        let mut to_try = Vec::new();
+        let (mut to_try, mut wanted_at_once) = (Vec::new(), Vec::new());
         for found in &scan.found {
             let standing = if self.started { Standing::Pending } else { Standing::Broken };
             let entry = self.policies.entry(found.name.clone()).or_insert_with(|| {
@@ -246,7 +260,13 @@ impl Table {
             });
             entry.gone = None;
             entry.lying = Some(found.lying());
-            if let Some(quarantined) = entry.history.quarantine_of(&found.key, &found.pair.component).cloned() {
+            let is_canary = entry.under_way.as_ref().is_some_and(|release| release.found.key == found.key);
+            if is_canary {
+                if entry.found_again(found, now) {
+                    wanted_at_once.push(Arc::clone(&found.name));
+                }
+                entry.settle();
+            } else if let Some(quarantined) = entry.history.quarantine_of(&found.key, &found.pair.component).cloned() {
                 entry.refuse(&quarantined);
             } else if entry.standing.live().is_some_and(|version| version.id == found.key) {
                 // In other words perhaps.
@@ -256,12 +276,18 @@ impl Table {
                 // It is what is wanted again.
                 entry.history.pin = None;
                 entry.settle();
+                if let Some(release) = entry.withdraw() {
+                    self.replaced.push((Arc::clone(&release.canary.version), None));
+                }
             } else if entry.history.pin.as_ref().is_some_and(|pin| pin.over.key == found.key) {
                 // An operator wants another one, until something new comes.
                 entry.settle();
             } else if entry.is_ripe(found, (self.started, another), now) {
                 to_try.push(found.clone());
             }
+        }
+        for name in wanted_at_once {
+            self.promote_canary(&name);
         }
         Ok(to_try)
     }
@@ -276,10 +302,12 @@ impl Table {
         }
         tracing::info!(policy = %name, "removed");
         let suspended = entry.kept.conducts.kept();
+        let canary = entry.withdraw();
         let history = std::mem::take(&mut entry.history).removed();
         if let Some(Standing::Live(version)) = self.policies.remove(name).map(|entry| entry.standing) {
             self.replaced.push((version, None));
         }
+        self.ended(canary);
         // A copy of the same component is not a better one.
         if !suspended.is_empty() || !history.is_empty() {
             self.absent.insert(Arc::clone(name), (suspended, history));
@@ -293,8 +321,21 @@ impl Table {
         news
     }
 
-    /// A version was loaded: it answers from now on.
-    pub(super) fn accepted(&mut self, found: &Found, version: Arc<Version>) {
+    /// A version was loaded: it answers from now on, or as a canary for a part of the clients.
+    pub(super) fn accepted(&mut self, found: &Found, version: Arc<Version>, now: Instant) {
+        let Some(entry) = self.policies.get_mut(&found.name) else { return };
+        let mut ended = None;
+        let version = match entry.release(found, Arc::clone(&version), self.started, now, &mut ended) {
+            Ok(version) => version,
+            Err(problem) => {
+                self.replaced.push((version, None));
+                return self.rejected(found, &Error::Component(problem), now);
+            }
+        };
+        let Some(version) = version else {
+            entry.settle();
+            return self.ended(ended);
+        };
         if let Some(entry) = self.answers(found, version, false) {
             // Newer than what it was pinned against.
             entry.history.pin = None;
@@ -313,10 +354,17 @@ impl Table {
         let (entry, Ok(candidate)) = (self.policies.get_mut(&found.name)?, &found.candidate) else { return None };
         tracing::info!(policy = %found.name, version = %version.id, "loaded");
         entry.matcher = candidate.sidecar.matcher.clone();
+        entry.rule = candidate.sidecar.rule.clone();
         entry.on_fault = candidate.sidecar.on_fault;
         entry.good = Some((found.pair.clone(), candidate.good()));
         entry.history.answers(&version.id, &candidate.good(), held, unix_ms());
         entry.before = None;
+        // It was compared with what answered until now.
+        if entry.under_way.is_some()
+            && let Some(release) = entry.withdraw()
+        {
+            self.replaced.push((Arc::clone(&release.canary.version), None));
+        }
         if let Standing::Live(old) = std::mem::replace(&mut entry.standing, Standing::Live(version)) {
             self.replaced.push((old, None));
         }
@@ -352,8 +400,9 @@ impl Table {
     }
 
     /// What was there when the gateway started has been tried.
-    pub(super) fn started(&mut self) {
+    pub(super) fn started(&mut self, now: Instant) {
         self.started = true;
+        self.begin_waiting(now);
         self.before.clear();
     }
 
@@ -392,6 +441,7 @@ impl Table {
     pub(super) fn room(&self, name: &str, most: usize, now: Instant) -> Room {
         let live = self.policies.values().filter(|entry| entry.standing.live().is_some()).count();
         let answers = self.policies.get(name).is_some_and(|entry| entry.standing.live().is_some());
+        let live = live + self.policies.values().filter(|entry| entry.under_way.is_some()).count();
         let going = self.replaced.iter().filter(|(_, told)| !nobody_asks(*told, now)).count();
         match () {
             () if !answers && live >= most => Room::None,
@@ -426,6 +476,7 @@ impl Table {
                 matcher: entry.matcher.clone(),
                 on_fault: entry.on_fault,
                 standing: entry.standing.clone(),
+                canary: entry.under_way.as_ref().map(|release| Arc::clone(&release.canary)),
                 live: entry.kept.clone(),
                 loading: entry.loading,
                 error: entry.error.clone().or_else(|| self.trouble.clone()),

@@ -9,7 +9,7 @@ pub const CELLS: usize = 1024;
 /// What came of the requests of one cell's clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cell {
-    /// Exchanges whose decision the policy made.
+    /// Exchanges about which the policy was asked.
     pub requests: u32,
     /// Those that were answered with 500 or more, by whomever.
     pub bad: u32,

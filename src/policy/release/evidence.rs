@@ -4,6 +4,9 @@ use super::course::Progress;
 use super::judge::{Guilt, Harm};
 use serde::{Deserialize, Serialize};
 
+/// Requests of each side that are shown.
+pub(super) const EXAMPLES: usize = 10;
+
 /// What speaks against a version.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {

@@ -152,32 +152,33 @@ fn affinity(text: &mut Text, pairs: &[Arc<Pair>]) {
 }
 
 fn decisions(text: &mut Text, policies: &[Arc<Policy>]) {
-    let mut calls: BTreeMap<[&str; 3], u64> = BTreeMap::new();
-    let mut faults: BTreeMap<[&str; 3], u64> = BTreeMap::new();
-    let mut totals: BTreeMap<[&str; 2], Total> = BTreeMap::new();
+    let mut calls: BTreeMap<[&str; 4], u64> = BTreeMap::new();
+    let mut faults: BTreeMap<[&str; 4], u64> = BTreeMap::new();
+    let mut totals: BTreeMap<[&str; 3], Total> = BTreeMap::new();
     for policy in policies {
+        let role = policy.role.name();
         for (decision, count) in Decision::ALL.map(Decision::name).into_iter().zip(&policy.decisions) {
-            *calls.entry([&*policy.name, &*policy.version, decision]).or_default() += count.get();
+            *calls.entry([&*policy.name, &*policy.version, role, decision]).or_default() += count.get();
         }
         for (kind, count) in FaultKind::ALL.map(FaultKind::name).into_iter().zip(&policy.faults) {
-            *faults.entry([&*policy.name, &*policy.version, kind]).or_default() += count.get();
+            *faults.entry([&*policy.name, &*policy.version, role, kind]).or_default() += count.get();
         }
-        policy.took.add_to(totals.entry([&*policy.name, &*policy.version]).or_default());
+        policy.took.add_to(totals.entry([&*policy.name, &*policy.version, role]).or_default());
     }
     let name = "wayside_policy_calls_total";
     text.family(name, "counter", "Policy calls, by what was decided.");
-    for ([policy, version, decision], count) in &calls {
-        text.sample(name, &[("policy", policy), ("version", version), ("decision", decision)], count);
+    for ([policy, version, role, decision], count) in &calls {
+        text.sample(name, &[("policy", policy), ("version", version), ("role", role), ("decision", decision)], count);
     }
     let name = "wayside_policy_faults_total";
     text.family(name, "counter", "Policy calls that gave no decision, by why.");
-    for ([policy, version, kind], count) in faults.iter().filter(|(_, count)| **count > 0) {
-        text.sample(name, &[("policy", policy), ("version", version), ("kind", kind)], count);
+    for ([policy, version, role, kind], count) in faults.iter().filter(|(_, count)| **count > 0) {
+        text.sample(name, &[("policy", policy), ("version", version), ("role", role), ("kind", kind)], count);
     }
     let name = "wayside_policy_duration_seconds";
     text.family(name, "histogram", "Time of a policy call.");
-    for ([policy, version], total) in &totals {
-        text.times(name, &[("policy", policy), ("version", version)], &POLICY_BOUNDS, total);
+    for ([policy, version, role], total) in &totals {
+        text.times(name, &[("policy", policy), ("version", version), ("role", role)], &POLICY_BOUNDS, total);
     }
 }
 
@@ -202,6 +203,17 @@ fn live_policies(text: &mut Text, snapshot: &Snapshot) {
     text.family(name, "gauge", "Instances of the live version that wait for a request.");
     for version in live(snapshot) {
         text.sample(name, &[("policy", &version.name), ("version", &version.id)], version.stats().ready);
+    }
+    let name = "wayside_policy_canary_share";
+    text.family(name, "gauge", "Share of the clients that a canary has, 0 to 1.");
+    for canary in snapshot.policies.iter().filter_map(|scope| scope.canary.as_ref()) {
+        let version = &canary.version;
+        text.sample(name, &[("policy", &version.name), ("version", &version.id)], canary.told().share);
+    }
+    let name = "wayside_policy_rollbacks_total";
+    text.family(name, "counter", "Canaries that were rolled back by themselves.");
+    for scope in snapshot.policies.iter() {
+        text.sample(name, &[("policy", &scope.name)], scope.live.rollbacks());
     }
 }
 

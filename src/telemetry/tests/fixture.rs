@@ -9,7 +9,7 @@ use wayside::base::trace::{Sampler, TraceContext};
 use wayside::discovery::Observed;
 use wayside::http::request::{Head, Parts, Peer};
 use wayside::http::settings::AccessLog;
-use wayside::service::decision::Decision;
+use wayside::service::decision::{Decision, Role};
 use wayside::service::plan::Strategy;
 use wayside::service::record::{Attempt, AttemptError, PolicyCall, Record};
 use wayside::service::{Endpoint, Service, Settings};
@@ -63,6 +63,7 @@ pub(crate) fn attempt(span_id: u64, outcome: Result<u16, AttemptError>) -> Attem
 
 pub(crate) fn call(policy: &str, decision: Decision) -> PolicyCall {
     PolicyCall {
+        role: Role::Live,
         policy: policy.into(),
         version: None,
         decision,

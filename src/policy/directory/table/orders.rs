@@ -51,6 +51,9 @@ impl Table {
 
     /// What the directory holds is wanted again.
     fn promote(&mut self, name: &str) -> Result<Obeyed, Refused> {
+        if let Some(version) = self.promote_canary(name) {
+            return Ok(Obeyed::Look(format!("{name}: {version}, which was a canary, answers all")));
+        }
         let entry = self.entry(name)?;
         match entry.history.pin.take() {
             Some(pin) => {
@@ -70,6 +73,9 @@ impl Table {
         let meant = entry.history.meant(text, live.iter().chain(&lying)).map_err(Refused::Conflict)?;
         if live.as_ref() == Some(&meant) {
             return conflict(format!("{name}: {meant} answers already"));
+        }
+        if entry.under_way.as_ref().is_some_and(|release| release.found.key == meant) {
+            return self.promote(name);
         }
         let kept = entry.history.kept(&meant).cloned();
         let component = kept.as_ref().map_or("", |kept| &kept.good.component);
@@ -91,6 +97,12 @@ impl Table {
 
     fn roll_back(&mut self, name: &str) -> Result<Obeyed, Refused> {
         let entry = self.entry(name)?;
+        if let Some(release) = entry.withdraw() {
+            entry.pin("an operator's rollback".to_owned());
+            let version = Arc::clone(&release.found.key);
+            self.ended(Some(release));
+            return Ok(Obeyed::Look(format!("{name}: {version} is a canary no more, until something else comes")));
+        }
         let Some(live) = entry.standing.live() else {
             return conflict(format!(
                 "{name}: no version answers; name one with `wayside policy promote {name} VERSION`"
@@ -128,6 +140,9 @@ impl Table {
             };
         }
         entry.quarantine(&meant, "an operator wants it so");
+        let is_canary = entry.under_way.as_ref().is_some_and(|release| release.found.key == meant);
+        let ended = if is_canary { entry.withdraw() } else { None };
+        self.ended(ended);
         Ok(Obeyed::Look(format!("{name}: {meant} is quarantined")))
     }
 
