@@ -12,13 +12,15 @@ use table::{Kind, Looked, Missing, SeriesTable, Value};
 pub const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// What the gateway itself shows of policies, each as `wayside_policy_` and this. Such names are not a policy's to use.
-pub const OWN: [&str; 7] = [
+pub const OWN: [&str; 9] = [
     "calls_total",
     "faults_total",
     "duration_seconds",
     "suspended",
     "suspensions_total",
     "instances_ready",
+    "canary_share",
+    "rollbacks_total",
     "metrics_dropped_total",
 ];
 

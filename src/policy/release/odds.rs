@@ -103,11 +103,60 @@ pub(super) struct Weight {
     pub(super) unlike: f64,
 }
 
-/// A cell that had requests in this tick.
+/// A cell that had requests in this tick, and whether one of them brought an event.
 struct Busy {
     place: usize,
     requests: usize,
     hit: bool,
+}
+
+/// What one tick brought of one kind of event.
+#[derive(Default)]
+struct Side {
+    busy: Vec<Busy>,
+    /// How many cells had so many requests, for those that the table has.
+    alike: Vec<u32>,
+    hits: f64,
+    requests: u64,
+    raw: u64,
+}
+
+impl Side {
+    fn of(cells: &[Cell], left_out: &[bool], events: fn(&Cell) -> u32) -> Self {
+        let mut side = Side { alike: vec![0; TABLED], ..Side::default() };
+        for (place, cell) in cells.iter().enumerate() {
+            if cell.requests == 0 || left_out.get(place).is_some_and(|left_out| *left_out) {
+                continue;
+            }
+            let (requests, events) = (cell.requests as usize, events(cell));
+            side.requests += u64::from(cell.requests);
+            if events > 0 {
+                side.raw += u64::from(events);
+                side.hits += 1.0;
+            }
+            if let Some(alike) = side.alike.get_mut(requests) {
+                *alike += 1;
+            }
+            side.busy.push(Busy { place, requests, hit: events > 0 });
+        }
+        side
+    }
+
+    /// The chances of all of its cells, at the usual share and with each rise.
+    fn chances(&self, chances: &Chances) -> (f64, ByRise) {
+        let mut sum = (0.0, ByRise::default());
+        let mut add = |(usual, risen): (f64, ByRise), times: f64| {
+            sum.0 += usual * times;
+            sum.1.iter_mut().zip(risen).for_each(|(sum, risen)| *sum += risen * times);
+        };
+        for (requests, alike) in self.alike.iter().enumerate().filter(|(_, alike)| **alike > 0) {
+            add(chances.get(requests), f64::from(*alike));
+        }
+        for busy in self.busy.iter().filter(|busy| busy.requests >= TABLED) {
+            add(chances.get(busy.requests), 1.0);
+        }
+        sum
+    }
 }
 
 /// Chances that so many requests bring an event, at the usual share and with each rise.
@@ -129,6 +178,10 @@ impl Chances {
             none.1.iter_mut().zip(one.1).for_each(|(none, one)| *none *= one);
         }
         Chances { share, table }
+    }
+
+    fn usual(&self, requests: usize) -> f64 {
+        self.table.get(requests).map_or_else(|| -(-self.share * requests as f64).exp_m1(), |chances| chances.0)
     }
 
     fn get(&self, requests: usize) -> (f64, ByRise) {
@@ -162,31 +215,34 @@ impl Weighing {
         }
     }
 
-    fn take(&mut self, sides: &[Vec<Busy>; 2], chances: &Chances) {
-        let hits = sides.each_ref().map(|side| side.iter().filter(|busy| busy.hit).count() as f64);
+    fn take(&mut self, sides: &[Side; 2], share: f64) {
+        let [live, canary] = sides;
+        let hits = [live.hits, canary.hits];
         let all: f64 = hits.iter().sum();
         if all == 0.0 {
             return;
         }
-        let usual = sides.each_ref().map(|side| side.iter().map(|busy| chances.get(busy.requests).0).sum::<f64>());
-        let total: f64 = usual.iter().sum();
+        let chances = Chances::of(share);
+        let ((live_usual, _), (own_usual, risen)) = (live.chances(&chances), canary.chances(&chances));
+        let usual = [live_usual, own_usual];
+        let each = all / usual.iter().sum::<f64>();
         for ((side, seen), expected) in sides.iter().zip(&mut self.hits).zip(&mut self.expected) {
-            for busy in side {
-                if let (Some(seen), Some(expected)) = (seen.get_mut(busy.place), expected.get_mut(busy.place)) {
-                    *seen += f64::from(u8::from(busy.hit));
-                    *expected += all * chances.get(busy.requests).0 / total;
+            for busy in &side.busy {
+                if let Some(expected) = expected.get_mut(busy.place) {
+                    *expected += each * chances.usual(busy.requests);
+                }
+                if busy.hit
+                    && let Some(seen) = seen.get_mut(busy.place)
+                {
+                    *seen += 1.0;
                 }
             }
-        }
-        let mut risen = ByRise::default();
-        for busy in &sides[CANARY] {
-            risen.iter_mut().zip(chances.get(busy.requests).1).for_each(|(sum, chance)| *sum += chance);
         }
         let gains = risen.map(|risen| gain(hits[CANARY], all, usual[CANARY], risen, usual[LIVE]));
         self.log.iter_mut().zip(gains).for_each(|(log, gain)| *log += gain);
         // What each cell adds depends on how many requests it had, and on whether one of them was hit.
         let mut known = [[None::<ByRise>; 2]; TABLED];
-        for busy in &sides[CANARY] {
+        for busy in &canary.busy {
             let hit = usize::from(busy.hit);
             let owed = || {
                 let (own, own_risen) = chances.get(busy.requests);
@@ -269,20 +325,8 @@ impl Odds {
 
     /// Takes in a tick. Gives its sort.
     pub(super) fn take(&mut self, cells: &[Box<[Cell]>; 2], passed: Duration) -> Stratum {
-        let (mut requests, mut raw) = ([0_u64; 2], [0_u64; 2]);
-        let mut sides = [Vec::new(), Vec::new()];
-        let counts = requests.iter_mut().zip(&mut raw);
-        for ((cells, (requests, raw)), busy) in cells.iter().zip(counts).zip(&mut sides) {
-            for (place, (cell, left_out)) in cells.iter().zip(&self.left_out).enumerate() {
-                if cell.requests == 0 || *left_out {
-                    continue;
-                }
-                let events = (self.events)(cell);
-                *requests += u64::from(cell.requests);
-                *raw += u64::from(events);
-                busy.push(Busy { place, requests: cell.requests as usize, hit: events > 0 });
-            }
-        }
+        let sides = cells.each_ref().map(|cells| Side::of(cells, &self.left_out, self.events));
+        let (requests, raw) = (sides.each_ref().map(|side| side.requests), sides.each_ref().map(|side| side.raw));
         let (all, events) = (requests.iter().sum::<u64>(), raw.iter().sum::<u64>());
         let usual = self.usual.get();
         let meant = all as f64 * usual;
@@ -295,7 +339,7 @@ impl Odds {
         if self.usual.requests > 0.0
             && let Some(weighing) = self.strata.get_mut(stratum as usize)
         {
-            weighing.take(&sides, &Chances::of(share));
+            weighing.take(&sides, share);
             weighing.requests.iter_mut().zip(requests).for_each(|(to, from)| *to += from);
             weighing.raw.iter_mut().zip(raw).for_each(|(to, from)| *to += from);
         }

@@ -14,6 +14,8 @@ const PART: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Recent {
     parts: VecDeque<Part>,
+    /// All of their times.
+    times: Times,
     now: Duration,
 }
 
@@ -30,8 +32,8 @@ impl Recent {
     pub(super) fn take(&mut self, counted: &Counted, passed: Duration) {
         let began = self.now;
         self.now += passed;
-        while self.parts.front().is_some_and(|part| self.now.saturating_sub(part.began) > WINDOW) {
-            self.parts.pop_front();
+        while let Some(part) = self.parts.pop_front_if(|part| self.now.saturating_sub(part.began) > WINDOW) {
+            self.times.take_away(&part.times);
         }
         if self.parts.back().is_none_or(|part| self.now.saturating_sub(part.began) > PART) {
             let cells = vec![Cell::default(); CELLS].into_boxed_slice();
@@ -40,15 +42,16 @@ impl Recent {
         if let Some(part) = self.parts.back_mut() {
             let [live, _] = &counted.cells;
             part.cells.iter_mut().zip(live).for_each(|(to, from)| to.add(from));
-            counted.times.iter().for_each(|times| part.times.add(times));
+            for times in &counted.times {
+                part.times.add(times);
+                self.times.add(times);
+            }
         }
     }
 
     /// How long answers took.
-    pub(super) fn times(&self) -> Times {
-        let mut times = Times::default();
-        self.parts.iter().for_each(|part| times.add(&part.times));
-        times
+    pub(super) fn times(&self) -> &Times {
+        &self.times
     }
 
     /// What the live version's cells had.

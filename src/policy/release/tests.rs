@@ -145,7 +145,9 @@ fn odds_against_equal_versions_seldom_get_large_and_others_do() {
                 odds.take(&counted.cells, TICK);
                 odds.weight(odds::Stratum::Calm).odds >= 20.0
             };
-            (0..12).for_each(|_| drop(tick(0.0)));
+            for _ in 0..12 {
+                tick(0.0);
+            }
             (0..30).any(|_| tick(0.3))
         });
         runs.count()

@@ -14,11 +14,15 @@ pub(super) const LEN: usize = ((LONGEST - SHORTEST) * BARS) as usize;
 
 /// How many answers took how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Times(Box<[u32]>);
+pub struct Times {
+    bars: Box<[u32]>,
+    /// Bars that have been counted in: first and last.
+    used: (usize, usize),
+}
 
 impl Default for Times {
     fn default() -> Self {
-        Times(vec![0; LEN].into_boxed_slice())
+        Times { bars: vec![0; LEN].into_boxed_slice(), used: (LEN, 0) }
     }
 }
 
@@ -44,27 +48,41 @@ impl Times {
 
     /// So many more in this bar.
     pub(super) fn add_at(&mut self, bar: usize, count: u32) {
-        if let Some(bar) = self.0.get_mut(bar) {
+        self.used = (self.used.0.min(bar), self.used.1.max(bar + 1).min(LEN));
+        if let Some(bar) = self.bars.get_mut(bar) {
             *bar = bar.saturating_add(count);
         }
     }
 
+    fn used(&self) -> &[u32] {
+        self.bars.get(self.used.0..self.used.1).unwrap_or_default()
+    }
+
     /// All of these as well.
     pub fn add(&mut self, other: &Times) {
-        self.0.iter_mut().zip(&other.0).for_each(|(to, from)| *to = to.saturating_add(*from));
+        self.used = (self.used.0.min(other.used.0), self.used.1.max(other.used.1));
+        let to = self.bars.iter_mut().skip(other.used.0);
+        to.zip(other.used()).for_each(|(to, from)| *to = to.saturating_add(*from));
+    }
+
+    /// All of these no more.
+    pub(super) fn take_away(&mut self, other: &Times) {
+        let to = self.bars.iter_mut().skip(other.used.0);
+        to.zip(other.used()).for_each(|(to, from)| *to = to.saturating_sub(*from));
     }
 
     /// How many there are.
     pub fn total(&self) -> u64 {
-        self.0.iter().map(|count| u64::from(*count)).sum()
+        self.used().iter().map(|count| u64::from(*count)).sum()
     }
 
     /// The time that this share of them does not exceed. None: there are none.
     pub fn quantile(&self, share: f64) -> Option<Duration> {
         let total = self.total();
         let mut wanted = total as f64 * share.clamp(0.0, 1.0);
-        let last = self.0.iter().rposition(|count| *count > 0)?;
-        for (bar, count) in self.0.iter().enumerate() {
+        let first = self.used.0;
+        let last = first + self.used().iter().rposition(|count| *count > 0)?;
+        for (bar, count) in self.used().iter().enumerate().map(|(bar, count)| (first + bar, count)) {
             let count = f64::from(*count);
             if wanted <= count && count > 0.0 || bar == last {
                 let part = if count > 0.0 { (wanted / count).min(1.0) } else { 1.0 };

@@ -90,7 +90,16 @@ fn raws() -> impl Strategy<Value = Raw> {
         limits,
         state: None,
         on_store_failure: OnStoreFailure::Open,
+        release: release::Settings::default(),
     })
+}
+
+#[test]
+fn how_a_version_is_released_says_nothing_of_what_it_is() {
+    let canary = parse("config = 'x'\n[release]\nmode = 'canary'\nhold = '1m'").unwrap();
+    assert_eq!(canary.version("d"), parse("config = 'x'").unwrap().version("d"));
+    assert_eq!((canary.release.mode, canary.release.hold), (release::Mode::Canary, Duration::from_secs(60)));
+    assert!(parse("[release]\nhold = '1ms'").unwrap_err().starts_with("release.hold: 1ms"));
 }
 
 /// The same content in another order, on other lines, with comments.

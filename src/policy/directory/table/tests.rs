@@ -31,7 +31,7 @@ fn after(start: Instant, ms: u64) -> Instant {
 fn started() -> (Table, Instant) {
     let (mut table, now) = (Table::default(), Instant::now());
     table.found(&found(&[]), now).unwrap();
-    table.started();
+    table.started(now);
     (table, now)
 }
 
@@ -209,7 +209,7 @@ fn what_is_bad_at_the_start_is_broken_and_later_pending() {
     for file in table.found(&found(&[("a.wasm", "1"), sidecar]), now).unwrap() {
         table.rejected(&file, &bad(), now);
     }
-    table.started();
+    table.started(now);
     for file in
         table.found(&found(&[("a.wasm", "1"), ("a.toml", "wrong"), ("b.wasm", "1"), ("b.toml", "")]), now).unwrap()
     {
