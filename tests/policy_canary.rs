@@ -1,6 +1,7 @@
 //! Canaries in the real program, under load: a bad one is rolled back by itself, and no client sees anything of it; a good
 //! one becomes live; a killed gateway comes back where it stood.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
+#![allow(clippy::print_stdout, reason = "it tells what it has found")]
 
 use crate::support::gateway::Gateway;
 use crate::support::program::{Program, echo, get, until};
@@ -67,7 +68,8 @@ impl Load {
             scope.spawn(move || {
                 while !self.done.load(Relaxed) {
                     let number = self.sent.fetch_add(1, Relaxed);
-                    let user = format!("user-{}", number % 200);
+                    // Each of them takes the bad path now and then.
+                    let user = format!("user-{}", number % 199);
                     let trap = [("x-user", user.as_str()), ("x-hostile", "panic")];
                     let headers = if (number + 1).is_multiple_of(self.trap_each) { &trap[..] } else { &trap[..1] };
                     if !get(&address, "/", headers).starts_with("HTTP/1.1 200") {

@@ -38,9 +38,9 @@ pub(super) async fn want(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err(response) = allowed(&admin, &headers) {
+    if let Err((status, told)) = allowed(&admin, &headers) {
         tracing::warn!(%peer, policy = name, action, "audit: refused, without the token");
-        return response;
+        return problem(status, "token", &told);
     }
     let wanted = match body.is_empty() {
         true => Ok(Wanted::default()),
@@ -74,18 +74,17 @@ fn audit(peer: SocketAddr, policy: &str, order: &Order, done: &Result<String, Re
 }
 
 /// Has it the token?
-fn allowed(admin: &Admin, headers: &HeaderMap) -> Result<(), Response> {
+fn allowed(admin: &Admin, headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    let refused = |status, told: &str| Err(problem(status, "token", told));
     match admin.token.is(given.unwrap_or("")) {
         Ok(true) => Ok(()),
-        Ok(false) if given.is_none() => refused(
-            StatusCode::UNAUTHORIZED,
-            &format!("Send `Authorization: Bearer TOKEN`; the token is in {}.", admin.token.file.display()),
-        ),
-        Ok(false) => refused(StatusCode::FORBIDDEN, "This is not the token."),
+        Ok(false) if given.is_none() => {
+            let file = admin.token.file.display();
+            Err((StatusCode::UNAUTHORIZED, format!("Send `Authorization: Bearer TOKEN`; the token is in {file}.")))
+        }
+        Ok(false) => Err((StatusCode::FORBIDDEN, "This is not the token.".to_owned())),
         Err(told) => {
-            refused(StatusCode::FORBIDDEN, &format!("Nothing can be changed here, since there is no token: {told}"))
+            Err((StatusCode::FORBIDDEN, format!("Nothing can be changed here, since there is no token: {told}")))
         }
     }
 }

@@ -331,6 +331,7 @@ impl Directory {
             _ => {}
         }
         self.last_good_failed = failed;
+        self.table.follow();
     }
 
     /// What is being tried goes on if its content is still there; else it is given up, which ends its compiler, and

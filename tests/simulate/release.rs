@@ -1,6 +1,8 @@
 //! Canaries under modelled loads, on a virtual clock: how seldom a good one is rolled back, and how soon a bad one. What
 //! judges is the gateway's own code. Each line that is printed is a row of what the README says.
 
+#![allow(clippy::print_stdout, reason = "it tells what it has found")]
+
 use std::num::NonZero;
 use std::ops::Range;
 use std::time::Duration;

@@ -134,7 +134,7 @@ pub struct Done {
 impl Policies {
     /// Of this snapshot.
     pub fn of(snapshot: &Snapshot) -> Self {
-        Policies { policies: snapshot.policies.iter().map(|scope| PolicyState::of(scope)).collect() }
+        Policies { policies: snapshot.policies.iter().map(PolicyState::of).collect() }
     }
 }
 

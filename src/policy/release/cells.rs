@@ -56,8 +56,12 @@ impl Counted {
         })
     }
 
-    /// Cells of the canary that had a request.
-    pub fn canary_cells(&self) -> usize {
-        self.cells[1].iter().filter(|cell| cell.requests > 0).count()
+    /// Those cells of each side that had requests, with their places.
+    pub(super) fn busy(&self) -> [Vec<(usize, Cell)>; 2] {
+        let busy = |cells: &[Cell]| {
+            let places = cells.iter().enumerate();
+            places.filter(|(_, cell)| cell.requests > 0).map(|(place, cell)| (place, *cell)).collect()
+        };
+        self.cells.each_ref().map(|cells| busy(cells))
     }
 }

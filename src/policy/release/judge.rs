@@ -112,11 +112,12 @@ impl Judge {
 
     /// Takes in what was counted in so much time. Some: the canary does harm.
     pub fn tick(&mut self, counted: &Counted, passed: Duration) -> Option<Guilt> {
-        self.bad.take(&counted.cells, passed);
-        self.starved.take(&counted.cells, passed);
+        let busy = counted.busy();
+        self.bad.take(&busy, passed);
+        self.starved.take(&busy, passed);
         if self.slow.is_some() {
-            self.slow90.take(&counted.cells, passed);
-            let stratum = self.slow99.take(&counted.cells, passed);
+            self.slow90.take(&busy, passed);
+            let stratum = self.slow99.take(&busy, passed);
             if let Some(sides) = self.times.get_mut(stratum as usize) {
                 sides.iter_mut().zip(&counted.times).for_each(|(to, from)| to.add(from));
             }

@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn the_hash_is_the_one_that_is_promised() {
         let keys = Keys::new("p", "0123456789ab", StickyOn::Header("x-user".into()));
-        assert_eq!(keys.hash(&head([1; 4], &[("x-user", "u")]), chance), xxh64(b"p\00123456789ab\0u", 0) >> 11);
+        assert_eq!(keys.hash(&head([1; 4], &[("x-user", "u")]), chance), xxh64(b"p\x000123456789ab\x00u", 0) >> 11);
     }
 
     #[test]

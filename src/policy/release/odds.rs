@@ -122,10 +122,11 @@ struct Side {
 }
 
 impl Side {
-    fn of(cells: &[Cell], left_out: &[bool], events: fn(&Cell) -> u32) -> Self {
+    fn of(cells: &[(usize, Cell)], left_out: &[bool], events: fn(&Cell) -> u32) -> Self {
         let mut side = Side { alike: vec![0; TABLED], ..Side::default() };
-        for (place, cell) in cells.iter().enumerate() {
-            if cell.requests == 0 || left_out.get(place).is_some_and(|left_out| *left_out) {
+        for (place, cell) in cells {
+            let place = *place;
+            if left_out.get(place).is_some_and(|left_out| *left_out) {
                 continue;
             }
             let (requests, events) = (cell.requests as usize, events(cell));
@@ -323,8 +324,8 @@ impl Odds {
         }
     }
 
-    /// Takes in a tick. Gives its sort.
-    pub(super) fn take(&mut self, cells: &[Box<[Cell]>; 2], passed: Duration) -> Stratum {
+    /// Takes in a tick, of the cells that had requests. Gives its sort.
+    pub(super) fn take(&mut self, cells: &[Vec<(usize, Cell)>; 2], passed: Duration) -> Stratum {
         let sides = cells.each_ref().map(|cells| Side::of(cells, &self.left_out, self.events));
         let (requests, raw) = (sides.each_ref().map(|side| side.requests), sides.each_ref().map(|side| side.raw));
         let (all, events) = (requests.iter().sum::<u64>(), raw.iter().sum::<u64>());

@@ -41,7 +41,8 @@ impl Recent {
         }
         if let Some(part) = self.parts.back_mut() {
             let [live, _] = &counted.cells;
-            part.cells.iter_mut().zip(live).for_each(|(to, from)| to.add(from));
+            let busy = part.cells.iter_mut().zip(live).filter(|(_, from)| from.requests > 0);
+            busy.for_each(|(to, from)| to.add(from));
             for times in &counted.times {
                 part.times.add(times);
                 self.times.add(times);

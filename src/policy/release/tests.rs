@@ -142,7 +142,7 @@ fn odds_against_equal_versions_seldom_get_large_and_others_do() {
                     cell.requests += 1;
                     cell.bad += u32::from(chance.below(1_000) < 5 + side * rise);
                 }
-                odds.take(&counted.cells, TICK);
+                odds.take(&counted.busy(), TICK);
                 odds.weight(odds::Stratum::Calm).odds >= 20.0
             };
             for _ in 0..12 {

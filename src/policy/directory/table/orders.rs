@@ -1,5 +1,6 @@
 //! What operators want of a policy's versions, and what follows from it.
 
+use super::entry::Entry;
 use super::{Found, Standing, Table};
 use crate::base::time::unix_ms;
 use crate::policy::release::{Good, Lying, Order, Pin, Quarantined, Refused, is_id};
@@ -45,7 +46,7 @@ impl Table {
         }
     }
 
-    fn entry(&mut self, name: &str) -> Result<&mut super::Entry, Refused> {
+    fn entry(&mut self, name: &str) -> Result<&mut Entry, Refused> {
         self.policies.get_mut(name).ok_or_else(|| Refused::Conflict(format!("there is no policy `{name}` any more")))
     }
 
@@ -176,7 +177,7 @@ impl Table {
     }
 }
 
-impl super::Entry {
+impl Entry {
     /// What answers now is held against what the directory holds.
     pub(super) fn pin(&mut self, why: String) {
         let live = self.standing.live().map(|version| &version.id);

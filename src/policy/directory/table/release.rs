@@ -1,6 +1,7 @@
 //! Canaries: how a version that was loaded takes the place of the live one, a part of the clients at a time.
 
-use super::{Entry, Found, Standing, Table};
+use super::entry::Entry;
+use super::{Found, Standing, Table};
 use crate::base::time::unix_ms;
 use crate::policy::release::{Canary, Course, Evidence, Mode, Move, Progress, Quarantined, Released, Settings};
 use crate::policy::version::Version;
@@ -186,8 +187,8 @@ impl Entry {
                 self.history.canary = Some(release.released());
                 Some(Tick::Saved)
             }
+            // Followed once it is on disk.
             Move::Step => {
-                release.canary.follow(&release.course);
                 release.save(now);
                 let (policy, version) = (&release.found.name, &release.found.key);
                 tracing::info!(%policy, %version, share = release.course.share(), "canary goes on");
@@ -240,6 +241,12 @@ impl Table {
             }
         }
         ticked
+    }
+
+    /// The disk knows how far they have come: now they are asked so.
+    pub(in crate::policy::directory) fn follow(&self) {
+        let releases = self.policies.values().filter_map(|entry| entry.under_way.as_ref());
+        releases.for_each(|release| release.canary.follow(&release.course));
     }
 
     /// When to look at them next.

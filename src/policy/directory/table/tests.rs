@@ -1,5 +1,6 @@
 use super::*;
 use crate::policy::directory::found::{Candidate, Digests, scan};
+use crate::policy::scope::OnFault;
 use crate::policy::sidecar;
 
 /// What a directory with these files holds; always the same one.
