@@ -4,6 +4,7 @@
 mod entry;
 mod orders;
 mod release;
+mod under_way;
 
 pub(super) use orders::{Held, Obeyed};
 pub(super) use release::Ticked;

@@ -1,6 +1,6 @@
 //! One policy of the directory: who answers for it, what was found of it last, and whether that is to be tried.
 
-use super::release::Release;
+use super::under_way::Release;
 use super::{DELIVERY, Found};
 use crate::discovery::backoff::Backoff;
 use crate::policy::conduct::Remembered;

@@ -1,28 +1,16 @@
 //! Canaries: how a version that was loaded takes the place of the live one, a part of the clients at a time.
 
 use super::entry::Entry;
+use super::under_way::Release;
 use super::{Found, Standing, Table};
 use crate::base::time::unix_ms;
-use crate::policy::release::{Canary, Course, Evidence, Mode, Move, Progress, Quarantined, Released, Settings};
+use crate::policy::release::{Evidence, Mode, Move, Quarantined};
 use crate::policy::version::Version;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How often the disk is told how far a canary has come, between its steps.
 const SAVE: Duration = Duration::from_secs(60);
-
-/// A canary that is under way.
-#[derive(Debug)]
-pub(super) struct Release {
-    /// Its files.
-    pub(super) found: Found,
-    pub(super) canary: Arc<Canary>,
-    pub(super) course: Course,
-    ticked: Instant,
-    /// What the disk is to know.
-    saved: Progress,
-    saved_at: Instant,
-}
 
 /// What a look at the canaries has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,36 +20,6 @@ pub(in crate::policy::directory) enum Ticked {
     Progress,
     /// Others answer.
     Answers,
-}
-
-impl Release {
-    fn new(found: &Found, version: Arc<Version>, settings: Settings, resumed: Option<&Progress>, now: Instant) -> Self {
-        let workers = version.workers();
-        let canary = Canary::new(version, settings.sticky_on.clone(), settings.max_faults, workers);
-        let course = match resumed {
-            Some(progress) => Course::resume(settings, progress),
-            None => Course::new(settings),
-        };
-        canary.follow(&course);
-        let saved = course.progress();
-        Release { found: found.clone(), canary: Arc::new(canary), course, ticked: now, saved, saved_at: now }
-    }
-
-    fn due(&self) -> Instant {
-        self.ticked + self.course.tick_in()
-    }
-
-    fn is_faulty(&self) -> bool {
-        self.canary.faults() > self.course.settings().max_faults
-    }
-
-    pub(super) fn released(&self) -> Released {
-        Released { version: Arc::clone(&self.found.key), progress: self.saved.clone() }
-    }
-
-    fn save(&mut self, now: Instant) {
-        (self.saved, self.saved_at) = (self.course.progress(), now);
-    }
 }
 
 impl Entry {
