@@ -109,9 +109,9 @@ fn a_limit_finds_out_what_the_service_can_take_also_where_it_begins_in_an_overlo
     for unhurried in [40, 0] {
         let gateway = Gateway::with().endpoint(working_on(4)).service(keys).telemetry("access_log = \"json\"").start();
         let adaptive = || shop(&gateway)["admission"]["adaptive"].as_u64().unwrap();
-        // Unhurried, nothing changes.
+        // Unhurried, nobody is refused; how far it stays where it began is for the machine's other work to say.
         (0..unhurried).for_each(|_| assert_eq!(status(&gateway.get("/", &[])), 200));
-        assert_eq!((adaptive(), refused(&gateway, "limit")), (40, Some(0.0)));
+        assert_eq!(refused(&gateway, "limit"), Some(0.0));
         // Forty at a time take ten times as long.
         let crowd = Crowd::of(40, &gateway);
         until("it comes down", || adaptive() <= 16);
