@@ -4,6 +4,7 @@
 
 pub mod api;
 mod guard;
+mod record;
 mod serve;
 pub mod token;
 mod write;
@@ -16,7 +17,7 @@ use api::{Middleware, Policies, Problem, Published, RateLimits, Routes, Services
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router, middleware};
 pub use serve::serve;
 use std::sync::Arc;
@@ -57,6 +58,9 @@ fn router(admin: Admin) -> Router {
         .route("/policies", get(async |State(admin): State<Admin>| Json(Policies::of(&admin.snapshot.load()))))
         .route("/policies/{name}", get(write::show))
         .route("/policies/{name}/{action}", post(write::want))
+        .route("/record", post(record::begin))
+        .route("/record/{id}", delete(record::end))
+        .route("/record/{id}/{from}", get(record::part))
         .layer(axum::extract::DefaultBodyLimit::max(BODY))
         .fallback(async || problem(StatusCode::NOT_FOUND, "not_found", PATHS))
         .method_not_allowed_fallback(async || {

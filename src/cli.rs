@@ -7,6 +7,7 @@ mod fleet;
 mod out;
 pub mod policy;
 mod push;
+mod record;
 mod register;
 mod replay;
 mod run;
@@ -38,6 +39,8 @@ enum Command {
     Push(Box<push::Args>),
     /// Run a service, and keep it in a registry while it serves.
     Register(Box<register::Args>),
+    /// Record the decisions of a running gateway for a while, in a file that `replay` reads.
+    Record(Box<record::Args>),
     /// Make recorded decisions again, offline: by the same versions, or by another one.
     Replay(Box<replay::Args>),
     /// Write and build policies, and see to the versions of a running gateway.
@@ -69,6 +72,10 @@ pub fn main() -> ExitCode {
                 }
                 Err(error) => Err(error),
             }
+        }
+        Command::Record(args) => {
+            log::start("warn");
+            record::run(&args)
         }
         Command::Replay(args) => {
             log::start("warn");

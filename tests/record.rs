@@ -33,7 +33,11 @@ fn recorded(program: &Program, decisions: f64) -> PathBuf {
 
 /// What `wayside replay` says with these arguments: its exit code and its lines.
 fn replay(program: &Program, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
-    let records = program.folder().join("records");
+    replay_of(&program.folder().join("records"), program, arguments)
+}
+
+/// The same of these records.
+fn replay_of(records: &Path, program: &Program, arguments: &[&str]) -> (Option<i32>, Vec<String>) {
     let policies = program.folder().join("policies");
     let mut command = Command::new(env!("CARGO_BIN_EXE_wayside"));
     command.arg("replay").arg(records).arg("--policies").arg(policies).args(arguments);
@@ -185,4 +189,54 @@ fn what_a_killed_gateway_has_written_is_replayed() {
     std::fs::write(&file, &bytes[..bytes.len() - 20]).unwrap();
     let (_, lines) = run();
     assert!(count(&lines, "replayed") < whole && count(&lines, "changed") == 0, "{lines:?}");
+}
+
+#[test]
+fn a_record_of_the_next_while_is_fetched_from_a_running_gateway_by_who_has_the_token() {
+    let origin = echo();
+    let program = Gateway::with()
+        .named("users")
+        .endpoint(&origin)
+        .named("users-v2")
+        .endpoint(&origin)
+        .route("match = { path_prefix = \"/\" }")
+        .policy("tenant.wasm", prebuilt("tenant"))
+        .policy("tenant.toml", RULES)
+        .start();
+    let (token, out) = (program.folder().join(".wayside/admin-token"), program.folder().join("out.wsr"));
+    let record = |token: &Path, time: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wayside"));
+        command.args(["record", "--for", time, "--admin", &program.admin, "--token"]).arg(token);
+        command.arg("--out").arg(&out).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let refused = |token: &Path, time: &str| {
+        let done = record(token, time).wait_with_output().unwrap();
+        assert!(!done.status.success());
+        let _ = std::fs::remove_file(&out);
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let other = program.folder().join("other-token");
+    std::fs::write(&other, "0123456789abcdef0123456789abcdef").unwrap();
+    std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let told = refused(&other, "1s");
+    assert!(told.contains("This is not the token."), "{told}");
+    let told = refused(&token, "2h");
+    assert!(told.contains("at most an hour"), "{told}");
+
+    let mut recording = record(&token, "1s");
+    let mut sent = 0;
+    while recording.try_wait().unwrap().is_none() {
+        get(&program.address, &format!("/api/{sent}"), &[("x-tenant", "acme"), ("x-tier", "gold")]);
+        sent += 1;
+    }
+    let done = recording.wait_with_output().unwrap();
+    let text = String::from_utf8(done.stdout).unwrap() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && text.contains("wayside replay"), "{text}");
+    let (code, lines) = replay_of(&out, &program, &["--json"]);
+    assert!(code == Some(0) && count(&lines, "replayed") > 0 && count(&lines, "replayed") <= sent, "{lines:?}");
+    assert_eq!(count(&lines, "changed"), 0);
+    // Nothing of it is left with the gateway.
+    let left = || std::fs::read_dir(program.folder().join("records")).into_iter().flatten().count();
+    until("the gateway's own file is gone", || left() == 0);
 }

@@ -227,6 +227,23 @@ pub struct RouteState {
     pub prefer: BTreeMap<String, String>,
 }
 
+/// What is sent to `/record`: decisions shall be recorded for a while.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordWanted {
+    /// The share of the requests, more than 0 and at most 1.
+    pub sample: f64,
+    /// For how long, ms; an hour at most.
+    pub time_ms: u64,
+}
+
+/// A record that was asked for: `/record/NUMBER/BYTE` gives it in parts, DELETE `/record/NUMBER` ends it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Its number.
+    pub record: u64,
+}
+
 impl Problem {
     /// With this code and reason.
     pub fn new(code: &str, reason: impl Into<String>) -> Self {

@@ -74,7 +74,7 @@ fn audit(peer: SocketAddr, policy: &str, order: &Order, done: &Result<String, Re
 }
 
 /// Has it the token?
-fn allowed(admin: &Admin, headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
+pub(super) fn allowed(admin: &Admin, headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     match admin.token.is(given.unwrap_or("")) {
         Ok(true) => Ok(()),
