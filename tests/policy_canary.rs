@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on must fail")]
 #![allow(clippy::print_stdout, reason = "it tells what it has found")]
 
+use crate::policy_versions::{deliver, policy};
 use crate::support::gateway::Gateway;
 use crate::support::program::{Program, echo, get, until};
 use serde_json::{Value, json};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread::Scope;
 use wayside::base::digest;
@@ -30,18 +30,6 @@ fn gateway() -> Program {
         .policy("p.wasm", component)
         .policy("p.toml", sidecar)
         .start()
-}
-
-fn deliver(folder: &Path, component: &[u8], sidecar: &str) {
-    for (name, content) in [("p.wasm", component), ("p.toml", sidecar.as_bytes())] {
-        let aside = folder.join(format!("policies/.{name}.part"));
-        std::fs::write(&aside, content).unwrap();
-        std::fs::rename(aside, folder.join("policies").join(name)).unwrap();
-    }
-}
-
-fn policy(gateway: &Program) -> Value {
-    serde_json::from_str(&gateway.ask("/policies/p")).unwrap()
 }
 
 fn version(component: &[u8], toml: &str) -> String {

@@ -23,8 +23,8 @@ fn gateway(component: &[u8], sidecar: &str) -> Program {
     Program::start(folder, CONFIG, &[])
 }
 
-/// Puts both files in place, each by its renaming.
-fn deliver(folder: &Path, component: &[u8], sidecar: &str) {
+/// Puts both files of the policy `p` in place, each by its renaming.
+pub(crate) fn deliver(folder: &Path, component: &[u8], sidecar: &str) {
     for (name, content) in [("p.wasm", component), ("p.toml", sidecar.as_bytes())] {
         let aside = folder.join(format!("policies/.{name}.part"));
         std::fs::write(&aside, content).unwrap();
@@ -32,7 +32,8 @@ fn deliver(folder: &Path, component: &[u8], sidecar: &str) {
     }
 }
 
-fn policy(gateway: &Program) -> Value {
+/// What the admin says of it.
+pub(crate) fn policy(gateway: &Program) -> Value {
     serde_json::from_str(&gateway.ask("/policies/p")).unwrap()
 }
 
