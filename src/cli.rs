@@ -11,6 +11,7 @@ mod record;
 mod register;
 mod replay;
 mod run;
+mod running;
 
 use crate::base::lines;
 use crate::policy::compile;

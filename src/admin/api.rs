@@ -237,6 +237,11 @@ pub struct RecordWanted {
     pub time_ms: u64,
 }
 
+/// The header of a part of a record that says whether more will come, `true` or `false`.
+pub const RECORD_MORE: &str = "x-wayside-more";
+/// The one that says why it ended before its time; empty: it did not.
+pub const RECORD_PROBLEM: &str = "x-wayside-problem";
+
 /// A record that was asked for: `/record/NUMBER/BYTE` gives it in parts, DELETE `/record/NUMBER` ends it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Recorded {

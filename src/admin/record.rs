@@ -1,20 +1,16 @@
 //! A record of the decisions of the next while, for whoever has the token: it holds what clients send, and costs a worker
 //! something. It is fetched in parts, since no connection to the admin lasts for long.
 
-use super::api::{RecordWanted, Recorded};
+use super::api::{RECORD_MORE, RECORD_PROBLEM, RecordWanted, Recorded};
 use super::write::{Peer, allowed};
 use super::{Admin, problem};
 use crate::base::time::unix_ms;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use std::time::Duration;
-
-/// On a part of a record: whether more will come, and what went wrong.
-const MORE: HeaderName = HeaderName::from_static("x-wayside-more");
-const PROBLEM: HeaderName = HeaderName::from_static("x-wayside-problem");
 
 /// Begins one.
 pub(super) async fn begin(
@@ -23,9 +19,9 @@ pub(super) async fn begin(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err((status, told)) = allowed(&admin, &headers) {
+    if let Err(refused) = allowed(&admin, &headers) {
         tracing::warn!(%peer, "audit: a record was refused, without the token");
-        return problem(status, "token", &told);
+        return *refused;
     }
     let wanted: RecordWanted = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
@@ -47,8 +43,8 @@ pub(super) async fn part(
     Path((id, from)): Path<(u64, u64)>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err((status, told)) = allowed(&admin, &headers) {
-        return problem(status, "token", &told);
+    if let Err(refused) = allowed(&admin, &headers) {
+        return *refused;
     }
     let Some(asked) = admin.telemetry.recording().asked(id) else { return gone() };
     // Before it is read: what was written until then is all of it.
@@ -60,9 +56,9 @@ pub(super) async fn part(
             let told = ended.and_then(Result::err).filter(|_| !more).unwrap_or_default();
             let told = told.chars().filter(|char| char.is_ascii() && !char.is_ascii_control()).collect::<String>();
             let headers = [
-                (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
-                (MORE, more.to_string()),
-                (PROBLEM, told),
+                ("content-type", "application/octet-stream".to_owned()),
+                (RECORD_MORE, more.to_string()),
+                (RECORD_PROBLEM, told),
             ];
             (headers, part).into_response()
         }
@@ -79,8 +75,8 @@ pub(super) async fn end(
     Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
 ) -> Response {
-    if let Err((status, told)) = allowed(&admin, &headers) {
-        return problem(status, "token", &told);
+    if let Err(refused) = allowed(&admin, &headers) {
+        return *refused;
     }
     let Some(asked) = admin.telemetry.recording().asked(id) else { return gone() };
     asked.give_up();

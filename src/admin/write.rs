@@ -38,9 +38,9 @@ pub(super) async fn want(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Err((status, told)) = allowed(&admin, &headers) {
+    if let Err(refused) = allowed(&admin, &headers) {
         tracing::warn!(%peer, policy = name, action, "audit: refused, without the token");
-        return problem(status, "token", &told);
+        return *refused;
     }
     let wanted = match body.is_empty() {
         true => Ok(Wanted::default()),
@@ -74,17 +74,19 @@ fn audit(peer: SocketAddr, policy: &str, order: &Order, done: &Result<String, Re
 }
 
 /// Has it the token?
-pub(super) fn allowed(admin: &Admin, headers: &HeaderMap) -> Result<(), (StatusCode, String)> {
+///
+/// # Errors
+/// No: what it is answered.
+pub(super) fn allowed(admin: &Admin, headers: &HeaderMap) -> Result<(), Box<Response>> {
     let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    match admin.token.is(given.unwrap_or("")) {
-        Ok(true) => Ok(()),
+    let (status, told) = match admin.token.is(given.unwrap_or("")) {
+        Ok(true) => return Ok(()),
         Ok(false) if given.is_none() => {
             let file = admin.token.file.display();
-            Err((StatusCode::UNAUTHORIZED, format!("Send `Authorization: Bearer TOKEN`; the token is in {file}.")))
+            (StatusCode::UNAUTHORIZED, format!("Send `Authorization: Bearer TOKEN`; the token is in {file}."))
         }
-        Ok(false) => Err((StatusCode::FORBIDDEN, "This is not the token.".to_owned())),
-        Err(told) => {
-            Err((StatusCode::FORBIDDEN, format!("Nothing can be changed here, since there is no token: {told}")))
-        }
-    }
+        Ok(false) => (StatusCode::FORBIDDEN, "This is not the token.".to_owned()),
+        Err(told) => (StatusCode::FORBIDDEN, format!("Nothing can be changed here, since there is no token: {told}")),
+    };
+    Err(Box::new(problem(status, "token", &told)))
 }

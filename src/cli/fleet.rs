@@ -1,9 +1,8 @@
 //! `wayside fleet`: do several gateways know the same?
 
-use super::out;
+use super::{out, running};
 use crate::admin::api::{Parts, Published};
 use crate::discovery::registry::body::read;
-use crate::http::tls;
 use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -32,8 +31,7 @@ pub(super) struct Args {
 /// # Errors
 /// They differ, or one does not answer.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    tls::install_provider();
-    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER).build()?;
+    let http = running::client(ANSWER)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let started = Instant::now();
     loop {
@@ -68,8 +66,7 @@ async fn ask_all<'a>(http: &reqwest::Client, urls: &'a [String]) -> Vec<(&'a str
 }
 
 async fn ask(http: &reqwest::Client, url: &str) -> anyhow::Result<Published> {
-    let url = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-    let mut response = http.get(format!("{}/snapshot", url.trim_end_matches('/'))).send().await.context("no answer")?;
+    let mut response = http.get(running::url(url, "/snapshot")).send().await.context("no answer")?;
     let status = response.status();
     if !status.is_success() {
         bail!("answered {status}");

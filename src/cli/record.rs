@@ -1,10 +1,9 @@
 //! `wayside record`: the decisions of a running gateway for a while, in a file that `wayside replay` reads.
 
 use super::out;
-use crate::admin::api::{Problem, RecordWanted, Recorded};
-use crate::admin::token;
+use super::running::{self, Place, Proof};
+use crate::admin::api::{RECORD_MORE, RECORD_PROBLEM, RecordWanted, Recorded};
 use crate::base::secret::Secret;
-use crate::http::tls;
 use anyhow::{Context, bail};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -33,12 +32,10 @@ pub(super) struct Args {
     /// The file, which must not be there yet.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// The gateway's admin address.
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9901")]
-    admin: String,
-    /// The file that the gateway has made, in its `state_directory`.
-    #[arg(long, value_name = "FILE", default_value = ".wayside/admin-token")]
-    token: PathBuf,
+    #[command(flatten)]
+    place: Place,
+    #[command(flatten)]
+    proof: Proof,
 }
 
 /// Records.
@@ -46,20 +43,11 @@ pub(super) struct Args {
 /// # Errors
 /// What went wrong; what came until then is in the file.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let file = args.token.display();
-    let secret = match token::read(&args.token) {
-        Ok(Some(secret)) => secret,
-        Ok(None) => bail!("--token {file}: there is no such file; it lies in the gateway's `state_directory`"),
-        Err(problem) => bail!("--token {file}: {problem}"),
-    };
+    let secret = args.proof.secret()?;
     // It holds what clients have sent.
     let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&args.out);
     let mut to = to.with_context(|| format!("--out {}", args.out.display()))?;
-    tls::install_provider();
-    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER).build()?;
-    let scheme = if args.admin.contains("://") { "" } else { "http://" };
-    let url = format!("{scheme}{}/record", args.admin.trim_end_matches('/'));
-    let gateway = Gateway { http, url, secret };
+    let gateway = Gateway { http: running::client(ANSWER)?, url: args.place.url("/record"), secret };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let bytes = runtime.block_on(gateway.record(args, &mut to))?;
     out::say(format_args!("{}: {bytes} bytes", args.out.display()));
@@ -78,7 +66,7 @@ impl Gateway {
         let time_ms = u64::try_from(args.time.as_millis()).unwrap_or(u64::MAX);
         let wanted = RecordWanted { sample: args.sample, time_ms };
         let begun = self.answer(self.http.post(&self.url).json(&wanted)).await?;
-        let Recorded { record } = begun.json().await.context("what answers is no gateway, or an older one")?;
+        let Recorded { record } = running::parse(&running::body(&self.url, begun).await?)?;
         let one = format!("{}/{record}", self.url);
         let fetched = tokio::select! {
             fetched = self.fetch(&one, args, to) => fetched,
@@ -94,8 +82,8 @@ impl Gateway {
         loop {
             let part = self.answer(self.http.get(format!("{one}/{from}"))).await?;
             let said = |name: &str| part.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-            let (more, problem) = (said("x-wayside-more"), said("x-wayside-problem"));
-            let bytes = part.bytes().await.context("no whole answer")?;
+            let (more, problem) = (said(RECORD_MORE), said(RECORD_PROBLEM));
+            let bytes = running::body(one, part).await?;
             to.write_all(&bytes).with_context(|| format!("--out {}", args.out.display()))?;
             from += bytes.len() as u64;
             let (now, all) = (began.elapsed().min(args.time).as_secs(), args.time.as_secs());
@@ -114,15 +102,6 @@ impl Gateway {
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<reqwest::Response> {
-        let sent = request.bearer_auth(self.secret.expose()).send().await;
-        let response = sent.with_context(|| format!("{}: no answer; see --admin", self.url))?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
-        }
-        match response.json::<Problem>().await {
-            Ok(problem) => bail!("{}", problem.error.reason),
-            Err(_) => bail!("{}: answered {status}; is that a gateway's admin address?", self.url),
-        }
+        running::good(&self.url, request.bearer_auth(self.secret.expose())).await
     }
 }

@@ -1,20 +1,13 @@
 //! `wayside policy list`, `show`, `promote`, `rollback` and `quarantine`: the versions of a running gateway's policies,
 //! through its admin.
 
-use crate::admin::api::{CanaryState, Done, Policies, PolicyState, Problem, VersionState, Wanted};
-use crate::admin::token;
+use crate::admin::api::{CanaryState, Done, Policies, PolicyState, VersionState, Wanted};
 use crate::cli::out;
-use crate::discovery::registry::body::read;
-use crate::http::tls;
-use anyhow::{Context, bail};
-use serde::de::DeserializeOwned;
-use std::path::PathBuf;
+use crate::cli::running::{self, Place, Proof, parse};
 use std::time::Duration;
 
 /// For one answer: a version may have to be compiled first.
 const ANSWER: Duration = Duration::from_secs(60);
-/// No answer is larger, bytes.
-const LARGEST: usize = 64 << 20;
 
 /// What all of these say of how versions follow each other.
 pub(super) const SEMANTICS: &str = "What the directory holds is what is wanted. A rollback, or a promote of another version, \
@@ -25,20 +18,11 @@ digits of their id that it is no other's.";
 /// Whom to ask.
 #[derive(Debug, clap::Args)]
 pub struct Asked {
-    /// The gateway's admin address
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9901")]
-    admin: String,
+    #[command(flatten)]
+    place: Place,
     /// The answer as JSON, as the admin gives it
     #[arg(long)]
     json: bool,
-}
-
-/// What proves that one may change something.
-#[derive(Debug, clap::Args)]
-struct Proof {
-    /// The file that the gateway has made, in its `state_directory`
-    #[arg(long, value_name = "FILE", default_value = ".wayside/admin-token")]
-    token: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -93,7 +77,7 @@ pub(super) fn list(asked: &Asked) -> anyhow::Result<()> {
         out::say(text.trim_end());
         return Ok(());
     }
-    let Policies { policies } = parse(&text)?;
+    let Policies { policies } = parse(text.as_bytes())?;
     let width = policies.iter().map(|policy| policy.name.chars().count()).max().unwrap_or(0);
     for policy in &policies {
         let version = policy.version.as_deref().unwrap_or("none");
@@ -119,7 +103,7 @@ pub(super) fn show(named: &Named) -> anyhow::Result<()> {
         out::say(text.trim_end());
         return Ok(());
     }
-    let policy: PolicyState = parse(&text)?;
+    let policy: PolicyState = parse(text.as_bytes())?;
     out::say(format_args!("{}  {}", policy.name, policy.state));
     let lines = [("error", &policy.error), ("suspended", &policy.reason), ("until", &policy.until)];
     for (what, line) in lines.into_iter().filter_map(|(what, line)| Some((what, line.as_ref()?))) {
@@ -178,28 +162,18 @@ fn escaped(name: &str) -> String {
 }
 
 impl Asked {
-    fn url(&self, path: &str) -> String {
-        let scheme = if self.admin.contains("://") { "" } else { "http://" };
-        format!("{scheme}{}{path}", self.admin.trim_end_matches('/'))
-    }
-
     fn get(&self, path: &str) -> anyhow::Result<String> {
-        let url = self.url(path);
+        let url = self.place.url(path);
         answer(&url, |http| http.get(&url))
     }
 
     fn post(&self, name: &str, action: &str, wanted: &Wanted, proof: &Proof) -> anyhow::Result<()> {
-        let file = proof.token.display();
-        let secret = match token::read(&proof.token) {
-            Ok(Some(secret)) => secret,
-            Ok(None) => bail!("--token {file}: there is no such file; it lies in the gateway's `state_directory`"),
-            Err(problem) => bail!("--token {file}: {problem}"),
-        };
-        let url = self.url(&format!("/policies/{}/{action}", escaped(name)));
+        let secret = proof.secret()?;
+        let url = self.place.url(&format!("/policies/{}/{action}", escaped(name)));
         let text = answer(&url, |http| http.post(&url).bearer_auth(secret.expose()).json(wanted))?;
         match self.json {
             true => out::say(text.trim_end()),
-            false => out::say(parse::<Done>(&text)?.told),
+            false => out::say(parse::<Done>(text.as_bytes())?.told),
         }
         Ok(())
     }
@@ -207,27 +181,10 @@ impl Asked {
 
 /// The body of a good answer.
 fn answer(url: &str, ask: impl FnOnce(&reqwest::Client) -> reqwest::RequestBuilder) -> anyhow::Result<String> {
-    tls::install_provider();
-    let http = reqwest::Client::builder().no_proxy().timeout(ANSWER).build()?;
+    let http = running::client(ANSWER)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (status, body, whole) = runtime.block_on(async {
-        let mut response = ask(&http).send().await.with_context(|| format!("{url}: no answer; see --admin"))?;
-        let (body, whole) = read(&mut response, LARGEST).await.with_context(|| format!("{url}: no whole answer"))?;
-        anyhow::Ok((response.status(), body, whole))
-    })?;
-    if !whole {
-        bail!("{url}: the answer is larger than {LARGEST} bytes");
-    }
-    let text = String::from_utf8_lossy(&body).into_owned();
-    match serde_json::from_str::<Problem>(&text) {
-        _ if status.is_success() => Ok(text),
-        Ok(problem) => bail!("{}", problem.error.reason),
-        Err(_) => bail!("{url}: answered {status}; is that a gateway's admin address?"),
-    }
-}
-
-fn parse<T: DeserializeOwned>(text: &str) -> anyhow::Result<T> {
-    serde_json::from_str(text).context("what answers is no gateway, or an older one")
+    let body = runtime.block_on(async { running::body(url, running::good(url, ask(&http)).await?).await })?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 #[cfg(test)]
@@ -238,12 +195,5 @@ mod tests {
     fn names_are_one_segment_of_a_path() {
         assert_eq!(escaped("10-canary_v2.x~"), "10-canary_v2.x~");
         assert_eq!(escaped("a b/ü?#%"), "a%20b%2F%C3%BC%3F%23%25");
-    }
-
-    #[test]
-    fn an_address_needs_no_scheme() {
-        let asked = |admin: &str| Asked { admin: admin.into(), json: false }.url("/policies");
-        assert_eq!(asked("127.0.0.1:9901"), "http://127.0.0.1:9901/policies");
-        assert_eq!(asked("http://gateway:9901/"), "http://gateway:9901/policies");
     }
 }
