@@ -87,6 +87,15 @@ pub fn unix_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The end of the last year that RFC 3339 can write, ms since 1970-01-01 UTC.
+const LAST_MS: u64 = 253_402_300_799_000;
+
+/// A time by the calendar, ms since 1970-01-01 UTC, as RFC 3339 has it, to the second. One that is too late, as a damaged file
+/// may say, is the last one.
+pub fn date(unix_ms: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(unix_ms.min(LAST_MS))).to_string()
+}
+
 /// A timer for deadlines that nearly always move on before they are reached. It is set for the earliest one asked for,
 /// and a later one is set only when that has passed, so that a busy connection touches the runtime's timers once in a
 /// deadline's length and not with each request.
@@ -133,6 +142,12 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn any_number_is_a_date() {
+        assert_eq!(date(1_000_000_000_999), "2001-09-09T01:46:40Z");
+        assert_eq!(date(u64::MAX), "9999-12-31T23:59:59Z");
+    }
 
     #[test]
     fn the_calendar_goes_on_after_it_was_looked_at() {

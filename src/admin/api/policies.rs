@@ -1,11 +1,11 @@
 //! Policies and their versions: what is told of them, and what can be wanted of them.
 
+use crate::base::time::date;
 use crate::policy::release::{Canary, Evidence, History, Order, Quarantined};
 use crate::policy::{Scope, Standing};
 use crate::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 /// `/policies`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -228,10 +228,6 @@ fn canary(canary: &Canary) -> CanaryState {
         poisoned: canary.poisoned(),
         notes: told.notes.clone(),
     }
-}
-
-fn date(unix_ms: u64) -> String {
-    humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms)).to_string()
 }
 
 impl Wanted {

@@ -2,6 +2,7 @@
 
 use super::under_way::Release;
 use super::{DELIVERY, Found};
+use crate::base::time::date;
 use crate::discovery::backoff::Backoff;
 use crate::policy::conduct::Remembered;
 use crate::policy::live::PolicyLive;
@@ -10,7 +11,7 @@ use crate::policy::scope::{OnFault, Standing};
 use crate::policy::version::Version;
 use crate::service::route::{Match, RawMatch};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// One policy.
 #[derive(Debug)]
@@ -136,12 +137,11 @@ impl Entry {
 
     /// It must not come back.
     pub(super) fn refuse(&mut self, quarantined: &Quarantined) {
-        let since = std::time::UNIX_EPOCH + Duration::from_millis(quarantined.since_ms);
         self.settle();
         self.error = Some(format!(
             "version {} is quarantined since {}: {}; deliver another one, or see `wayside policy quarantine --lift`",
             quarantined.version,
-            humantime::format_rfc3339_seconds(since),
+            date(quarantined.since_ms),
             quarantined.why
         ));
     }
