@@ -201,21 +201,14 @@ impl Fields {
 
     /// Adds a line.
     pub fn append(&mut self, name: impl AsRef<[u8]>, value: &[u8]) {
-        let (name, from) = (name.as_ref(), self.text.len());
-        line(&mut self.text, name, value);
-        self.note(from, name);
+        self.append_parts(name, &[value]);
     }
 
     /// Adds a line whose value stands in these parts.
-    pub fn append_parts(&mut self, name: &str, value: &[&[u8]]) {
-        let from = self.text.len();
-        let text = &mut self.text;
-        text.reserve(name.len() + value.iter().map(|part| part.len()).sum::<usize>() + 4);
-        text.extend_from_slice(name.as_bytes());
-        text.extend_from_slice(b": ");
-        value.iter().for_each(|part| text.extend_from_slice(part));
-        text.extend_from_slice(b"\r\n");
-        self.note(from, name.as_bytes());
+    pub fn append_parts(&mut self, name: impl AsRef<[u8]>, value: &[&[u8]]) {
+        let (name, from) = (name.as_ref(), self.text.len());
+        line(&mut self.text, name, value);
+        self.note(from, name);
     }
 
     /// The line of this name that was written last, which begins at `from`.
@@ -257,7 +250,7 @@ impl Fields {
             }
             match self.whole_line(line) {
                 Some(text) => out.extend_from_slice(text),
-                None => self::line(out, name, self.at(line.value)),
+                None => self::line(out, name, &[self.at(line.value)]),
             }
         }
     }
@@ -280,12 +273,12 @@ impl Fields {
     }
 }
 
-/// Adds a line to a head that is being written.
-pub fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
+/// Adds a line to a head that is being written; its value stands in these parts.
+pub fn line(out: &mut Vec<u8>, name: &[u8], value: &[&[u8]]) {
+    out.reserve(name.len() + value.iter().map(|part| part.len()).sum::<usize>() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
+    value.iter().for_each(|part| out.extend_from_slice(part));
     out.extend_from_slice(b"\r\n");
 }
 

@@ -98,9 +98,7 @@ impl Exchange {
             attempt.took = took;
         }
     }
-}
 
-impl Exchange {
     /// Keeps a call by value, for the record.
     #[cold]
     fn tape(&mut self, version: &Version, called: &mut Called) {

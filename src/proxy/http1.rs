@@ -185,12 +185,12 @@ impl Served {
         write::response(&mut out.framing, asked.version, status, &headers, &framing);
         match (keeps, asked.version) {
             _ if switches => {}
-            (false, _) => line(&mut out.framing, b"connection", b"close"),
-            (true, Version::HTTP_10) => line(&mut out.framing, b"connection", b"keep-alive"),
+            (false, _) => line(&mut out.framing, b"connection", &[b"close"]),
+            (true, Version::HTTP_10) => line(&mut out.framing, b"connection", &[b"keep-alive"]),
             (true, _) => {}
         }
         if !headers.has("date") {
-            line(&mut out.framing, b"date", self.worker.date.borrow().as_bytes());
+            line(&mut out.framing, b"date", &[self.worker.date.borrow().as_bytes()]);
         }
         out.framing.extend_from_slice(b"\r\n");
         drop(headers);

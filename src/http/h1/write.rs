@@ -20,8 +20,8 @@ pub fn response(out: &mut Vec<u8>, version: Version, status: StatusCode, headers
     });
     match framing {
         Framing::AsTold => {}
-        Framing::Bytes(bytes) => line(out, b"content-length", itoa::Buffer::new().format(*bytes).as_bytes()),
-        Framing::Chunked => line(out, b"transfer-encoding", b"chunked"),
+        Framing::Bytes(bytes) => line(out, b"content-length", &[itoa::Buffer::new().format(*bytes).as_bytes()]),
+        Framing::Chunked => line(out, b"transfer-encoding", &[b"chunked"]),
         Framing::Nothing | Framing::UntilClose => {}
     }
 }
@@ -61,7 +61,7 @@ pub fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
         for (name, value) in trailers {
-            line(out, name.as_str().as_bytes(), value.as_bytes());
+            line(out, name.as_str().as_bytes(), &[value.as_bytes()]);
         }
     }
     out.extend_from_slice(b"\r\n");

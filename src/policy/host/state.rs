@@ -25,14 +25,14 @@ impl Host for Context {
 
     fn take(&mut self, bucket: String, tokens: u32, per_second: f64, burst: u32) -> Taken {
         let nothing = Taken { granted: false, left: 0, wait_ms: u32::MAX };
-        if self.keyed("state.take", &bucket).is_none() {
+        if !self.may("state.take", &bucket) {
             return nothing;
         }
         if per_second.is_nan() || per_second < 0.0 {
             self.bad(format!("`state.take`: a rate of {per_second}"));
             return nothing;
         }
-        let Some((live, wall, now_ms)) = self.keyed("state.take", &bucket) else { return nothing };
+        let Some((live, wall, now_ms)) = self.acted_on() else { return nothing };
         let act = || {
             let taken = live.take(&bucket, tokens, Rate { per_second, burst }, now_ms);
             TakenNow { granted: taken.granted, left: taken.left, wait_ms: taken.wait_ms }
@@ -53,23 +53,23 @@ impl Host for Context {
     }
 
     fn set(&mut self, key: String, value: String, ttl_ms: u32) {
-        if self.keyed("state.set", &key).is_none() || !self.short("state.set", &value) {
+        if !self.may("state.set", &key) || !self.short("state.set", &value) {
             return;
         }
-        let Some((live, wall, now_ms)) = self.keyed("state.set", &key) else { return };
+        let Some((live, wall, now_ms)) = self.acted_on() else { return };
         if note(wall, || Effect::Set(key.as_str().into(), value.as_str().into(), ttl_ms)) {
             live.set(&key, &value, ttl_ms, now_ms);
         }
     }
 
     fn get_or_set(&mut self, key: String, value: String, ttl_ms: u32) -> String {
-        if self.keyed("state.get-or-set", &key).is_none() {
+        if !self.may("state.get-or-set", &key) {
             return value;
         }
         if !self.short("state.get-or-set", &value) {
             return String::new();
         }
-        let Some((live, wall, now_ms)) = self.keyed("state.get-or-set", &key) else { return value };
+        let Some((live, wall, now_ms)) = self.acted_on() else { return value };
         let act = || live.get_or_set(&key, &value, ttl_ms, now_ms);
         match wall {
             Some(wall) => wall.get_or_set((&key, &value, ttl_ms), act),
@@ -93,17 +93,26 @@ fn note(wall: Option<&mut Wall>, effect: impl FnOnce() -> Effect) -> bool {
 }
 
 impl Context {
-    /// What a call about this key acts on and its time, if the key is one.
-    fn keyed(&mut self, function: &str, key: &str) -> Option<(&PolicyLive, Option<&mut Wall>, u64)> {
+    /// May it be called now, and is the key one?
+    fn may(&mut self, function: &str, key: &str) -> bool {
         if !self.deciding(function) {
-            return None;
+            return false;
         }
         if key.len() > KEY {
             self.bad(format!("`{function}`: a key of {} bytes (at most {KEY})", key.len()));
-            return None;
         }
+        key.len() <= KEY
+    }
+
+    /// What a call that may be made acts on, and its time.
+    fn acted_on(&mut self) -> Option<(&PolicyLive, Option<&mut Wall>, u64)> {
         let Question { now_ms, wall, .. } = self.question.as_mut()?;
         Some((&self.live, wall.as_deref_mut(), *now_ms))
+    }
+
+    /// Both.
+    fn keyed(&mut self, function: &str, key: &str) -> Option<(&PolicyLive, Option<&mut Wall>, u64)> {
+        if self.may(function, key) { self.acted_on() } else { None }
     }
 
     fn short(&mut self, function: &str, value: &str) -> bool {

@@ -235,8 +235,8 @@ fn suits(forward: &Forward, held: &Held) -> impl Fn(&Endpoint) -> bool + Send + 
     }
 }
 
-/// What a response's head says of how many requests its service can take, where that is asked: how long it took, unless it came from the second
-/// attempt on, tells of trouble, or begins a stream.
+/// What a response's head says of how many requests its service can take, where that is asked: how long it took, unless it
+/// came from the second attempt on, tells of trouble, or begins a stream.
 fn arrives(exchange: &mut Exchange, service: &Service, arrived: &Arrived, body: &Upload) {
     let response = &arrived.response;
     let events = || response.headers.get("content-type").is_some_and(|kind| kind.starts_with(b"text/event-stream"));

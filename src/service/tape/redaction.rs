@@ -239,10 +239,10 @@ impl Secrets {
             return None;
         }
         let mut out: Option<Vec<u8>> = None;
+        // A policy may have changed their case.
+        let mut lower = text.to_ascii_lowercase();
         for value in &self.values {
             let now = out.as_deref().unwrap_or(text);
-            // A policy may have changed their case.
-            let lower = now.to_ascii_lowercase();
             let (mut from, mut changed) = (0, Vec::new());
             for at in memmem::find_iter(&lower, value) {
                 changed.extend_from_slice(now.get(from..at).unwrap_or_default());
@@ -251,6 +251,7 @@ impl Secrets {
             }
             if from > 0 {
                 changed.extend_from_slice(now.get(from..).unwrap_or_default());
+                lower = changed.to_ascii_lowercase();
                 out = Some(changed);
             }
         }

@@ -20,12 +20,12 @@ pub(super) fn entry(
     (worker, took): (u32, Duration),
     redaction: &Redaction,
 ) -> Option<(Vec<u8>, Option<Arc<str>>)> {
+    if taped.calls.iter().any(|call| call.tape.cut) {
+        return None;
+    }
     let mut secrets = redaction.secrets(&taped.head);
     for line in taped.calls.iter().flat_map(|call| call.said.cookies()) {
         redaction.add_cookie(line, &mut secrets);
-    }
-    if taped.calls.iter().any(|call| call.tape.cut) {
-        return None;
     }
     let entry = Entry {
         worker,

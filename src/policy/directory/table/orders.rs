@@ -3,7 +3,7 @@
 use super::entry::Entry;
 use super::{Found, Standing, Table};
 use crate::base::time::unix_ms;
-use crate::policy::release::{Good, Lying, Order, Pin, Quarantined, Refused, is_id};
+use crate::policy::release::{Good, Kept, Lying, Order, Pin, Quarantined, Refused, is_id};
 use crate::policy::version::Version;
 use std::sync::Arc;
 
@@ -25,6 +25,12 @@ pub(in crate::policy::directory) struct Held {
     quarantine: bool,
     /// Which order that was.
     by: &'static str,
+}
+
+impl Held {
+    fn of(kept: Kept, quarantine: bool, by: &'static str) -> Obeyed {
+        Obeyed::Load(Held { version: kept.version, good: kept.good, quarantine, by })
+    }
 }
 
 fn conflict<T>(told: impl Into<String>) -> Result<T, Refused> {
@@ -69,8 +75,7 @@ impl Table {
     /// This version shall answer.
     fn hold(&mut self, name: &str, text: &str) -> Result<Obeyed, Refused> {
         let entry = self.entry(name)?;
-        let live = entry.standing.live().map(|version| Arc::clone(&version.id));
-        let lying = entry.lying.as_ref().map(|lying| Arc::clone(&lying.key)).filter(|key| is_id(key));
+        let (live, lying) = entry.ids();
         let meant = entry.history.meant(text, live.iter().chain(&lying)).map_err(Refused::Conflict)?;
         if live.as_ref() == Some(&meant) {
             return conflict(format!("{name}: {meant} answers already"));
@@ -89,9 +94,7 @@ impl Table {
             return Ok(Obeyed::Look(format!("{name}: {meant}, which the directory holds, is tried again")));
         }
         match kept {
-            Some(kept) => {
-                Ok(Obeyed::Load(Held { version: kept.version, good: kept.good, quarantine: false, by: "promote" }))
-            }
+            Some(kept) => Ok(Held::of(kept, false, "promote")),
             None => conflict(format!("{name}: {meant} is not kept any more; deliver it again")),
         }
     }
@@ -110,17 +113,14 @@ impl Table {
             ));
         };
         match entry.history.before(&live.id).cloned() {
-            Some(kept) => {
-                Ok(Obeyed::Load(Held { version: kept.version, good: kept.good, quarantine: false, by: "rollback" }))
-            }
+            Some(kept) => Ok(Held::of(kept, false, "rollback")),
             None => conflict(format!("{name}: no version before {} is kept", live.id)),
         }
     }
 
     fn quarantine(&mut self, name: &str, text: &str) -> Result<Obeyed, Refused> {
         let entry = self.entry(name)?;
-        let live = entry.standing.live().map(|version| Arc::clone(&version.id));
-        let lying = entry.lying.as_ref().map(|lying| Arc::clone(&lying.key)).filter(|key| is_id(key));
+        let (live, lying) = entry.ids();
         let meant = match entry.history.meant(text, live.iter().chain(&lying)) {
             Ok(meant) => meant,
             // It may be on its way.
@@ -129,12 +129,7 @@ impl Table {
         };
         if live.as_ref() == Some(&meant) {
             return match entry.history.before(&meant).cloned() {
-                Some(kept) => Ok(Obeyed::Load(Held {
-                    version: kept.version,
-                    good: kept.good,
-                    quarantine: true,
-                    by: "quarantine",
-                })),
+                Some(kept) => Ok(Held::of(kept, true, "quarantine")),
                 None => conflict(format!(
                     "{name}: {meant} answers, and no version before it is kept; delete {name}.wasm if nobody shall answer"
                 )),
@@ -178,6 +173,12 @@ impl Table {
 }
 
 impl Entry {
+    /// Ids of the version that answers, and of the one that the directory holds.
+    fn ids(&self) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        let lying = self.lying.as_ref().map(|lying| Arc::clone(&lying.key)).filter(|key| is_id(key));
+        (self.standing.live().map(|version| Arc::clone(&version.id)), lying)
+    }
+
     /// What answers now is held against what the directory holds.
     pub(super) fn pin(&mut self, why: String) {
         let live = self.standing.live().map(|version| &version.id);
